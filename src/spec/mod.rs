@@ -1,1 +1,6 @@
-//! Room `spec`.
+//! Room `spec`: `config.json` and process documents, loaded, normalised and validated.
+
+mod model;
+mod null;
+
+pub use model::*;

@@ -7,3 +7,17 @@
 mod error;
 
 pub use error::{Context, Error, Kind, Result};
+
+/// One instruction of a classic BPF program, `struct sock_filter` of linux/filter.h.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SockFilter {
+    /// Operation, from linux/bpf_common.h.
+    pub code: u16,
+    /// Instructions to skip if the comparison holds.
+    pub jt: u8,
+    /// Instructions to skip if it does not.
+    pub jf: u8,
+    /// The operand.
+    pub k: u32,
+}
