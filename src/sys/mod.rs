@@ -4,9 +4,17 @@
 
 #![allow(unsafe_code)]
 
+mod entry;
 mod error;
+mod mount;
+mod process;
+mod time;
 
+pub use entry::arguments;
 pub use error::{Context, Error, Kind, Result};
+pub use mount::{MountAttr, mount_setattr};
+pub use process::*;
+pub use time::rfc3339_now;
 
 /// One instruction of a classic BPF program, `struct sock_filter` of linux/filter.h.
 #[repr(C)]
