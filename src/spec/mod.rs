@@ -1,6 +1,20 @@
 //! Room `spec`: `config.json` and process documents, loaded, normalised and validated.
 
+mod features;
+mod load;
 mod model;
+pub mod names;
 mod null;
+pub mod options;
+mod sample;
+pub mod sysctl;
+mod unsupported;
+pub mod user;
+mod validate;
 
+pub use features::features;
+pub use load::{Loaded, load, load_process, parse, parse_process};
 pub use model::*;
+pub use sample::sample;
+pub use unsupported::{UNSUPPORTED, Uses, supported};
+pub use validate::{VERSIONS, validate, validate_process};

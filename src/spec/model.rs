@@ -11,7 +11,8 @@ fn is_default<T: Default + PartialEq>(value: &T) -> bool {
     *value == T::default()
 }
 
-/// Declares one object of the spec: every field may be absent unless marked with `=`, unset fields are not written.
+/// Declares one object of the spec: every field may be absent or null (what must be there is for `validate` to say),
+/// fields that hold their type's zero are not written. The order is that of the spec's Go types.
 macro_rules! object {
     ($(#[$meta:meta])* $name:ident { $($(#[$fmeta:meta])* $field:ident: $ty:ty,)* }) => {
         $(#[$meta])*
@@ -26,11 +27,11 @@ object! {
     /// [config.md](https://github.com/opencontainers/runtime-spec/blob/v1.3.0/config.md)
     Spec {
         oci_version: String,
+        process: Option<Process>,
         root: Option<Root>,
         hostname: String,
         domainname: String,
         mounts: Vec<Mount>,
-        process: Option<Process>,
         hooks: Hooks,
         annotations: BTreeMap<String, String>,
         linux: Linux,
@@ -61,6 +62,7 @@ object! {
         console_size: Option<ConsoleSize>,
         user: User,
         args: Vec<String>,
+        command_line: String,
         env: Vec<String>,
         cwd: String,
         capabilities: Option<Capabilities>,
@@ -72,7 +74,6 @@ object! {
         selinux_label: String,
         io_priority: Option<IoPriority>,
         #[serde(rename = "execCPUAffinity")] exec_cpu_affinity: Option<CpuAffinity>,
-        command_line: String,
     }
 }
 
@@ -342,4 +343,11 @@ object! {
 object! {
     /// config-linux.md, "args": `value_two` is the value compared after masking with `value` for `SCMP_CMP_MASKED_EQ`
     SyscallArg { index: u32, value: u64, value_two: u64, op: String, }
+}
+
+impl Linux {
+    /// The entry of a namespace type, if the container has or joins one; without it the runtime's is inherited.
+    pub fn namespace(&self, kind: &str) -> Option<&Namespace> {
+        self.namespaces.iter().find(|ns| ns.kind == kind)
+    }
 }
