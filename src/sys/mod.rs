@@ -4,8 +4,10 @@
 
 #![allow(unsafe_code)]
 
+mod bpf;
 mod error;
 
+pub use bpf::*;
 pub use error::{Context, Error, Kind, Result};
 
 /// One instruction of a classic BPF program, `struct sock_filter` of linux/filter.h.
