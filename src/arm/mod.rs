@@ -8,7 +8,7 @@ pub use own_binary::protect;
 
 use crate::plan::seccomp::Filter;
 use crate::plan::{Plan, Tree};
-use crate::sys::{CStrings, Context, Error, Result, mount_setattr};
+use crate::sys::{CStrings, Context, Error, Result, close_range, mount_setattr};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{CWD, Mode, OFlags};
 use rustix::mount::{OpenTreeFlags, open_tree};
@@ -118,6 +118,12 @@ pub fn preserved(count: u32) -> Result<()> {
         crate::sys::inherited(number).context(|| format!("--preserve-fds {count}: descriptor {number}"))?;
     }
     Ok(())
+}
+
+/// Closes what the caller leaked: everything from 3 on that is not handed over on purpose (CVE-2024-21626).
+pub fn close_leaked(preserve_fds: u32) -> Result<()> {
+    let listening = std::env::var("LISTEN_FDS").ok().and_then(|text| text.parse::<u32>().ok()).unwrap_or(0);
+    close_range(3 + preserve_fds.saturating_add(listening), u32::MAX, true).context(|| "mark inherited descriptors close-on-exec")
 }
 
 /// The pieces of [`Armed`] as the child borrows them.

@@ -60,3 +60,16 @@ fn listen_fds() -> u32 {
         _ => 0,
     }
 }
+
+/// Sends the process's pidfd to a listening unix socket (`--pidfd-socket`).
+fn send_pidfd(path: &Path, process: &crate::sandbox::Process) -> Result<()> {
+    use rustix::fd::AsFd;
+    use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
+    let what = || format!("send the pidfd to {}", path.display());
+    let socket = crate::arm::console_socket(path)?;
+    let mut space = [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut control = SendAncillaryBuffer::new(&mut space);
+    let descriptors = [process.pidfd.as_fd()];
+    control.push(SendAncillaryMessage::ScmRights(&descriptors));
+    sendmsg(&socket, &[std::io::IoSlice::new(b"pidfd")], &mut control, SendFlags::NOSIGNAL).context(what).map(drop)
+}

@@ -3,17 +3,19 @@
 //! Nothing here touches the host. [`order`] is the one place that states the sequence and why it is so.
 
 mod exec;
+pub mod limits;
 mod mounts;
 mod op;
 mod order;
 mod process;
+pub mod seccomp;
 mod sentence;
 
 pub use exec::{exec, hook};
 pub use op::*;
-pub use order::{create, needs_helper};
-pub use process::{Program, RLIMITS, capability_set};
-pub use sentence::{NAMESPACES, namespace_names};
+pub use order::{after_start, create, needs_helper};
+pub use process::{Program, capability_set};
+pub use sentence::namespace_names;
 
 use crate::spec;
 use crate::sys::{Error, Result};
@@ -90,6 +92,10 @@ pub struct Plan {
     pub trees_outside: bool,
     /// The program.
     pub process: Program,
+    /// The program's effective, permitted and inheritable capabilities, as bit masks.
+    pub capabilities: [u64; 3],
+    /// The process is root of a user namespace, with all capabilities in it.
+    pub in_user_namespace: bool,
     /// The kernel forbids setgroups(2) in the user namespace, as only the user's own group is mapped.
     pub groups_denied: bool,
     /// Resource limits that the parent sets, since the child has no privileges for them.

@@ -1,10 +1,10 @@
 //! `root`, `mounts` and `linux.devices` as mount trees and operations.
 
 use super::{At, CgroupView, Facts, Fs, Node, Op, Options, Plan, Rule, Target, Tree, below_root, cstring};
-use crate::spec::options::{self, MountOptions};
-use crate::spec::{Mount, Spec};
+use crate::spec::options::{MountOptions, SUPERBLOCK};
+use crate::spec::{Mount, Spec, names};
 use crate::sys::{Error, MountAttr, Result};
-use libc::{MS_PRIVATE, MS_REC, MS_SHARED, MS_SLAVE, MS_UNBINDABLE};
+use libc::{MS_PRIVATE, MS_REC, MS_SHARED, MS_SLAVE};
 use std::ffi::CString;
 use std::path::{Component, Path, PathBuf};
 
@@ -24,6 +24,9 @@ const PROC_FILES: [&str; 11] = [
     "proc/sys/crypto/fips_enabled",
 ];
 
+/// File systems whose superblock is shared or must stay writable for keel: `ro` is for the mount alone.
+const VIRTUAL: [&str; 5] = ["proc", "sysfs", "tmpfs", "devpts", "mqueue"];
+
 /// config-linux.md, "Default Devices", with major and minor numbers.
 const DEFAULT_DEVICES: [(&str, u32, u32); 6] =
     [("dev/null", 1, 3), ("dev/zero", 1, 5), ("dev/full", 1, 7), ("dev/random", 1, 8), ("dev/urandom", 1, 9), ("dev/tty", 5, 0)];
@@ -40,17 +43,10 @@ const LINKS: [(&str, &str); 6] = [
 
 /// The MS_* flags of a `rootfsPropagation`; runc's default is a recursive slave.
 pub(super) fn propagation(name: &str) -> Result<u64> {
-    Ok(match name {
-        "" | "rslave" => MS_SLAVE | MS_REC,
-        "slave" => MS_SLAVE,
-        "private" => MS_PRIVATE,
-        "rprivate" => MS_PRIVATE | MS_REC,
-        "shared" => MS_SHARED,
-        "rshared" => MS_SHARED | MS_REC,
-        "unbindable" => MS_UNBINDABLE,
-        "runbindable" => MS_UNBINDABLE | MS_REC,
-        _ => return Err(Error::new(format!("unknown propagation {name:?}")).at("linux.rootfsPropagation")),
-    })
+    let name = if name.is_empty() { "rslave" } else { name };
+    let row = names::PROPAGATION.iter().find(|row| row.0 == name);
+    let unknown = || Error::new(format!("unknown propagation {name:?}")).at("linux.rootfsPropagation");
+    row.map(|&(_, flag, recursive)| flag | if recursive { MS_REC } else { 0 }).ok_or_else(unknown)
 }
 
 /// Everything from the private copy of the host's mounts to the finished /dev.
@@ -85,29 +81,34 @@ fn binds_dev(spec: &Spec) -> bool {
 }
 
 fn one(plan: &mut Plan, ops: &mut Vec<Op>, mount: &Mount, at: At, inherited: u64, facts: &Facts, options: &Options) -> Result<()> {
-    let parsed = options::parse(&mount.options).map_err(|e| e.at(format!("{at}.options")))?;
+    let parsed = MountOptions::of(mount);
     let to = target(mount, at)?;
-    let attr = MountAttr { attr_set: parsed.attr_set, attr_clr: parsed.attr_clear, ..MountAttr::default() };
-    let explicit = parsed.propagation.unwrap_or(0);
-    if parsed.bind || mount.kind == "bind" {
+    if parsed.bind {
         let source = options.bundle.join(&mount.source);
         if mount.source.is_empty() {
             return Err(Error::new(format!("the bind mount at {} has no source", mount.destination)).at(format!("{at}.source")));
         }
-        let mut attr_recursive = MountAttr { attr_set: parsed.rec_attr_set, attr_clr: parsed.rec_attr_clear, ..MountAttr::default() };
-        attr_recursive.propagation = inherited & (MS_SLAVE | MS_PRIVATE);
+        if let Some((key, _)) = parsed.data.first() {
+            plan.warnings.push(format!("the option {key:?} means nothing for a bind mount (config.json: {at}.options)"));
+        }
+        let attr = MountAttr { attr_set: parsed.attr.set, attr_clr: parsed.attr.clear, ..MountAttr::default() };
+        let propagation = inherited & (MS_SLAVE | MS_PRIVATE);
+        let attr_recursive = MountAttr { attr_set: parsed.rec_attr.set, attr_clr: parsed.rec_attr.clear, propagation, userns_fd: 0 };
         let source = cstring(&source.to_string_lossy(), at)?;
         plan.trees.push(Tree { source, recursive: parsed.recursive, attr, attr_recursive, at });
         ops.push(Op::Attach { tree: plan.trees.len() - 1, to: to.clone() });
-        if explicit != 0 {
-            ops.push(Op::SetAttr { path: to.path, attr: MountAttr::propagation(explicit & !MS_REC), recursive: explicit & MS_REC != 0, at });
-        }
-        return Ok(());
+    } else if mount.kind == "cgroup" || mount.kind == "cgroup2" {
+        cgroup(plan, ops, mount, &parsed, &to, at, facts)?;
+    } else if parsed.remount {
+        let attr = MountAttr { attr_set: parsed.attr.set, attr_clr: parsed.attr.clear, ..MountAttr::default() };
+        ops.push(Op::SetAttr { path: to.path.clone(), attr, recursive: false, at });
+    } else {
+        let fallback = (mount.kind == "sysfs").then(|| c"/sys".into());
+        ops.push(Op::Mount { fs: Box::new(fs(mount, &parsed, at)?), to: to.clone(), fallback, at });
     }
-    if mount.kind == "cgroup" || mount.kind == "cgroup2" {
-        return cgroup(plan, ops, mount, &parsed, to, at, facts);
+    for wanted in &parsed.propagation {
+        ops.push(Op::SetAttr { path: to.path.clone(), attr: MountAttr::propagation(wanted.flag), recursive: wanted.recursive, at });
     }
-    ops.push(Op::Mount { fs: Box::new(fs(mount, &parsed, at)?), to, fallback: (mount.kind == "sysfs").then(|| c"/sys".into()), at });
     Ok(())
 }
 
@@ -116,14 +117,15 @@ fn fs(mount: &Mount, parsed: &MountOptions, at: At) -> Result<Fs> {
     for (key, value) in &parsed.data {
         params.push((cstring(key, at)?, value.as_deref().map(|v| cstring(v, at)).transpose()?));
     }
+    for (_, word) in SUPERBLOCK.iter().filter(|(flag, word)| parsed.superblock & flag != 0 && !(*word == "ro" && VIRTUAL.contains(&mount.kind.as_str()))) {
+        params.push((cstring(word, at)?, None));
+    }
     let source = if mount.source.is_empty() { &mount.kind } else { &mount.source };
     Ok(Fs {
         kind: cstring(&mount.kind, at)?,
         source: cstring(source, at)?,
         params,
-        attr: parsed.attr_set | parsed.rec_attr_set,
-        propagation: parsed.propagation.unwrap_or(0),
-        copy_up: parsed.tmpcopyup,
+        attr: parsed.attr.set | parsed.rec_attr.set,
     })
 }
 
@@ -154,8 +156,8 @@ fn target(mount: &Mount, at: At) -> Result<Target> {
 
 /// On v2 the hierarchy itself, seen from the container's cgroup namespace if it has one. On v1 a tmpfs with a bind of
 /// the container's directory in each hierarchy.
-fn cgroup(plan: &mut Plan, ops: &mut Vec<Op>, mount: &Mount, parsed: &MountOptions, to: Target, at: At, facts: &Facts) -> Result<()> {
-    let attr = MountAttr { attr_set: parsed.attr_set | parsed.rec_attr_set, ..MountAttr::default() };
+fn cgroup(plan: &mut Plan, ops: &mut Vec<Op>, mount: &Mount, parsed: &MountOptions, to: &Target, at: At, facts: &Facts) -> Result<()> {
+    let attr = MountAttr { attr_set: parsed.attr.set | parsed.rec_attr.set, ..MountAttr::default() };
     let view: &CgroupView = &facts.cgroup;
     let own_namespace = plan.ops.iter().any(|op| matches!(op, Op::Unshare(kinds) if kinds & crate::sys::ns::CGROUP != 0));
     let tree = |source: &Path| -> Result<Tree> {
@@ -166,11 +168,11 @@ fn cgroup(plan: &mut Plan, ops: &mut Vec<Op>, mount: &Mount, parsed: &MountOptio
         if own_namespace {
             let fallback = view.mounts.first().map(|(_, path)| cstring(&path.to_string_lossy(), at)).transpose()?;
             let fs = Fs { kind: c"cgroup2".into(), ..fs(mount, parsed, at)? };
-            ops.push(Op::Mount { fs: Box::new(fs), to, fallback, at });
+            ops.push(Op::Mount { fs: Box::new(fs), to: to.clone(), fallback, at });
         } else {
             // Mounting it from the initial cgroup namespace would wait for an RCU grace period; a clone does not.
             plan.trees.push(tree(Path::new("/sys/fs/cgroup"))?);
-            ops.push(Op::Attach { tree: plan.trees.len() - 1, to });
+            ops.push(Op::Attach { tree: plan.trees.len() - 1, to: to.clone() });
         }
         return Ok(());
     }
@@ -191,7 +193,7 @@ fn cgroup(plan: &mut Plan, ops: &mut Vec<Op>, mount: &Mount, parsed: &MountOptio
         ops.push(Op::Symlink { target: cstring(directory, at)?, path: below(link)? });
     }
     if attr.attr_set & libc::MOUNT_ATTR_RDONLY != 0 {
-        ops.push(Op::SetAttr { path: to.path, attr: MountAttr::RDONLY, recursive: false, at });
+        ops.push(Op::SetAttr { path: to.path.clone(), attr: MountAttr::RDONLY, recursive: false, at });
     }
     Ok(())
 }

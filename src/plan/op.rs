@@ -71,10 +71,6 @@ pub struct Fs {
     pub params: Vec<(CString, Option<CString>)>,
     /// MOUNT_ATTR_* of fsmount(2).
     pub attr: u64,
-    /// MS_SHARED and its relatives, with MS_REC, or 0.
-    pub propagation: u64,
-    /// Copy what the root file system has there into the new tmpfs (`tmpcopyup`).
-    pub copy_up: bool,
 }
 
 /// What a mount point may be.
@@ -236,8 +232,6 @@ pub enum Op {
     PivotRoot,
     /// MS_MOVE and chroot(2) instead, for a root on a ramfs (`--no-pivot`).
     MoveRoot,
-    /// Only chroot(2): no mount namespace was asked for.
-    Chroot,
     /// mount_setattr(2) of the propagation of the new /.
     RootPropagation(u64),
     /// close_range(2): nothing of the host's stays open.
@@ -310,7 +304,7 @@ impl Op {
             Op::Unshare(_) | Op::CloneAgain(_) => At::field("linux.namespaces"),
             Op::Console { .. } => At::field("process.terminal"),
             Op::RootReadonly => At::field("root.readonly"),
-            Op::PivotRoot | Op::MoveRoot | Op::Chroot => At::field("root.path"),
+            Op::PivotRoot | Op::MoveRoot => At::field("root.path"),
             Op::RootPropagation(_) => At::field("linux.rootfsPropagation"),
             Op::BoundingSet(_) | Op::Capset { .. } | Op::Ambient(_) | Op::KeepCaps => At::field("process.capabilities"),
             Op::Groups(_) => At::field("process.user.additionalGids"),

@@ -1,7 +1,7 @@
 //! The sequence of a create or run, the one place that states it, and why it is so.
 
-use super::{At, Facts, Join, NAMESPACES, Op, Options, Plan, Program, Stage, below_root, cstring, mounts, process};
-use crate::spec::{IdMapping, Namespace, Spec};
+use super::{At, Facts, Join, Op, Options, Plan, Program, Stage, below_root, cstring, mounts, process};
+use crate::spec::{IdMapping, Namespace, Spec, names, sysctl};
 use crate::sys::{Error, Result, ns};
 use std::fmt::Write;
 
@@ -25,7 +25,6 @@ pub fn create(spec: &Spec, facts: &Facts, options: &Options) -> Result<Plan> {
     };
     plan.ops.extend((0..facts.cgroup.tasks).map(Op::JoinCgroup));
     process::before_namespaces(&mut plan, process, facts)?;
-    let has = |kind: u64| spec.linux.namespaces.iter().any(|n| kind_of(n) == Some(kind));
     let new = |kind: u64| spec.linux.namespaces.iter().any(|n| kind_of(n) == Some(kind) && n.path.is_empty());
     namespaces(&mut plan, spec, facts)?;
     let rlimits = process::rlimits(process)?;
@@ -50,8 +49,6 @@ pub fn create(spec: &Spec, facts: &Facts, options: &Options) -> Result<Plan> {
     let own_mounts = new(ns::MOUNT);
     if own_mounts {
         mounts::plan(&mut plan, spec, facts, options)?;
-    } else if !spec.mounts.is_empty() && !has(ns::MOUNT) {
-        return Err(Error::new("mounts need a mount namespace").at("linux.namespaces"));
     }
     sysctls(&mut plan, spec)?;
     if plan.process.terminal {
@@ -61,17 +58,21 @@ pub fn create(spec: &Spec, facts: &Facts, options: &Options) -> Result<Plan> {
     hooks_before_pivot(&mut plan, spec);
     if own_mounts {
         after_hooks(&mut plan, spec, options, root.readonly)?;
-    } else if !has(ns::MOUNT) {
-        plan.ops.push(Op::Chroot);
     }
     plan.ops.push(Op::CloseFds);
-    let mut park = Vec::new();
-    if options.park {
-        park.push(Op::Sync(Stage::Created));
-    } else if !spec.hooks.start_container.is_empty() {
-        park.push(Op::Sync(Stage::StartContainer));
-    }
-    process::identity(&mut plan, process, spec.linux.seccomp.is_some(), &park)?;
+    // Also without hooks `run` stops here: its record then knows the process before the program runs.
+    let park = Op::Sync(if options.park { Stage::Created } else { Stage::StartContainer });
+    process::identity(&mut plan, process, spec.linux.seccomp.is_some(), facts, Some(park))?;
+    Ok(plan)
+}
+
+/// The operations after the last `Sync`, for the sentence of what failed in a container that `start` let go.
+pub fn after_start(spec: &Spec) -> Result<Plan> {
+    let process = spec.process.as_ref().ok_or_else(|| Error::new("there is no process to start").at("process"))?;
+    let mut plan = Plan { process: Program::new(process)?, ..Plan::default() };
+    let names = process.capabilities.as_ref().map_or(&[][..], |caps| &caps.permitted);
+    plan.capabilities[1] = process::capability_set(names);
+    process::last(&mut plan, process, spec.linux.seccomp.is_some());
     Ok(plan)
 }
 
@@ -109,15 +110,14 @@ fn after_hooks(plan: &mut Plan, spec: &Spec, options: &Options, readonly: bool) 
 fn sysctls(plan: &mut Plan, spec: &Spec) -> Result<()> {
     let at = At::field("linux.sysctl");
     for (key, value) in &spec.linux.sysctl {
-        // sysctl(8): with a slash in it the name is taken as a path, else dots separate.
-        let path = if key.contains('/') { format!("sys/{key}") } else { format!("sys/{}", key.replace('.', "/")) };
-        plan.ops.push(Op::Sysctl { path: cstring(&path, at)?, value: cstring(value, at)? });
+        let file = sysctl::file(key).ok_or_else(|| Error::new(format!("{key:?} is no sysctl")).at(at.to_string()))?;
+        plan.ops.push(Op::Sysctl { path: cstring(&format!("sys/{file}"), at)?, value: cstring(value, at)? });
     }
     Ok(())
 }
 
 fn kind_of(namespace: &Namespace) -> Option<u64> {
-    NAMESPACES.iter().find(|(name, _)| *name == namespace.kind).map(|(_, flag)| *flag)
+    names::namespace(&namespace.kind).map(|flag| u64::from(flag.cast_unsigned()))
 }
 
 /// Whether the maps are more than an ordinary user may write itself: one id, its own (user_namespaces(7)).
@@ -147,6 +147,7 @@ fn namespaces(plan: &mut Plan, spec: &Spec, facts: &Facts) -> Result<()> {
     }
     let late = new & (ns::CGROUP | ns::TIME);
     let made = new & !late;
+    plan.in_user_namespace = spec.linux.namespaces.iter().any(|n| n.kind == "user");
     let joins_user = plan.joins.iter().any(|j| j.kind == ns::USER);
     let (outside, mut inside): (Vec<usize>, Vec<usize>) = (0..plan.joins.len()).partition(|&i| match plan.joins[i].kind {
         ns::USER => false,

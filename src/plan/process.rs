@@ -1,29 +1,9 @@
 //! The program and the identity it runs with.
 
 use super::{At, Facts, Op, Plan, cstring};
-use crate::spec::{self, capability};
+use crate::spec::{self, names};
 use crate::sys::{Error, Result};
 use std::ffi::CString;
-
-/// config.md, "rlimits": the values of `type` and the numbers of getrlimit(2).
-pub const RLIMITS: [(&str, u32); 16] = [
-    ("RLIMIT_CPU", 0),
-    ("RLIMIT_FSIZE", 1),
-    ("RLIMIT_DATA", 2),
-    ("RLIMIT_STACK", 3),
-    ("RLIMIT_CORE", 4),
-    ("RLIMIT_RSS", 5),
-    ("RLIMIT_NPROC", 6),
-    ("RLIMIT_NOFILE", 7),
-    ("RLIMIT_MEMLOCK", 8),
-    ("RLIMIT_AS", 9),
-    ("RLIMIT_LOCKS", 10),
-    ("RLIMIT_SIGPENDING", 11),
-    ("RLIMIT_MSGQUEUE", 12),
-    ("RLIMIT_NICE", 13),
-    ("RLIMIT_RTPRIO", 14),
-    ("RLIMIT_RTTIME", 15),
-];
 
 const CAP_SYS_ADMIN: u64 = 1 << 21;
 
@@ -47,7 +27,7 @@ pub struct Program {
 impl Program {
     pub(super) fn new(process: &spec::Process) -> Result<Self> {
         let name = process.args.first().ok_or_else(|| Error::new("no program to execute").at("process.args"))?;
-        let strings = |list: &[String], field| list.iter().enumerate().map(|(i, s)| cstring(s, At::entry(field, i))).collect();
+        let strings = |list: &[String], field| list.iter().enumerate().map(|(i, s)| cstring(s, At::entry(field, i))).collect::<Result<Vec<_>>>();
         Ok(Self {
             args: process.args.clone(),
             argv: strings(&process.args, "process.args")?,
@@ -74,7 +54,7 @@ fn candidates(name: &str, env: &[String]) -> Result<Vec<CString>> {
 
 /// A capability set as a bit mask. Unknown names, which validation has warned about, are left out as in runc.
 pub fn capability_set(names: &[String]) -> u64 {
-    names.iter().filter_map(|name| capability::number(name)).fold(0, |set, n| set | 1 << n)
+    names.iter().filter_map(|name| names::capability(name)).fold(0, |set, n| set | 1 << n)
 }
 
 /// Resource limits as operations.
@@ -82,8 +62,8 @@ pub(super) fn rlimits(process: &spec::Process) -> Result<Vec<Op>> {
     let one = |(i, limit): (usize, &spec::Rlimit)| {
         let at = At::entry("process.rlimits", i);
         let unknown = || Error::new(format!("unknown resource limit {:?}", limit.kind)).at(at.to_string());
-        let (_, resource) = RLIMITS.iter().find(|(name, _)| *name == limit.kind).ok_or_else(unknown)?;
-        Ok(Op::Rlimit { resource: *resource, soft: limit.soft, hard: limit.hard, at })
+        let resource = names::rlimit(&limit.kind).ok_or_else(unknown)?;
+        Ok(Op::Rlimit { resource, soft: limit.soft, hard: limit.hard, at })
     };
     process.rlimits.iter().enumerate().map(one).collect()
 }
@@ -97,13 +77,19 @@ pub(super) fn rlimits(process: &spec::Process) -> Result<Vec<Op>> {
 ///   may, on NFS), and verified once;
 /// - labels before no_new_privs; a seccomp filter last of all, so that it need not allow anything of ours but capset;
 ///   without no_new_privs, loading it takes CAP_SYS_ADMIN, which is held until then and dropped by the last capset.
-pub(super) fn identity(plan: &mut Plan, process: &spec::Process, seccomp: bool, park: &[Op]) -> Result<()> {
+pub(super) fn identity(plan: &mut Plan, process: &spec::Process, seccomp: bool, facts: &Facts, park: Option<Op>) -> Result<()> {
     let user = &process.user;
-    let ops = &mut plan.ops;
     let caps = process.capabilities.clone().unwrap_or_default();
-    let permitted = capability_set(&caps.permitted);
-    let last = Op::Capset { effective: capability_set(&caps.effective), permitted, inheritable: capability_set(&caps.inheritable) };
-    let keep_admin = seccomp && !process.no_new_privileges && permitted & CAP_SYS_ADMIN == 0;
+    // In a new user namespace the process has every capability; else at most those that keel itself has.
+    let available = if plan.in_user_namespace { u64::MAX } else { facts.capabilities };
+    let lacking = (capability_set(&caps.bounding) | capability_set(&caps.permitted)) & !available;
+    if lacking != 0 {
+        plan.warnings.push(format!("keel itself lacks these capabilities, so the container will: {}", names::capability_names(lacking)));
+    }
+    plan.capabilities = [&caps.effective, &caps.permitted, &caps.inheritable].map(|names| capability_set(names) & available);
+    let [effective, permitted, inheritable] = plan.capabilities;
+    let admin = if keeps_admin(plan, process, seccomp) { CAP_SYS_ADMIN } else { 0 };
+    let ops = &mut plan.ops;
     ops.push(Op::TryChdir(cstring(&process.cwd, At::field("process.cwd"))?));
     ops.push(Op::BoundingSet(capability_set(&caps.bounding)));
     if user.uid != 0 {
@@ -117,14 +103,9 @@ pub(super) fn identity(plan: &mut Plan, process: &spec::Process, seccomp: bool, 
     }
     ops.push(Op::Gid(user.gid));
     ops.push(Op::Uid(user.uid));
-    if keep_admin {
-        let Op::Capset { effective, inheritable, .. } = last else { unreachable!() };
-        ops.push(Op::Capset { effective: effective | CAP_SYS_ADMIN, permitted: permitted | CAP_SYS_ADMIN, inheritable });
-    } else {
-        ops.push(last.clone());
-    }
+    ops.push(Op::Capset { effective: effective | admin, permitted: permitted | admin, inheritable });
     if !caps.ambient.is_empty() {
-        ops.push(Op::Ambient(capability_set(&caps.ambient)));
+        ops.push(Op::Ambient(capability_set(&caps.ambient) & available));
     }
     ops.push(Op::Cwd(cstring(&process.cwd, At::field("process.cwd"))?));
     ops.push(Op::Umask(user.umask.unwrap_or(0o022)));
@@ -138,15 +119,26 @@ pub(super) fn identity(plan: &mut Plan, process: &spec::Process, seccomp: bool, 
     if process.no_new_privileges {
         ops.push(Op::NoNewPrivs);
     }
-    ops.extend_from_slice(park);
-    if seccomp {
-        ops.push(Op::Seccomp);
-    }
-    if keep_admin {
-        ops.push(last);
-    }
-    ops.push(Op::Exec);
+    ops.extend(park);
+    last(plan, process, seccomp);
     Ok(())
+}
+
+/// Loading a filter without no_new_privs takes CAP_SYS_ADMIN (seccomp(2)).
+fn keeps_admin(plan: &Plan, process: &spec::Process, seccomp: bool) -> bool {
+    seccomp && !process.no_new_privileges && plan.capabilities[1] & CAP_SYS_ADMIN == 0
+}
+
+/// What is left after `start`.
+pub(super) fn last(plan: &mut Plan, process: &spec::Process, seccomp: bool) {
+    if seccomp {
+        plan.ops.push(Op::Seccomp);
+    }
+    if keeps_admin(plan, process, seccomp) {
+        let [effective, permitted, inheritable] = plan.capabilities;
+        plan.ops.push(Op::Capset { effective, permitted, inheritable });
+    }
+    plan.ops.push(Op::Exec);
 }
 
 /// What to write into the label attribute, and where the spec says so.

@@ -1,7 +1,7 @@
 //! `Op → sentence`: what `keel plan` prints and what an error names. The infinitive of what is done, to what.
 
 use super::{Op, Plan, Stage};
-use crate::sys::ns;
+use crate::spec::names;
 use std::ffi::CStr;
 use std::fmt::Write;
 
@@ -11,22 +11,18 @@ fn text(s: &CStr) -> std::borrow::Cow<'_, str> {
 
 /// The spec's names for a set of namespace flags, in the spec's spelling.
 pub fn namespace_names(flags: u64) -> String {
-    NAMESPACES.iter().filter(|(_, flag)| flags & flag != 0).map(|(name, _)| *name).collect::<Vec<_>>().join(", ")
+    names::NAMESPACES.iter().filter(|(_, flag)| flags & *flag as u64 != 0).map(|(name, _)| *name).collect::<Vec<_>>().join(", ")
 }
 
-/// config-linux.md, "Namespaces": the values of `type`.
-pub const NAMESPACES: [(&str, u64); 8] = [
-    ("user", ns::USER),
-    ("pid", ns::PID),
-    ("mount", ns::MOUNT),
-    ("network", ns::NET),
-    ("ipc", ns::IPC),
-    ("uts", ns::UTS),
-    ("cgroup", ns::CGROUP),
-    ("time", ns::TIME),
-];
-
 impl Plan {
+    /// What the one clone does, in words.
+    pub fn clone_sentence(&self) -> String {
+        match self.clone {
+            0 => "clone the container's process".into(),
+            kinds => format!("clone the container's process into new namespaces: {}", namespace_names(kinds)),
+        }
+    }
+
     /// What `op` does, in words.
     pub fn sentence(&self, op: &Op) -> String {
         match op {
@@ -81,11 +77,10 @@ impl Plan {
             Op::RootReadonly => "make the root file system read-only".into(),
             Op::PivotRoot => "pivot into the root file system".into(),
             Op::MoveRoot => "move the root file system to / without pivot_root".into(),
-            Op::Chroot => format!("chroot to {}", text(&self.rootfs)),
             Op::RootPropagation(flag) => format!("set the propagation of / to {flag:#x}"),
             Op::CloseFds => "close what belongs to the host".into(),
             Op::Rlimit { resource, soft, hard, .. } => {
-                format!("limit {} to {soft}:{hard}", super::process::RLIMITS.iter().find(|(_, r)| r == resource).map_or("?", |(n, _)| n))
+                format!("limit {} to {soft}:{hard}", names::RLIMITS.iter().find(|(_, r)| r == resource).map_or("?", |(n, _)| n))
             }
             Op::BoundingSet(set) => format!("drop the capabilities outside {set:#x} from the bounding set"),
             Op::KeepCaps => "keep capabilities over the change of user".into(),

@@ -98,7 +98,6 @@ fn step(op: &Op, index: u32, plan: &Plan, armed: &mut Armed, state: &mut State) 
         Op::RootReadonly => mount_setattr(root(state)?, c"", false, &MountAttr::RDONLY),
         Op::PivotRoot => pivot_root(root(state)?),
         Op::MoveRoot => move_root(root(state)?),
-        Op::Chroot => rustix::process::chdir(&*plan.rootfs).and_then(|()| rustix::process::chroot(c".")),
         Op::RootPropagation(flag) => {
             mount_setattr(CWD, c"/", flag & libc::MS_REC != 0, &MountAttr::propagation(flag & !libc::MS_REC))
         }
@@ -132,7 +131,7 @@ fn step(op: &Op, index: u32, plan: &Plan, armed: &mut Armed, state: &mut State) 
         Op::NoNewPrivs => rustix::thread::set_no_new_privs(true),
         Op::Seccomp => {
             let filter = armed.filter.as_ref().ok_or(Errno::INVAL)?;
-            sys::seccomp(filter.flags, &filter.program)
+            sys::seccomp(filter.flags, &filter.program).map(drop)
         }
         Op::Exec => {
             sys::reset_signals()?;

@@ -5,7 +5,6 @@
 use super::path::{is_directory, parent, resolve, resolve_or_make};
 use crate::plan::{Fs, Node, Rule, Target};
 use crate::sys::{MountAttr, mount_setattr};
-use libc::MS_REC;
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{AtFlags, CWD, FileType, Gid, Mode, OFlags, ResolveFlags, Uid, chownat, fstat, fstatfs, mknodat, statat, symlinkat};
 use rustix::io::{Errno, Result};
@@ -96,11 +95,7 @@ pub fn mount(fs: &Fs, to: &Target, fallback: Option<&CStr>, root: BorrowedFd<'_>
         Err(error @ (Errno::PERM | Errno::BUSY)) => clone_host(fallback.ok_or(error)?, fs.attr)?,
         other => other?,
     };
-    attach(mount.as_fd(), root, to)?;
-    if fs.propagation != 0 {
-        mount_setattr(&mount, c"", fs.propagation & MS_REC != 0, &MountAttr::propagation(fs.propagation & !MS_REC))?;
-    }
-    Ok(())
+    attach(mount.as_fd(), root, to)
 }
 
 /// mount_setattr(2) of the mount at `path` below the root.

@@ -51,7 +51,7 @@ pub fn spawn(plan: &Plan, armed: &mut Armed, facts: &Facts, mut stage: impl FnMu
     }
     outside.leave()?;
     drop(theirs);
-    let Cloned::Parent(pid, pidfd) = cloned.context(|| clone_sentence(plan))? else { unreachable!("the child never returns") };
+    let Cloned::Parent(pid, pidfd) = cloned.context(|| plan.clone_sentence())? else { unreachable!("the child never returns") };
     // What only the child needs would keep the container's mounts and cgroups busy.
     armed.trees.clear();
     armed.tasks.clear();
@@ -119,13 +119,6 @@ fn second(pid: i32) -> Result<Process> {
     let known = Pid::from_raw(pid).ok_or_else(|| Error::new("the second clone gave no process"))?;
     let pidfd = pidfd_open(known, PidfdFlags::empty()).context(|| format!("open a pidfd for process {pid}"))?;
     Ok(Process { pid, pidfd })
-}
-
-fn clone_sentence(plan: &Plan) -> String {
-    match plan.clone {
-        0 => "clone the container's process".into(),
-        kinds => format!("clone the container's process into new namespaces: {}", crate::plan::namespace_names(kinds)),
-    }
 }
 
 /// Namespaces that the parent is in only for the time of the clone.

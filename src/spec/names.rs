@@ -159,3 +159,9 @@ pub fn rlimit(name: &str) -> Option<u32> {
 pub fn namespace(kind: &str) -> Option<i32> {
     NAMESPACES.iter().find(|row| row.0 == kind).map(|row| row.1)
 }
+
+/// The names in a capability set given as a bit mask, separated by commas.
+pub fn capability_names(set: u64) -> String {
+    let names = CAPABILITIES.iter().enumerate().filter(|(n, _)| set >> n & 1 == 1);
+    names.map(|(_, name)| *name).collect::<Vec<_>>().join(", ")
+}

@@ -270,3 +270,9 @@ pub fn getcwd_is_reachable() -> Result<bool> {
     check(unsafe { libc::syscall(libc::SYS_getcwd, path.as_mut_ptr(), path.len()) })?;
     Ok(path[0] == b'/')
 }
+
+/// A signal by number, real-time ones included.
+pub fn signal_from_raw(number: i32) -> Option<rustix::process::Signal> {
+    // SAFETY: numbers from 1 to 64 are the kernel's signals; they are only ever sent, never handled.
+    (1..=64).contains(&number).then(|| unsafe { rustix::process::Signal::from_raw_unchecked(number) })
+}
