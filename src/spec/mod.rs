@@ -1,10 +1,10 @@
 //! Room `spec`: `config.json` and process documents, loaded, normalised and validated.
 
 mod features;
+mod json;
 mod load;
 mod model;
 pub mod names;
-mod null;
 pub mod options;
 mod sample;
 pub mod sysctl;
