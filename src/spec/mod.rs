@@ -6,6 +6,7 @@ mod load;
 mod model;
 pub mod names;
 pub mod options;
+mod place;
 mod sample;
 pub mod sysctl;
 mod unsupported;

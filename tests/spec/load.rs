@@ -109,9 +109,13 @@ fn errors_name_the_place() {
             "{\"process\": {\"user\": {\"uid\": -1}}}",
             "invalid value: integer `-1`, expected u32 at line 1 column 31 (config.json: process.user.uid)",
         ),
-        ("{\"process\": {\"args\": [\"a\" \"b\"]}}", "expected `,` or `]` at line 1 column 27 (config.json: process.args)"),
+        ("{\"process\": {\"args\": [\"a\" \"b\"]}}", "expected `,` or `]` at line 1 column 27 (config.json: process.args[0])"),
         ("{\"hostname\": \"a\", \"hostname\": \"b\"}", "duplicate field `hostname` at line 1 column 28"),
         ("{\"root\": [\"/\"]}", "invalid type: sequence, expected struct Root at line 1 column 9 (config.json: root)"),
+        (
+            "{\"annotations\": {\"a\\\"b,{\": 1}}",
+            "invalid type: integer `1`, expected a string at line 1 column 28 (config.json: annotations.a\\\"b,{)",
+        ),
         ("{} x", "trailing characters at line 1 column 4"),
         ("{\"hostname\": \"\u{fffd}", "EOF while parsing a string at line 1 column 17 (config.json: hostname)"),
     ] {
@@ -121,6 +125,28 @@ fn errors_name_the_place() {
     // Skipping what is unknown takes no stack, so depth is no attack.
     let deep = format!("{{\"x\": {}", "[".repeat(1_000_000));
     assert!(bundle.write(deep).refusal().contains("EOF while parsing a list"));
+}
+
+/// Our paths against those of serde_path_to_error: each value of a document made wrong in turn.
+#[test]
+fn paths_are_as_by_serde_path_to_error() {
+    let document: serde_json::Value = serde_json::from_str(&fs::read_to_string("tests/data/spec/everything.json").unwrap()).unwrap();
+    let mut compared = 0;
+    for pointer in crate::pointers(&document) {
+        for wrong in
+            [serde_json::json!([[{"x": 1}]]), serde_json::json!("x,{[\""), serde_json::json!({"x": [{"y": []}]}), serde_json::json!(-1.5)]
+        {
+            let changed = crate::with(document.clone(), &pointer, wrong);
+            for text in [changed.to_string(), format!("{changed:#}")] {
+                let json = &mut serde_json::Deserializer::from_str(&text);
+                let Err(theirs) = serde_path_to_error::deserialize::<_, keel::spec::Spec>(json) else { continue };
+                let ours = parse(text.as_bytes()).unwrap_err().to_string();
+                assert_eq!(ours, format!("{} (config.json: {})", theirs.inner(), theirs.path()), "{pointer}");
+                compared += 1;
+            }
+        }
+    }
+    assert!(compared > 1000, "{compared}");
 }
 
 #[test]

@@ -61,3 +61,16 @@ fn accepted(rows: &[(&str, Value, &str)]) {
         assert_eq!(verdict(&with(base(), pointer, value.clone())), Ok((*words).to_owned()), "{pointer} = {value}");
     }
 }
+
+/// JSON pointers to every value of a document but itself.
+fn pointers(document: &Value) -> Vec<String> {
+    let below = |key: String, value: &Value| {
+        let deeper = pointers(value).into_iter().map(|rest| format!("/{key}{rest}")).collect::<Vec<_>>();
+        std::iter::once(format!("/{key}")).chain(deeper).collect::<Vec<_>>()
+    };
+    match document {
+        Value::Array(list) => list.iter().enumerate().flat_map(|(i, v)| below(i.to_string(), v)).collect(),
+        Value::Object(map) => map.iter().flat_map(|(k, v)| below(k.clone(), v)).collect(),
+        _ => Vec::new(),
+    }
+}
