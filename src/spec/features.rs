@@ -8,6 +8,12 @@ use super::options::{Effect, TABLE};
 use super::{VERSIONS, supported};
 use serde_json::{Value, json};
 
+// What other rooms do or do not do; `UNSUPPORTED` cannot know it.
+const SYSTEMD_CGROUPS: bool = false;
+const CHECKPOINT: bool = false;
+const APPARMOR: bool = true;
+const SELINUX: bool = true;
+
 /// The whole document.
 pub fn features() -> Value {
     json!({
@@ -17,8 +23,8 @@ pub fn features() -> Value {
         "mountOptions": mount_options(),
         "linux": linux(),
         "annotations": {
-            "dev.keel.version": env!("CARGO_PKG_VERSION"),
-            "dev.keel.checkpoint.enabled": "false",
+            "keel.version": env!("CARGO_PKG_VERSION"),
+            "keel.checkpoint.enabled": CHECKPOINT.to_string(),
         },
         "potentiallyUnsafeConfigAnnotations": ["org.systemd.property.", "org.criu.config"],
     })
@@ -33,7 +39,7 @@ fn linux() -> Value {
     json!({
         "namespaces": NAMESPACES.iter().map(|row| row.0).collect::<Vec<_>>(),
         "capabilities": CAPABILITIES,
-        "cgroup": { "v1": true, "v2": true, "systemd": false, "systemdUser": false, "rdma": true },
+        "cgroup": { "v1": true, "v2": true, "systemd": SYSTEMD_CGROUPS, "systemdUser": SYSTEMD_CGROUPS, "rdma": true },
         "seccomp": {
             "enabled": true,
             "actions": actions,
@@ -42,8 +48,8 @@ fn linux() -> Value {
             "knownFlags": known,
             "supportedFlags": done,
         },
-        "apparmor": { "enabled": true },
-        "selinux": { "enabled": true },
+        "apparmor": { "enabled": APPARMOR },
+        "selinux": { "enabled": SELINUX },
         "intelRdt": {
             "enabled": supported("linux.intelRdt"),
             "schemata": supported("linux.intelRdt"),

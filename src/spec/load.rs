@@ -1,9 +1,9 @@
 //! Opens and parses `config.json` and process documents.
 //!
 //! One pass on the way that works: serde_json, with serde_ignored listening for keys that no type knows. Only a
-//! document that fails is parsed a second time, to learn the path of the value that was wrong.
+//! document that fails is read a second time, to learn the path of the value that was wrong.
 
-use super::{Process, Spec};
+use super::{Process, Spec, place};
 use crate::sys::{Context, Error, Result};
 use rustix::fs::{FileType, Mode, OFlags, fstat, open};
 use rustix::io::Errno;
@@ -85,16 +85,16 @@ fn parse_as<T: DeserializeOwned>(bytes: &[u8]) -> Result<(T, Vec<String>)> {
     let mut json = serde_json::Deserializer::from_slice(bytes);
     let document = serde_ignored::deserialize(&mut json, |key| warnings.push(unknown(&key)))
         .and_then(|document| json.end().map(|()| document))
-        .map_err(|e| locate::<T>(bytes, &e))?;
+        .map_err(|e| locate(bytes, &e))?;
     Ok((document, warnings))
 }
 
 /// Says where in the document the value stands that failed; the line and column are in serde_json's words already.
-fn locate<T: DeserializeOwned>(bytes: &[u8], error: &serde_json::Error) -> Error {
+fn locate(bytes: &[u8], error: &serde_json::Error) -> Error {
     let words = Error::new(error.to_string());
-    match serde_path_to_error::deserialize::<_, T>(&mut serde_json::Deserializer::from_slice(bytes)) {
-        Err(e) if e.path().iter().next().is_some() => words.at(e.path().to_string()),
-        _ => words,
+    match place::path(bytes, error.line(), error.column()) {
+        path if path.is_empty() => words,
+        path => words.at(path),
     }
 }
 

@@ -1,11 +1,12 @@
 //! Room `spec`: `config.json` and process documents, loaded, normalised and validated.
 
 mod features;
+mod json;
 mod load;
 mod model;
 pub mod names;
-mod null;
 pub mod options;
+mod place;
 mod sample;
 pub mod sysctl;
 mod unsupported;

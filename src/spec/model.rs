@@ -4,7 +4,8 @@
 //! `pids.limit` as 0 and injects ids and limits into exec documents (`docs/decisions/0002`). A test compares the two.
 //! Absent lists are empty; `Option` is used where absence means something else than the type's zero.
 
-use serde::{Deserialize, Serialize};
+use super::json::Object;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::collections::BTreeMap;
 
 fn is_default<T: Default + PartialEq>(value: &T) -> bool {
@@ -17,9 +18,22 @@ macro_rules! object {
     ($(#[$meta:meta])* $name:ident { $($(#[$fmeta:meta])* $field:ident: $ty:ty,)* }) => {
         $(#[$meta])*
         #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-        #[serde(rename_all = "camelCase", default)]
+        #[serde(rename_all = "camelCase", default, remote = "Self")]
         #[allow(missing_docs)] // the fields are those of the spec section that the type's comment names
-        pub struct $name { $($(#[$fmeta])* #[serde(skip_serializing_if = "is_default", deserialize_with = "super::null::as_default")] pub $field: $ty,)* }
+        pub struct $name { $($(#[$fmeta])* #[serde(skip_serializing_if = "is_default", deserialize_with = "super::json::as_default")] pub $field: $ty,)* }
+
+        // `remote` makes serde's derived code plain functions of the type, which these two wrap.
+        impl Serialize for $name {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                $name::serialize(self, serializer)
+            }
+        }
+
+        impl<'de> Deserialize<'de> for $name {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                $name::deserialize(Object(deserializer))
+            }
+        }
     };
 }
 

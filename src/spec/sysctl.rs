@@ -38,7 +38,7 @@ pub fn file(key: &str) -> Option<String> {
     (path.contains('/') && path.split('/').all(plain)).then_some(path)
 }
 
-/// Whose parameter the file is; takes what [`file`] returns.
+/// Whose parameter the file is; takes what [`file()`] returns.
 pub fn scope(file: &str) -> Scope {
     match file {
         "kernel/domainname" => Scope::Uts,

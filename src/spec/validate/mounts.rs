@@ -1,6 +1,5 @@
 //! config.md, "Mounts".
 
-use super::no_nul;
 use crate::spec::options::MountOptions;
 use crate::spec::{Mount, Spec};
 use crate::sys::{Error, Result};
@@ -38,8 +37,8 @@ pub(super) fn check(spec: &Spec, warnings: &mut Vec<String>) -> Result<()> {
 
 fn one(mount: &Mount, options: &MountOptions) -> Result<()> {
     let texts = [&mount.destination, &mount.source, &mount.kind];
-    if let Some(text) = texts.into_iter().chain(&mount.options).find(|text| text.contains('\0')) {
-        return no_nul(text, String::new);
+    if texts.into_iter().chain(&mount.options).any(|text| text.contains('\0')) {
+        return Err(Error::new("the text contains a NUL byte"));
     }
     let target = &mount.destination;
     let conflict = match () {
