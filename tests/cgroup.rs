@@ -261,7 +261,8 @@ fn kill_forkers(name: &str) {
 fn device_verdicts(name: &str) {
     let deny_all = json!({"allow": false, "access": "rwm"});
     let rule = |allow: bool, kind: &str, major: i64, minor: i64, access: &str| json!({"allow": allow, "type": kind, "major": major, "minor": minor, "access": access});
-    let table: Vec<(Vec<Value>, Vec<(&str, bool)>)> = vec![
+    type Verdicts = Vec<(&'static str, bool)>;
+    let table: Vec<(Vec<Value>, Verdicts)> = vec![
         // Nothing said: the defaults of every container.
         (
             vec![],
