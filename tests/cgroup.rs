@@ -6,7 +6,7 @@ mod common {
     pub mod place;
 }
 
-use common::place::{Place, in_v2_view, shell};
+use common::place::{Place, as_nobody, in_plain_v1_view, in_v2_view, shell};
 use keel::cgroup::{Cgroup, Devices, Layout, Version};
 use keel::plan::limits::{Limits, Missing, Write, writes};
 use keel::spec::Resources;
@@ -381,6 +381,21 @@ fn v2_view_of_it_all() {
 }
 
 #[test]
+fn plain_v1_view_of_it_all() {
+    if !in_plain_v1_view("plain_v1_view_of_it_all") {
+        return;
+    }
+    let layout = Layout::detect().expect("layout");
+    assert!(layout.version == Version::V1 && !layout.is_hybrid());
+    the_layout_agrees_with_mountinfo();
+    a_process_is_in_every_hierarchy_and_the_record_finds_it();
+    freeze_and_thaw("v1freeze");
+    kill_and_remove("v1kill");
+    kill_forkers("v1forkers");
+    exec_enters_sub_cgroups_that_exist();
+}
+
+#[test]
 fn v2_can_cut_a_hole_that_v1_cannot() {
     let hole = json!([{"allow": true, "type": "c", "major": 240, "access": "rw"}, {"allow": false, "type": "c", "major": 240, "minor": 7, "access": "w"}]);
     let devices = Devices::new(&resources(json!({"devices": hole})).devices).expect("rules");
@@ -455,11 +470,58 @@ fn mounts_name_every_hierarchy() {
 }
 
 #[test]
+fn controllers_mounted_together_are_linked() {
+    let record = json!({"version": "V1", "explicit": true, "trees": [
+        {"controllers": ["cpu", "cpuacct"], "mount": "/sys/fs/cgroup/cpu,cpuacct", "path": "/x"},
+        {"controllers": ["name=systemd"], "mount": "/sys/fs/cgroup/systemd", "path": "/x"}]});
+    let cgroup: Cgroup = serde_json::from_value(record).expect("record");
+    let mounts = cgroup.mounts();
+    let links = [("cpu", "cpu,cpuacct"), ("cpuacct", "cpu,cpuacct")].map(|(a, b)| (a.to_string(), b.to_string()));
+    assert_eq!((mounts[0].name.as_str(), mounts[0].links.as_slice()), ("cpu,cpuacct", links.as_slice()));
+    assert_eq!((mounts[1].name.as_str(), mounts[1].links.len()), ("systemd", 0));
+    assert_eq!(cgroup.dir("cpuacct").as_deref(), Some("/sys/fs/cgroup/cpu,cpuacct/x"));
+}
+
+#[test]
+fn a_nested_cpuset_takes_processes() {
+    for asked in [json!({}), json!({"cpus": "0"}), json!({"mems": "0"})] {
+        let mut place = Place::below("cpuset", "a/b");
+        place.cgroup.create(&limits(json!({"cpu": asked})), None, false).unwrap_or_else(|e| panic!("{asked}: {e}"));
+        let process = place.process("exec sleep 100");
+        assert_eq!(place.cgroup.procs().expect("procs"), [process.pid()]);
+    }
+}
+
+#[test]
+fn who_may_make_none_stays_where_he_is_unless_he_asked() {
+    if !as_nobody("who_may_make_none_stays_where_he_is_unless_he_asked") {
+        return;
+    }
+    let layout = Layout::detect().expect("layout");
+    let place = |path: &str| Cgroup::locate(&layout, path, "keeltest").expect("place");
+    let devices = Devices::new(&[]).expect("defaults");
+    let mut cgroup = place("");
+    cgroup.create(&Limits::default(), Some(&devices), true).expect("tolerated");
+    assert!(cgroup.is_none());
+    let refused =
+        |mut cgroup: Cgroup, limits: &Limits, rootless: bool| cgroup.create(limits, None, rootless).expect_err("refused").to_string();
+    let error = refused(place("/keeltest"), &Limits::default(), true);
+    assert!(error.contains("permission denied (an unprivileged user needs a cgroup that was delegated to him"), "{error}");
+    let error = refused(place(""), &limits(json!({"pids": {"limit": 5}})), true);
+    assert!(
+        error.contains("set pids.max to 5: permission denied to make a cgroup for it (config.json: linux.resources.pids.limit)"),
+        "{error}"
+    );
+    let error = refused(place(""), &Limits::default(), false);
+    assert!(error.contains("make the cgroup /sys/fs/cgroup/"), "{error}");
+}
+
+#[test]
 fn oom_kills_are_counted() {
     let mut place = Place::new("oom");
     place.cgroup.create(&limits(json!({"memory": {"limit": 16 << 20, "swap": 16 << 20}})), None, false).expect("create");
     assert_eq!(place.cgroup.oom_kill_count().expect("count"), 0);
-    let mut process = place.process("exec head -c 100000000 /dev/zero | tail");
+    let mut process = place.process("head -c 100000000 /dev/zero 2>/dev/null | tail 2>/dev/null");
     process.reap();
     assert!(place.cgroup.oom_kill_count().expect("count") > 0);
 }

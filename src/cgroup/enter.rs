@@ -1,6 +1,6 @@
 //! The way into a cgroup for one new process.
 
-use super::file::{open_dir, open_write};
+use super::file::{get, open_dir, open_write};
 use super::{Cgroup, Tree, Version, layout};
 use crate::sys::{Context, Error, Result};
 use rustix::fd::OwnedFd;
@@ -88,8 +88,8 @@ impl Cgroup {
 
 /// Where a process is in the unified hierarchy, as seen from our cgroup namespace.
 fn unified_path(pid: i32) -> Result<String> {
-    let path = format!("/proc/{pid}");
-    let text = open_dir(&path).and_then(|dir| super::file::get(dir, "cgroup")).context(|| format!("read {path}/cgroup"))?;
+    let path = format!("/proc/{pid}/cgroup");
+    let text = get(CWD, &path).context(|| format!("read {path}"))?;
     let found = layout::own_paths(&text).find(|(controllers, _)| controllers.is_empty()).map(|(_, path)| path.to_string());
     let found = found.filter(|path| !path.split('/').any(|part| part == ".."));
     found.ok_or_else(|| Error::new(format!("process {pid} is in no cgroup that can be seen from here")))

@@ -1,6 +1,6 @@
 //! A cgroup of a test's own, processes in it, and the certainty that nothing of it stays.
 
-use keel::cgroup::{Cgroup, Layout};
+use keel::cgroup::{Cgroup, Layout, Version};
 use keel::plan::limits::Limits;
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
@@ -179,20 +179,49 @@ impl Drop for Process {
 /// Whether this process sees cgroup2 and nothing else. If not, the test runs again by itself in a process that does,
 /// and must succeed there: in a cgroup of its own, whose root the view begins at, so that nothing is changed outside.
 pub fn in_v2_view(test: &str) -> bool {
-    if Layout::detect().expect("layout").version == keel::cgroup::Version::V2 {
+    if Layout::detect().expect("layout").version == Version::V2 {
         return true;
     }
-    let me = std::env::current_exe().expect("test program");
     let cgroup = format!("/sys/fs/cgroup/unified/{}", prefix(test));
     fs::create_dir(&cgroup).expect("cgroup of the view");
-    let script = format!(
-        "echo $$ > {cgroup}/cgroup.procs; exec unshare --mount --cgroup --propagation private sh -ec '\
-         umount -R /sys/fs/cgroup; mount -t cgroup2 cgroup2 /sys/fs/cgroup; exec \"$0\" --exact {test} --nocapture' {}",
-        me.display()
-    );
-    let status = Command::new("sh").args(["-ec", &script]).status();
-    let removed = fs::remove_dir(&cgroup);
-    assert!(status.as_ref().is_ok_and(|s| s.success()), "{test} in the v2 view: {status:?}");
-    removed.expect("remove the cgroup of the view");
+    let enter = format!("echo $$ > {cgroup}/cgroup.procs; exec unshare --mount --cgroup --propagation private");
+    again(&enter, "umount -R /sys/fs/cgroup; mount -t cgroup2 cgroup2 /sys/fs/cgroup;", test);
+    fs::remove_dir(&cgroup).expect("remove the cgroup of the view");
     false
+}
+
+/// The same for v1 without a companion of cgroup2, with a plain directory among the mounts, as podman 4.3 makes them.
+/// On a host without v1 there is nothing to see, and the answer is no.
+pub fn in_plain_v1_view(test: &str) -> bool {
+    let layout = Layout::detect().expect("layout");
+    if layout.version == Version::V2 || !layout.is_hybrid() {
+        return layout.version == Version::V1;
+    }
+    let mut mounts = String::from("umount -R /sys/fs/cgroup; mount -t tmpfs tmpfs /sys/fs/cgroup; mkdir -p /sys/fs/cgroup/unified;");
+    for hierarchy in layout.hierarchies.iter().filter(|h| !h.controllers.is_empty()) {
+        let (names, dir) = (hierarchy.controllers.join(","), &hierarchy.mount);
+        let option = if names.starts_with("name=") { format!("none,{names}") } else { names };
+        mounts.push_str(&format!("mkdir {dir}; mount -t cgroup -o {option} cgroup {dir};"));
+    }
+    again("exec unshare --mount --propagation private", &mounts, test);
+    false
+}
+
+/// Whether this process is an unprivileged one. If not, the test runs again in one that is.
+pub fn as_nobody(test: &str) -> bool {
+    if !rustix::process::geteuid().is_root() {
+        return true;
+    }
+    again("exec setpriv --reuid=65534 --regid=65534 --clear-groups", "", test);
+    false
+}
+
+/// Runs one test of this program below another: `enter` execs a command that runs `prepare` and it.
+fn again(enter: &str, prepare: &str, test: &str) {
+    let me = std::env::current_exe().expect("test program");
+    let script = format!("{enter} sh -ec '{prepare} exec \"$0\" --exact {test} --nocapture' {}", me.display());
+    let out = Command::new("sh").args(["-ec", &script]).output().expect("sh");
+    let said = String::from_utf8_lossy(&out.stdout);
+    let ran = out.status.success() && said.contains("1 passed");
+    assert!(ran, "{test} in its view: {}\n{said}\n{}", out.status, String::from_utf8_lossy(&out.stderr));
 }
