@@ -5,6 +5,7 @@ use super::{Cgroup, Tree, Version, layout};
 use crate::sys::{Context, Error, Result};
 use rustix::fd::OwnedFd;
 use rustix::fs::CWD;
+use rustix::io::Errno;
 
 /// What a new process needs to be in the container's cgroups from its first instruction on.
 #[derive(Debug, Default)]
@@ -24,6 +25,17 @@ impl Entry {
     /// Removes exactly the directories that [`Cgroup::create`] made, after a later step of the start failed.
     pub fn undo(self) {
         super::create::undo(&self.made);
+    }
+
+    /// What clone3 means when it refuses `CLONE_INTO_CGROUP` with this errno (clone(2) says little of it).
+    pub fn refusal_hint(errno: Errno) -> Option<&'static str> {
+        match errno {
+            Errno::BUSY => Some("the cgroup has controllers enabled for its children, so it can hold no process itself"),
+            Errno::OPNOTSUPP => Some("the cgroup is below one that has processes of its own, or is a threaded one"),
+            Errno::ACCESS => Some("one may only enter a cgroup below a common ancestor whose cgroup.procs one may write"),
+            Errno::AGAIN => Some("a pids limit or RLIMIT_NPROC is reached"),
+            _ => None,
+        }
     }
 }
 

@@ -1,7 +1,9 @@
 //! A cgroup of a test's own, processes in it, and the certainty that nothing of it stays.
 
 use keel::cgroup::{Cgroup, Layout, Version};
-use keel::plan::limits::Limits;
+use keel::plan::limits::{Limits, writes};
+use keel::spec::Resources;
+use serde_json::Value;
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, ChildStdout, Command, Stdio};
@@ -15,6 +17,16 @@ fn prefix(name: &str) -> String {
 pub fn shell(script: &str) {
     let status = Command::new("sh").args(["-ec", script]).status().expect("sh");
     assert!(status.success(), "{script}: {status}");
+}
+
+/// Resources as `config.json` has them.
+pub fn resources(value: Value) -> Resources {
+    serde_json::from_value(value).expect("resources of the test")
+}
+
+/// The same as control files of this host.
+pub fn limits(value: Value) -> Limits {
+    writes(&resources(value), Layout::detect().expect("layout").version).expect("limits")
 }
 
 pub struct Place {
@@ -104,6 +116,7 @@ impl Place {
         let mut process = self.process(&format!("( {action} ) 2>&1; echo end"));
         let said = process.wait_for("end");
         process.reap();
+        assert!(!said.contains("Permission denied"), "{dir} is mounted nodev, set TMPDIR: {said}");
         !said.contains("Operation not permitted")
     }
 
