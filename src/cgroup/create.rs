@@ -173,26 +173,37 @@ fn vacant(tree: &Tree) -> Result<()> {
 /// A new v1 cpuset has no CPUs and no memory nodes, and takes no process until it has: each gets what its parent
 /// has (cgroup-v1/cpusets.rst), but for what the container's own limits will say.
 fn inherit_cpuset(tree: &Tree, made: &[String], limits: &Limits) -> Result<()> {
-    fn filled(tree: &Tree, path: &str, made: &[String], file: &str) -> rustix::io::Result<String> {
+    const FILES: [&str; 2] = ["cpuset.cpus", "cpuset.mems"];
+    /// The values of a cgroup, after it and what is above it have got them.
+    fn filled(tree: &Tree, path: &str, made: &[String], wanted: [bool; 2]) -> rustix::io::Result<[String; 2]> {
         let at = format!("{}{path}", tree.mount);
         let dir = open_dir(&at)?;
-        let value = if made.contains(&at) { String::new() } else { get(&dir, file)? };
-        if !value.trim().is_empty() {
-            return Ok(value);
+        let mut values = [String::new(), String::new()];
+        if !made.contains(&at) {
+            for (value, file) in values.iter_mut().zip(FILES) {
+                *value = get(&dir, file)?.trim().to_string();
+            }
         }
-        let Some((parent, _)) = path.rsplit_once('/') else { return Ok(value) };
-        let value = filled(tree, parent, made, file)?;
-        put(&dir, file, value.trim())?;
-        Ok(value)
+        let lacking = [0, 1].map(|i| wanted[i] && values[i].is_empty());
+        if lacking != [false; 2]
+            && let Some((parent, _)) = path.rsplit_once('/')
+        {
+            let inherited = filled(tree, parent, made, lacking)?;
+            for i in (0..2).filter(|&i| lacking[i]) {
+                put(&dir, FILES[i], &inherited[i])?;
+                values[i].clone_from(&inherited[i]);
+            }
+        }
+        Ok(values)
     }
-    for file in ["cpuset.cpus", "cpuset.mems"] {
-        let path = match limits.writes.iter().any(|write| write.file == file) {
-            true => tree.path.rsplit_once('/').map_or("", |(parent, _)| parent),
-            false => &tree.path,
-        };
-        filled(tree, path, made, file).context(|| format!("inherit {file} for {}{path}", tree.mount))?;
-    }
-    Ok(())
+    let own = FILES.map(|file| limits.writes.iter().any(|write| write.file == file));
+    let inherit = match (own, tree.path.rsplit_once('/')) {
+        // What the container's limits will say must be within what is above it.
+        ([false, false], _) => filled(tree, &tree.path, made, [true; 2]),
+        (_, Some((parent, _))) => filled(tree, parent, made, [true; 2]).and_then(|_| filled(tree, &tree.path, made, own.map(|own| !own))),
+        (_, None) => Ok(Default::default()),
+    };
+    inherit.map(drop).context(|| format!("inherit the CPUs and memory nodes for {}", tree.dir()))
 }
 
 /// Makes every controller that the host's root offers available to the container, as runc does. Where an ancestor

@@ -1,10 +1,11 @@
 //! The way into a cgroup for one new process.
 
-use super::file::{open_dir, open_write};
+use super::file::{get, open_dir, open_write};
 use super::{Cgroup, Tree, Version, layout};
 use crate::sys::{Context, Error, Result};
 use rustix::fd::OwnedFd;
 use rustix::fs::CWD;
+use rustix::io::Errno;
 
 /// What a new process needs to be in the container's cgroups from its first instruction on.
 #[derive(Debug, Default)]
@@ -24,6 +25,17 @@ impl Entry {
     /// Removes exactly the directories that [`Cgroup::create`] made, after a later step of the start failed.
     pub fn undo(self) {
         super::create::undo(&self.made);
+    }
+
+    /// What clone3 means when it refuses `CLONE_INTO_CGROUP` with this errno (clone(2) says little of it).
+    pub fn refusal_hint(errno: Errno) -> Option<&'static str> {
+        match errno {
+            Errno::BUSY => Some("the cgroup has controllers enabled for its children, so it can hold no process itself"),
+            Errno::OPNOTSUPP => Some("the cgroup is below one that has processes of its own, or is a threaded one"),
+            Errno::ACCESS => Some("one may only enter a cgroup below a common ancestor whose cgroup.procs one may write"),
+            Errno::AGAIN => Some("a pids limit or RLIMIT_NPROC is reached"),
+            _ => None,
+        }
     }
 }
 
@@ -88,8 +100,8 @@ impl Cgroup {
 
 /// Where a process is in the unified hierarchy, as seen from our cgroup namespace.
 fn unified_path(pid: i32) -> Result<String> {
-    let path = format!("/proc/{pid}");
-    let text = open_dir(&path).and_then(|dir| super::file::get(dir, "cgroup")).context(|| format!("read {path}/cgroup"))?;
+    let path = format!("/proc/{pid}/cgroup");
+    let text = get(CWD, &path).context(|| format!("read {path}"))?;
     let found = layout::own_paths(&text).find(|(controllers, _)| controllers.is_empty()).map(|(_, path)| path.to_string());
     let found = found.filter(|path| !path.split('/').any(|part| part == ".."));
     found.ok_or_else(|| Error::new(format!("process {pid} is in no cgroup that can be seen from here")))

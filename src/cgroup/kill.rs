@@ -82,33 +82,26 @@ impl Cgroup {
         sent
     }
 
-    /// `cgroup.kill` (Linux 5.14) where there is a cgroup2 directory; what that does not reach, by signals: frozen
-    /// so that nobody forks meanwhile, or without a freezer until nobody new is found.
+    /// `cgroup.kill` (Linux 5.14) where there is a cgroup2 directory: it reaches whoever is being forked. Otherwise by
+    /// signals: frozen so that nobody forks meanwhile, or without a freezer until nobody new is found.
     fn kill_for_good(&self) -> Result<()> {
         if let Some(tree) = self.unified() {
             match open_dir(&tree.dir()).and_then(|dir| put(dir, "cgroup.kill", "1")) {
-                Ok(()) | Err(Errno::NOENT | Errno::NODEV | Errno::OPNOTSUPP | Errno::ACCESS | Errno::PERM) => {}
+                // Who is held by the v1 freezer dies when it is let go; the one of v2 does not hold against this.
+                Ok(()) if self.trees.len() == 1 => return Ok(()),
+                Ok(()) => return if self.is_frozen()? { self.thaw() } else { Ok(()) },
+                Err(Errno::NOENT | Errno::NODEV | Errno::OPNOTSUPP | Errno::ACCESS | Errno::PERM) => {}
                 Err(errno) => return Err(Error::new(format!("write 1 to {}/cgroup.kill", tree.dir())).errno(errno)),
             }
-            if self.trees.len() == 1 && self.procs()?.is_empty() {
-                return Ok(());
-            }
         }
-        // A process killed while the v1 freezer holds it dies when it is let go.
-        let thaw = |this: &Self| match this.procs()?.is_empty() {
-            true => Ok(()),
-            false if this.is_frozen()? => this.thaw(),
-            false => Ok(()),
-        };
         for _ in 0..8 {
             if self.procs()?.is_empty() {
                 return Ok(());
             }
             let frozen = self.freeze().is_ok();
             self.signal_once(Signal::KILL)?;
-            thaw(self)?;
             if frozen {
-                return Ok(());
+                return self.thaw();
             }
         }
         Ok(())

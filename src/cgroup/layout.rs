@@ -3,9 +3,10 @@
 //! mountinfo is not read: it has a line for every mount of every container. Everybody mounts below `/sys/fs/cgroup`.
 
 use super::clean;
+use super::file::{get, open_dir};
 use crate::plan::limits::Version;
 use crate::sys::{Context, Result};
-use rustix::fs::{CWD, Mode, OFlags, openat, statfs};
+use rustix::fs::{CWD, statfs};
 
 const ROOT: &str = "/sys/fs/cgroup";
 const CGROUP_SUPER_MAGIC: u64 = 0x0027_e0eb; // statfs(2)
@@ -39,8 +40,7 @@ impl Layout {
     /// Looks at the host.
     pub fn detect() -> Result<Self> {
         let path = "/proc/self/cgroup";
-        let dir = openat(CWD, "/proc/self", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty());
-        let text = dir.and_then(|dir| super::file::get(dir, "cgroup")).context(|| format!("read {path}"))?;
+        let text = get(CWD, path).context(|| format!("read {path}"))?;
         if is(ROOT, CGROUP2_SUPER_MAGIC) {
             let own = own_paths(&text).find(|(controllers, _)| controllers.is_empty());
             let path = own.map_or("/", |(_, path)| path).to_string();
@@ -85,7 +85,7 @@ impl Hierarchy {
     /// begins at our own cgroup: then that path is not there, and the mount's root is where we are.
     pub(super) fn own(&self) -> String {
         let own = clean(&self.path);
-        let seen = own.is_empty() || (!self.path.contains("..") && super::file::open_dir(&format!("{}{own}", self.mount)).is_ok());
+        let seen = own.is_empty() || (!self.path.contains("..") && open_dir(&format!("{}{own}", self.mount)).is_ok());
         if seen { own } else { String::new() }
     }
 }
