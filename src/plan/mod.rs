@@ -1,1 +1,3 @@
 //! Room `plan`.
+
+pub mod seccomp;

@@ -5,8 +5,10 @@
 #![allow(unsafe_code)]
 
 mod error;
+mod seccomp;
 
 pub use error::{Context, Error, Kind, Result};
+pub use seccomp::seccomp;
 
 /// One instruction of a classic BPF program, `struct sock_filter` of linux/filter.h.
 #[repr(C)]
