@@ -284,7 +284,9 @@ fn reached(
 ) -> Result<()> {
     if record.init.is_none() {
         record.init = Some(ProcessId::of(process.pid)?);
-        if stage != Stage::Created {
+        // Hooks and other commands see it; where there are no hooks, `finish` writes it at once.
+        let hooks = stage == Stage::CreateRuntime || stage == Stage::CreateContainer || !spec.hooks.start_container.is_empty();
+        if hooks && stage != Stage::Created {
             container.save(record)?;
         }
     }
