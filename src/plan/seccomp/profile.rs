@@ -50,12 +50,8 @@ struct Call<'a> {
 
 impl<'a> Profile<'a> {
     pub fn new(family: &'static Family, seccomp: &'a Seccomp) -> Result<Self> {
-        let default = rules::action(
-            &seccomp.default_action,
-            seccomp.default_errno_ret,
-            "linux.seccomp.defaultAction",
-            "linux.seccomp.defaultErrnoRet",
-        )?;
+        let fields = ["defaultAction", "defaultErrnoRet"];
+        let default = rules::action(&seccomp.default_action, seccomp.default_errno_ret, fields, &|field| format!("linux.seccomp.{field}"))?;
         let mut listed = vec![false; family.abis.len()];
         listed[0] = true;
         for (i, name) in seccomp.architectures.iter().enumerate() {
@@ -69,7 +65,7 @@ impl<'a> Profile<'a> {
         let mut rules = Vec::with_capacity(seccomp.syscalls.len());
         let mut calls = Vec::with_capacity(seccomp.syscalls.iter().map(|rule| rule.names.len()).sum());
         for (i, rule) in seccomp.syscalls.iter().enumerate() {
-            rules.push(Rule::new(rule, &format!("linux.seccomp.syscalls[{i}]"))?);
+            rules.push(Rule::new(rule, &|field| format!("linux.seccomp.syscalls[{i}].{field}"))?);
             calls.extend(rule.names.iter().map(|name| Call {
                 name,
                 rule: i,
