@@ -151,10 +151,14 @@ class Counts(Group):
 GROUPS = (Run("run", "spec"), Cycle(), Force(), Live(), Run("run-docker", "docker"), Memory(), Parked(), Counts())
 
 
+MOST_REPEATS = 8
+
+
 def measure(group, runtimes, rounds, wanted, say):
     """Interleaved rounds: in each, every runtime does the work once, and who is first moves on. The first round is thrown away.
 
-    A round that fails is tried once more (youki's run hangs now and then); a runtime that fails twice is out of the group.
+    A round in which a runtime hung is repeated, up to MOST_REPEATS times in all (youki's run hangs now and then when the program
+    ends at once); a runtime that fails otherwise is out of the group.
     Returns {row: {runtime: [value, ...]}}, {runtime: why it failed} and {runtime: how many rounds it needed a second time}.
     """
     values = {row: {} for row in group.rows if row in wanted}
@@ -174,9 +178,11 @@ def measure(group, runtimes, rounds, wanted, say):
                 continue
             try:
                 got = attempt(group, runtime, contexts[runtime])
-                if got is None:
+                while got is None and again.get(runtime.name, 0) < MOST_REPEATS:
                     again[runtime.name] = again.get(runtime.name, 0) + 1
-                    got = group.round(runtime, contexts[runtime])
+                    got = attempt(group, runtime, contexts[runtime])
+                if got is None:
+                    raise Hung(f"hung in {MOST_REPEATS + 1} rounds")
             except (Failure, OSError) as error:
                 failures[runtime.name] = str(error)
                 runtime.clean()

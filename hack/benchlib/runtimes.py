@@ -16,7 +16,7 @@ class Failure(Exception):
 
 
 class Hung(Failure):
-    """It had not ended after ten seconds."""
+    """It had not ended after four seconds."""
 
 
 class Sample:
@@ -79,7 +79,7 @@ class Runtime:
             raise Failure(helper.stderr.strip() or "could not be started")
         nanoseconds, peak, status = helper.stdout.split()
         if status == "124":
-            raise Hung("it did not end within 10 s")
+            raise Hung("it did not end within 4 s")
         if status != "0":
             lines = Path(self.errors).read_text(errors="replace").strip().splitlines()
             raise Failure(lines[-1] if lines else f"exit status {status} and nothing on stderr")

@@ -3,7 +3,7 @@
  * starts from the smallest possible parent: a child's peak memory in rusage begins with what its parent had at exec.
  *
  *   spawn ERRORS PROGRAM [ARG...]     standard error goes into the file ERRORS, the other two to /dev/null
- *   prints: NANOSECONDS PEAK_KIB STATUS       from before the start to the end of wait4(2); 124 after 10 s
+ *   prints: NANOSECONDS PEAK_KIB STATUS       from before the start to the end of wait4(2); 124 after 4 s
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -51,7 +51,7 @@ int main(int argc, char **argv)
 	posix_spawn_file_actions_addopen(&files, 0, "/dev/null", O_RDONLY, 0);
 	posix_spawn_file_actions_addopen(&files, 1, "/dev/null", O_WRONLY, 0);
 	posix_spawn_file_actions_addopen(&files, 2, argv[1], O_WRONLY | O_CREAT | O_TRUNC, 0600);
-	alarm(10);
+	alarm(4);
 	long long start = now();
 	if ((code = posix_spawn(&pid, argv[2], &files, &attributes, argv + 2, environment)) != 0) {
 		fprintf(stderr, "spawn: %s: errno %d\n", argv[2], code);
