@@ -1,1 +1,135 @@
-//! Room `arm`.
+//! Room `arm`: what the host opens and prepares before the clone: everything that may allocate, fail or block.
+
+mod facts;
+mod own_binary;
+
+pub use facts::facts;
+pub use own_binary::protect;
+
+use crate::plan::seccomp::Filter;
+use crate::plan::{Plan, Tree};
+use crate::sys::{CStrings, Context, Error, Result, close_range, mount_setattr};
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use rustix::fs::{CWD, Mode, OFlags};
+use rustix::mount::{OpenTreeFlags, open_tree};
+
+/// Everything a child needs beside its plan; all descriptors are close-on-exec.
+pub struct Armed {
+    /// The program's arguments.
+    pub argv: CStrings,
+    /// The program's environment, with room for HOME.
+    pub envp: CStrings,
+    /// One for each of `Plan::trees`; the child fills those that the host may not open.
+    pub trees: Vec<Option<OwnedFd>>,
+    /// One for each of `Plan::joins`.
+    pub joins: Vec<OwnedFd>,
+    /// The `tasks` files of the container's v1 cgroups.
+    pub tasks: Vec<(String, OwnedFd)>,
+    /// The v2 cgroup to be born in.
+    pub into: Option<OwnedFd>,
+    /// The compiled seccomp filter.
+    pub filter: Option<Filter>,
+    /// Where the terminal's other end goes.
+    pub console: Option<OwnedFd>,
+    /// The socket on which a created container waits for `start`.
+    pub listener: Option<OwnedFd>,
+    /// The container's init (exec).
+    pub init: Option<OwnedFd>,
+    /// The three standard descriptors of a hook.
+    pub stdio: Option<[OwnedFd; 3]>,
+    /// Descriptors from 3 on that stay open.
+    pub preserve_fds: u32,
+}
+
+impl Armed {
+    /// Opens namespaces and trees, and lays out the strings for execve(2).
+    pub fn new(plan: &mut Plan, filter: Option<Filter>) -> Result<Self> {
+        let mut joins = Vec::with_capacity(plan.joins.len());
+        for join in &plan.joins {
+            let what = || format!("open the namespace {}", join.path.to_string_lossy());
+            let fd = rustix::fs::open(&join.path, OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK, Mode::empty())
+                .context(what)
+                .map_err(|e| e.at(format!("{}.path", join.at)))?;
+            joins.push(fd);
+        }
+        let mut trees = Vec::with_capacity(plan.trees.len());
+        for tree in &plan.trees {
+            let fd = if plan.trees_outside {
+                let what = || format!("open the mount source {}", tree.source.to_string_lossy());
+                Some(clone_tree(tree).context(what).map_err(|e| e.at(tree.at.to_string()))?)
+            } else {
+                None
+            };
+            trees.push(fd);
+        }
+        let argv = CStrings::new(std::mem::take(&mut plan.process.argv));
+        let envp = if plan.process.wants_home {
+            CStrings::with_room(std::mem::take(&mut plan.process.envp), b"HOME=/", 4096)
+        } else {
+            CStrings::new(std::mem::take(&mut plan.process.envp))
+        };
+        Ok(Self {
+            argv,
+            envp,
+            trees,
+            joins,
+            tasks: Vec::new(),
+            into: None,
+            filter,
+            console: None,
+            listener: None,
+            init: None,
+            stdio: None,
+            preserve_fds: 0,
+        })
+    }
+}
+
+/// open_tree(2) with OPEN_TREE_CLONE and the tree's attributes. Allocates nothing: the child calls it too.
+pub fn clone_tree(tree: &Tree) -> rustix::io::Result<OwnedFd> {
+    let mut flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+    if tree.recursive {
+        flags |= OpenTreeFlags::AT_RECURSIVE;
+    }
+    let fd = open_tree(CWD, &*tree.source, flags)?;
+    if !tree.attr_recursive.is_empty() {
+        mount_setattr(&fd, c"", true, &tree.attr_recursive)?;
+    }
+    if !tree.attr.is_empty() {
+        mount_setattr(&fd, c"", false, &tree.attr)?;
+    }
+    Ok(fd)
+}
+
+/// Connects to the `--console-socket`, which receives the terminal's other end (runc's docs/terminals.md).
+pub fn console_socket(path: &std::path::Path) -> Result<OwnedFd> {
+    use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with};
+    let what = || format!("connect to the console socket {}", path.display());
+    let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None).context(what)?;
+    let address = SocketAddrUnix::new(path).context(what)?;
+    connect(&socket, &address).context(what)?;
+    Ok(socket)
+}
+
+/// Sees that every descriptor of `--preserve-fds` is open.
+pub fn preserved(count: u32) -> Result<()> {
+    for fd in 3..3 + i64::from(count) {
+        let number = i32::try_from(fd).map_err(|_| Error::new(format!("--preserve-fds {count} is out of range")))?;
+        crate::sys::inherited(number).context(|| format!("--preserve-fds {count}: descriptor {number}"))?;
+    }
+    Ok(())
+}
+
+/// Closes what the caller leaked: everything from 3 on that is not handed over on purpose (CVE-2024-21626).
+pub fn close_leaked(preserve_fds: u32) -> Result<()> {
+    let listening = std::env::var("LISTEN_FDS").ok().and_then(|text| text.parse::<u32>().ok()).unwrap_or(0);
+    close_range(3 + preserve_fds.saturating_add(listening), u32::MAX, true).context(|| "mark inherited descriptors close-on-exec")
+}
+
+/// The pieces of [`Armed`] as the child borrows them.
+impl Armed {
+    /// The tree number `i`.
+    pub fn tree(&self, i: usize) -> rustix::io::Result<BorrowedFd<'_>> {
+        self.trees.get(i).and_then(Option::as_ref).map(AsFd::as_fd).ok_or(rustix::io::Errno::BADF)
+    }
+}

@@ -1,3 +1,5 @@
 //! The `keel` binary.
 
-fn main() {}
+#![no_main]
+
+keel::entry!(keel::cli::run);

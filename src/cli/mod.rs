@@ -1,1 +1,110 @@
-//! Room `cli`.
+//! Room `cli`: the command line of `keel`. `run` is a table; an error is printed once, here.
+
+mod args;
+mod commands;
+mod exec;
+mod show;
+
+use crate::cgroup::Manager;
+use crate::lifecycle::Runtime;
+use crate::store::Root;
+use crate::sys::{Error, Log, Result};
+use args::{Cli, Command, CgroupManager};
+use clap::Parser;
+use clap::error::ErrorKind;
+use std::ffi::OsString;
+use std::io::Write;
+
+/// The commit, if the build knew it.
+const COMMIT: Option<&str> = option_env!("KEEL_COMMIT");
+
+/// Runs one command; the exit code.
+pub fn run(mut args: Vec<OsString>) -> i32 {
+    // containerd always passes restore and run this Go-style flag.
+    for arg in args.iter_mut().filter(|arg| *arg == "-no-subreaper") {
+        *arg = "--no-subreaper".into();
+    }
+    let cli = match Cli::try_parse_from(&args) {
+        Ok(cli) => cli,
+        Err(error) => return usage(&error),
+    };
+    if cli.version {
+        return print(&version()).map_or_else(|error| fail(None, &error), |()| 0);
+    }
+    let log = match Log::open(cli.log.as_deref(), cli.log_format == args::LogFormat::Json, cli.debug) {
+        Ok(log) => log,
+        Err(error) => return fail(None, &error),
+    };
+    let Some(command) = &cli.command else {
+        return fail(Some(&log), &Error::new("no command").hint("keel --help lists them"));
+    };
+    let done = runtime(&cli).and_then(|runtime| dispatch(command, &runtime, &log, &args));
+    match done {
+        Ok(code) => code,
+        Err(error) => {
+            log.error(&error.to_string());
+            // runc's exec says 255, so that it cannot be taken for the program's 1.
+            if matches!(command, Command::Exec(_)) { 255 } else { 1 }
+        }
+    }
+}
+
+fn dispatch(command: &Command, runtime: &Runtime, log: &Log, args: &[OsString]) -> Result<i32> {
+    match command {
+        Command::Create(options) => commands::create(options, runtime, log, args),
+        Command::Run(options) => commands::run(options, runtime, log, args),
+        Command::Exec(options) => exec::exec(options, runtime, log, args),
+        Command::Start(options) => commands::start(options, runtime),
+        Command::State(options) => show::state(options, runtime),
+        Command::Kill(options) => commands::kill(options, runtime),
+        Command::Delete(options) => commands::delete(options, runtime, log),
+        Command::List(options) => show::list(options, runtime),
+        Command::Ps(options) => show::ps(options, runtime),
+        Command::Pause(options) => commands::pause(options, runtime),
+        Command::Resume(options) => commands::resume(options, runtime),
+        Command::Spec(options) => commands::spec(options),
+        Command::Features => show::features(),
+        Command::Plan(options) => show::plan(options, runtime, log),
+        Command::Update | Command::Events | Command::Checkpoint | Command::Restore => Err(commands::later(command)),
+    }
+}
+
+fn runtime(cli: &Cli) -> Result<Runtime> {
+    if cli.systemd_cgroup || cli.cgroup_manager == Some(CgroupManager::Systemd) {
+        return Err(Error::new("the systemd cgroup manager is not supported by this version of keel").hint("--cgroup-manager cgroupfs"));
+    }
+    let manager = if cli.cgroup_manager == Some(CgroupManager::Disabled) { Manager::Disabled } else { Manager::Cgroupfs };
+    let root = Root::new(cli.root.as_deref(), rustix::process::geteuid().as_raw())?;
+    Ok(Runtime { root, manager })
+}
+
+/// Help goes to stdout with 0; a wrong command line to stderr with 1, as in runc.
+fn usage(error: &clap::Error) -> i32 {
+    match error.kind() {
+        ErrorKind::DisplayHelp => print(&error.to_string()).map_or(1, |()| 0),
+        _ => {
+            let _ = write!(std::io::stderr(), "{error}");
+            1
+        }
+    }
+}
+
+fn fail(log: Option<&Log>, error: &Error) -> i32 {
+    match log {
+        Some(log) => log.error(&error.to_string()),
+        None => drop(writeln!(std::io::stderr(), "keel: error: {error}")),
+    }
+    1
+}
+
+fn print(text: &str) -> Result<()> {
+    let mut out = std::io::stdout().lock();
+    crate::sys::Context::context(out.write_all(text.as_bytes()).and_then(|()| out.flush()), || "write to stdout")
+}
+
+/// go-runc takes what follows `runc version ` at the start of the first line, docker what follows the word `version` and
+/// the `commit:` line. So the first line says whose command line this is a drop-in for, and who really speaks.
+fn version() -> String {
+    let (keel, spec) = (env!("CARGO_PKG_VERSION"), crate::spec::VERSIONS.1);
+    format!("runc version 1.3.0 (keel {keel})\ncommit: {}\nspec: {spec}\n", COMMIT.unwrap_or(concat!("v", env!("CARGO_PKG_VERSION"))))
+}

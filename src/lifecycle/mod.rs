@@ -1,1 +1,75 @@
-//! Room `lifecycle`.
+//! Room `lifecycle`: create, start, run, exec, kill, delete, pause, state, hooks and the terminal relay.
+
+mod create;
+mod delete;
+mod exec;
+mod foreground;
+mod hooks;
+mod kill;
+mod pause;
+mod start;
+mod status;
+
+pub use create::{CreateOptions, create, plan, run};
+pub use delete::delete;
+pub use exec::{ExecOptions, exec};
+pub use kill::{kill, processes, signal};
+pub use pause::{pause, resume};
+pub use start::start;
+pub use status::{State, Status, state, state_of};
+
+use crate::cgroup::{Cgroup, Manager};
+use crate::store::{Record, Root};
+use crate::sys::{Context, Error, Result};
+use std::path::Path;
+
+/// What the global options of the command line amount to.
+#[derive(Clone, Debug)]
+pub struct Runtime {
+    /// Where the state of all containers is.
+    pub root: Root,
+    /// Who makes cgroups.
+    pub manager: Manager,
+}
+
+/// The cgroup of a record; `None` if create was killed before it chose one.
+fn cgroup_of(record: &Record) -> Result<Option<Cgroup>> {
+    if record.cgroup.is_null() {
+        return Ok(None);
+    }
+    let parsed = Cgroup::deserialize(&record.cgroup);
+    parsed.map(Some).map_err(|e| Error::new(format!("the record of container {} has an invalid cgroup: {e}", record.id)))
+}
+
+use serde::Deserialize;
+
+/// Writes a pid file: digits only, complete before it has its name (conmon and containerd read it as soon as it exists).
+fn write_pid_file(path: &Path, pid: i32) -> Result<()> {
+    let what = || format!("write the pid file {}", path.display());
+    let name = path.file_name().ok_or_else(|| Error::new(what()))?.to_string_lossy();
+    let temporary = path.with_file_name(format!(".{name}.{}", std::process::id()));
+    std::fs::write(&temporary, pid.to_string()).context(what)?;
+    std::fs::rename(&temporary, path).context(what).inspect_err(|_| drop(std::fs::remove_file(&temporary)))
+}
+
+/// Number of descriptors that socket activation passes (sd_listen_fds(3)), if they are meant for this process.
+fn listen_fds() -> u32 {
+    let number = |name| std::env::var(name).ok().and_then(|text| text.parse::<u32>().ok());
+    match number("LISTEN_PID") {
+        Some(pid) if pid == std::process::id() => number("LISTEN_FDS").unwrap_or(0),
+        _ => 0,
+    }
+}
+
+/// Sends the process's pidfd to a listening unix socket (`--pidfd-socket`).
+fn send_pidfd(path: &Path, process: &crate::sandbox::Process) -> Result<()> {
+    use rustix::fd::AsFd;
+    use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
+    let what = || format!("send the pidfd to {}", path.display());
+    let socket = crate::arm::console_socket(path)?;
+    let mut space = [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut control = SendAncillaryBuffer::new(&mut space);
+    let descriptors = [process.pidfd.as_fd()];
+    control.push(SendAncillaryMessage::ScmRights(&descriptors));
+    sendmsg(&socket, &[std::io::IoSlice::new(b"pidfd")], &mut control, SendFlags::NOSIGNAL).context(what).map(drop)
+}

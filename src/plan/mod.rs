@@ -1,1 +1,118 @@
-//! Room `plan`.
+//! Room `plan`: the pure function from a spec and facts about the host to everything a start will do.
+//!
+//! Nothing here touches the host. [`order`] is the one place that states the sequence and why it is so.
+
+mod exec;
+pub mod limits;
+mod mounts;
+mod op;
+mod order;
+mod process;
+pub mod seccomp;
+mod sentence;
+
+pub use exec::{exec, hook};
+pub use op::*;
+pub use order::{after_start, create, needs_helper};
+pub use process::{Program, capability_set};
+pub use sentence::namespace_names;
+
+use crate::spec;
+use crate::sys::{Error, Result};
+use std::ffi::CString;
+use std::path::PathBuf;
+
+/// What a plan has to know about the host; gathered by `arm::facts`.
+#[derive(Clone, Debug, Default)]
+pub struct Facts {
+    /// Effective user id.
+    pub uid: u32,
+    /// Effective group id.
+    pub gid: u32,
+    /// Has CAP_SYS_ADMIN over its own namespaces: may clone mount trees and join namespaces before the clone.
+    pub privileged: bool,
+    /// Effective capabilities, as a bit mask.
+    pub capabilities: u64,
+    /// AppArmor is enabled.
+    pub apparmor: bool,
+    /// SELinux is enabled.
+    pub selinux: bool,
+    /// The v1 hierarchies the container will be in, or the one v2 directory.
+    pub cgroup: CgroupView,
+}
+
+/// How the container's cgroup looks from the host.
+#[derive(Clone, Debug, Default)]
+pub struct CgroupView {
+    /// Only the unified hierarchy.
+    pub v2: bool,
+    /// Number of v1 `tasks` files that the child joins.
+    pub tasks: usize,
+    /// Directories to show in a mount of type `cgroup`: name and host path.
+    pub mounts: Vec<(String, PathBuf)>,
+    /// Links beside them: `cpu` → `cpu,cpuacct`.
+    pub links: Vec<(String, String)>,
+}
+
+/// What the command line adds to the spec.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// Container id.
+    pub id: String,
+    /// Absolute path of the bundle.
+    pub bundle: PathBuf,
+    /// MS_MOVE and chroot instead of pivot_root.
+    pub no_pivot: bool,
+    /// Stay in the caller's session keyring.
+    pub no_new_keyring: bool,
+    /// Stop before the program until `start` (create), or go on at once (run).
+    pub park: bool,
+    /// Descriptors from 3 on that stay open.
+    pub preserve_fds: u32,
+}
+
+/// Everything a start will do, decided before anything is touched.
+#[derive(Clone, Debug, Default)]
+pub struct Plan {
+    /// The root file system on the host.
+    pub rootfs: CString,
+    /// Namespaces that clone3(2) creates.
+    pub clone: u64,
+    /// Namespaces that the parent joins for the time of the clone, and leaves again.
+    pub join_outside: Vec<usize>,
+    /// Of the init's namespaces, the ones that the parent joins for the time of the clone (exec).
+    pub join_init: u64,
+    /// All namespaces joined by path.
+    pub joins: Vec<Join>,
+    /// User and group maps of a new user namespace.
+    pub maps: Option<(Vec<spec::IdMapping>, Vec<spec::IdMapping>)>,
+    /// Trees to clone, by the parent (`privileged`) or the child.
+    pub trees: Vec<Tree>,
+    /// Whether the parent opens the trees.
+    pub trees_outside: bool,
+    /// The program.
+    pub process: Program,
+    /// The program's effective, permitted and inheritable capabilities, as bit masks.
+    pub capabilities: [u64; 3],
+    /// The process is root of a user namespace, with all capabilities in it.
+    pub in_user_namespace: bool,
+    /// The kernel forbids setgroups(2) in the user namespace, as only the user's own group is mapped.
+    pub groups_denied: bool,
+    /// Resource limits that the parent sets, since the child has no privileges for them.
+    pub rlimits_outside: Vec<Op>,
+    /// What the child does, in this order.
+    pub ops: Vec<Op>,
+    /// One sentence for each thing that was asked for and cannot be done, yet does no harm.
+    pub warnings: Vec<String>,
+}
+
+/// A C string of something the spec says; a NUL byte inside is refused with its place.
+fn cstring(value: &str, at: At) -> Result<CString> {
+    CString::new(value).map_err(|_| Error::new(format!("{value:?} contains a NUL byte")).at(at.to_string()))
+}
+
+/// A path below the container's root, as openat2(2) with RESOLVE_IN_ROOT wants it: no leading slash, never empty.
+fn below_root(path: &str, at: At) -> Result<CString> {
+    let trimmed = path.trim_start_matches('/').trim_end_matches('/');
+    cstring(if trimmed.is_empty() { "." } else { trimmed }, at)
+}

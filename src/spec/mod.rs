@@ -1,6 +1,21 @@
 //! Room `spec`: `config.json` and process documents, loaded, normalised and validated.
 
+mod features;
+mod json;
+mod load;
 mod model;
-mod null;
+pub mod names;
+pub mod options;
+mod place;
+mod sample;
+pub mod sysctl;
+mod unsupported;
+pub mod user;
+mod validate;
 
+pub use features::features;
+pub use load::{Loaded, load, load_process, parse, parse_process};
 pub use model::*;
+pub use sample::sample;
+pub use unsupported::{UNSUPPORTED, Uses, supported};
+pub use validate::{VERSIONS, validate, validate_process};

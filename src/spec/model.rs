@@ -4,21 +4,36 @@
 //! `pids.limit` as 0 and injects ids and limits into exec documents (`docs/decisions/0002`). A test compares the two.
 //! Absent lists are empty; `Option` is used where absence means something else than the type's zero.
 
-use serde::{Deserialize, Serialize};
+use super::json::Object;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::collections::BTreeMap;
 
 fn is_default<T: Default + PartialEq>(value: &T) -> bool {
     *value == T::default()
 }
 
-/// Declares one object of the spec: every field may be absent unless marked with `=`, unset fields are not written.
+/// Declares one object of the spec: every field may be absent or null (what must be there is for `validate` to say),
+/// fields that hold their type's zero are not written. The order is that of the spec's Go types.
 macro_rules! object {
     ($(#[$meta:meta])* $name:ident { $($(#[$fmeta:meta])* $field:ident: $ty:ty,)* }) => {
         $(#[$meta])*
         #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-        #[serde(rename_all = "camelCase", default)]
+        #[serde(rename_all = "camelCase", default, remote = "Self")]
         #[allow(missing_docs)] // the fields are those of the spec section that the type's comment names
-        pub struct $name { $($(#[$fmeta])* #[serde(skip_serializing_if = "is_default", deserialize_with = "super::null::as_default")] pub $field: $ty,)* }
+        pub struct $name { $($(#[$fmeta])* #[serde(skip_serializing_if = "is_default", deserialize_with = "super::json::as_default")] pub $field: $ty,)* }
+
+        // `remote` makes serde's derived code plain functions of the type, which these two wrap.
+        impl Serialize for $name {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                $name::serialize(self, serializer)
+            }
+        }
+
+        impl<'de> Deserialize<'de> for $name {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                $name::deserialize(Object(deserializer))
+            }
+        }
     };
 }
 
@@ -26,11 +41,11 @@ object! {
     /// [config.md](https://github.com/opencontainers/runtime-spec/blob/v1.3.0/config.md)
     Spec {
         oci_version: String,
+        process: Option<Process>,
         root: Option<Root>,
         hostname: String,
         domainname: String,
         mounts: Vec<Mount>,
-        process: Option<Process>,
         hooks: Hooks,
         annotations: BTreeMap<String, String>,
         linux: Linux,
@@ -61,6 +76,7 @@ object! {
         console_size: Option<ConsoleSize>,
         user: User,
         args: Vec<String>,
+        command_line: String,
         env: Vec<String>,
         cwd: String,
         capabilities: Option<Capabilities>,
@@ -72,7 +88,6 @@ object! {
         selinux_label: String,
         io_priority: Option<IoPriority>,
         #[serde(rename = "execCPUAffinity")] exec_cpu_affinity: Option<CpuAffinity>,
-        command_line: String,
     }
 }
 
@@ -342,4 +357,11 @@ object! {
 object! {
     /// config-linux.md, "args": `value_two` is the value compared after masking with `value` for `SCMP_CMP_MASKED_EQ`
     SyscallArg { index: u32, value: u64, value_two: u64, op: String, }
+}
+
+impl Linux {
+    /// The entry of a namespace type, if the container has or joins one; without it the runtime's is inherited.
+    pub fn namespace(&self, kind: &str) -> Option<&Namespace> {
+        self.namespaces.iter().find(|ns| ns.kind == kind)
+    }
 }

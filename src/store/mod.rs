@@ -1,1 +1,12 @@
-//! Room `store`.
+//! Room `store`: one directory and one record per container, below `--root`.
+//!
+//! A record is written whole to a temporary name and renamed; whoever changes it holds the directory's lock
+//! (flock(2) on the directory itself). A pid counts only together with the start time of its process.
+
+mod container;
+mod id;
+mod process;
+
+pub use container::{Container, Record, Root};
+pub use id::ContainerId;
+pub use process::ProcessId;

@@ -4,9 +4,23 @@
 
 #![allow(unsafe_code)]
 
+mod entry;
+mod bpf;
 mod error;
+mod log;
+mod mount;
+mod process;
+mod seccomp;
+mod time;
 
+pub use entry::arguments;
+pub use bpf::*;
 pub use error::{Context, Error, Kind, Result};
+pub use log::Log;
+pub use mount::{MountAttr, mount_setattr};
+pub use process::*;
+pub use seccomp::seccomp;
+pub use time::rfc3339_now;
 
 /// One instruction of a classic BPF program, `struct sock_filter` of linux/filter.h.
 #[repr(C)]

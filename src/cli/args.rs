@@ -1,0 +1,286 @@
+//! What was typed. Flags and texts are runc's, so that callers need not know the difference.
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use std::path::PathBuf;
+
+/// An OCI container runtime that plans every start before it touches anything.
+#[derive(Parser)]
+#[command(name = "keel", disable_version_flag = true, disable_help_subcommand = true, subcommand_negates_reqs = true)]
+pub struct Cli {
+    /// Directory of all containers' state [default: /run/keel, or $XDG_RUNTIME_DIR/keel for an ordinary user]
+    #[arg(long, value_name = "DIR")]
+    pub root: Option<PathBuf>,
+    /// Append messages to this file instead of writing them to stderr
+    #[arg(long, value_name = "FILE")]
+    pub log: Option<PathBuf>,
+    /// Format of messages
+    #[arg(long, value_enum, default_value_t = LogFormat::Text)]
+    pub log_format: LogFormat,
+    /// Say each step
+    #[arg(long)]
+    pub debug: bool,
+    /// Make cgroups through systemd
+    #[arg(long)]
+    pub systemd_cgroup: bool,
+    /// Who makes cgroups
+    #[arg(long, value_enum)]
+    pub cgroup_manager: Option<CgroupManager>,
+    /// Accepted for runc's callers: what an ordinary user may do is found out, not declared
+    #[arg(long, value_name = "true|false|auto", num_args = 0..=1, require_equals = true, hide = true)]
+    pub rootless: Option<Option<String>>,
+    /// Accepted for runc's callers
+    #[arg(long, hide = true)]
+    pub criu: Option<PathBuf>,
+    /// Print the version
+    #[arg(short = 'v', long)]
+    pub version: bool,
+    #[command(subcommand)]
+    pub command: Option<Command>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    Text,
+    Json,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum CgroupManager {
+    Cgroupfs,
+    Systemd,
+    Disabled,
+}
+
+#[derive(Subcommand)]
+pub enum Command {
+    /// Create a container; its program waits for `start`
+    Create(Create),
+    /// Start the program of a created container
+    Start(Id),
+    /// Create and start a container, and wait for its end
+    Run(Run),
+    /// Execute a process in a running container
+    Exec(Exec),
+    /// Print the state of a container
+    State(Id),
+    /// Send a signal to a container
+    Kill(Kill),
+    /// Delete a container
+    Delete(Delete),
+    /// List the containers
+    #[command(alias = "ls")]
+    List(List),
+    /// Show the processes of a container
+    Ps(Ps),
+    /// Suspend the processes of a container
+    Pause(Id),
+    /// Resume a paused container
+    Resume(Id),
+    /// Write a sample config.json
+    Spec(Spec),
+    /// Print what this runtime can do, as JSON
+    Features,
+    /// Print what `create` would do, step by step, without doing it
+    Plan(Plan),
+    /// Change the limits of a container (not in this version)
+    #[command(disable_help_flag = true)]
+    Update,
+    /// Show events of a container (not in this version)
+    Events,
+    /// Checkpoint a container (not in this version)
+    Checkpoint,
+    /// Restore a container (not in this version)
+    Restore,
+}
+
+#[derive(Args)]
+pub struct Id {
+    /// The container
+    pub id: String,
+}
+
+#[derive(Args)]
+pub struct Create {
+    /// The bundle directory
+    #[arg(short, long, default_value = ".")]
+    pub bundle: PathBuf,
+    /// Write the pid of the container's process to this file
+    #[arg(long)]
+    pub pid_file: Option<PathBuf>,
+    /// Send the terminal's master to this unix socket
+    #[arg(long)]
+    pub console_socket: Option<PathBuf>,
+    /// Send a pidfd of the container's process to this unix socket
+    #[arg(long)]
+    pub pidfd_socket: Option<PathBuf>,
+    /// Do not use pivot_root (for a root file system on a ramfs)
+    #[arg(long)]
+    pub no_pivot: bool,
+    /// Do not create a session keyring
+    #[arg(long)]
+    pub no_new_keyring: bool,
+    /// Pass this many further descriptors to the program
+    #[arg(long, default_value_t = 0)]
+    pub preserve_fds: u32,
+    /// A name for the container
+    pub id: String,
+}
+
+#[derive(Args)]
+pub struct Run {
+    #[command(flatten)]
+    pub create: Create,
+    /// Return once the program runs
+    #[arg(short, long)]
+    pub detach: bool,
+    /// Keep the container's state after its end
+    #[arg(long)]
+    pub keep: bool,
+    /// Accepted for runc's callers: keel is no subreaper
+    #[arg(long, hide = true)]
+    pub no_subreaper: bool,
+}
+
+#[derive(Args)]
+pub struct Exec {
+    /// The process as a JSON document
+    #[arg(short, long)]
+    pub process: Option<PathBuf>,
+    /// Return once the program runs
+    #[arg(short, long)]
+    pub detach: bool,
+    /// Write the pid of the process to this file
+    #[arg(long)]
+    pub pid_file: Option<PathBuf>,
+    /// Send the terminal's master to this unix socket
+    #[arg(long)]
+    pub console_socket: Option<PathBuf>,
+    /// Send a pidfd of the process to this unix socket
+    #[arg(long)]
+    pub pidfd_socket: Option<PathBuf>,
+    /// Allocate a pseudoterminal
+    #[arg(short, long)]
+    pub tty: bool,
+    /// Working directory in the container
+    #[arg(long)]
+    pub cwd: Option<String>,
+    /// Environment variables, NAME=VALUE
+    #[arg(short, long)]
+    pub env: Vec<String>,
+    /// UID[:GID]
+    #[arg(short, long)]
+    pub user: Option<String>,
+    /// Additional group ids
+    #[arg(short = 'g', long, value_delimiter = ',')]
+    pub additional_gids: Vec<u32>,
+    /// Additional capabilities
+    #[arg(short, long)]
+    pub cap: Vec<String>,
+    /// AppArmor profile
+    #[arg(long)]
+    pub apparmor: Option<String>,
+    /// SELinux label
+    #[arg(long)]
+    pub process_label: Option<String>,
+    /// Set no_new_privs
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub no_new_privs: Option<bool>,
+    /// Pass this many further descriptors to the program
+    #[arg(long, default_value_t = 0)]
+    pub preserve_fds: u32,
+    /// Sub-cgroup to run in, [CONTROLLER,...:]PATH
+    #[arg(long)]
+    pub cgroup: Vec<String>,
+    /// Also in a paused container
+    #[arg(long)]
+    pub ignore_paused: bool,
+    /// Accepted for runc's callers: keel is no subreaper
+    #[arg(long, hide = true)]
+    pub no_subreaper: bool,
+    /// The container
+    pub id: String,
+    /// Program and arguments
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    pub args: Vec<String>,
+}
+
+#[derive(Args)]
+pub struct Kill {
+    /// Send it to all processes of the container
+    #[arg(short, long)]
+    pub all: bool,
+    /// The container
+    pub id: String,
+    /// Name or number
+    #[arg(default_value = "TERM")]
+    pub signal: String,
+}
+
+#[derive(Args)]
+pub struct Delete {
+    /// Kill it first if it runs; a missing container is no error
+    #[arg(short, long)]
+    pub force: bool,
+    /// The container
+    pub id: String,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    Table,
+    Json,
+}
+
+#[derive(Args)]
+pub struct List {
+    /// How to print
+    #[arg(short, long, value_enum, default_value_t = Format::Table)]
+    pub format: Format,
+    /// Only the ids
+    #[arg(short, long)]
+    pub quiet: bool,
+}
+
+#[derive(Args)]
+pub struct Ps {
+    /// How to print
+    #[arg(short, long, value_enum, default_value_t = Format::Table)]
+    pub format: Format,
+    /// The container
+    pub id: String,
+    /// Options for ps(1)
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    pub args: Vec<String>,
+}
+
+#[derive(Args)]
+pub struct Spec {
+    /// Where to write it
+    #[arg(short, long, default_value = ".")]
+    pub bundle: PathBuf,
+    /// For an ordinary user
+    #[arg(long)]
+    pub rootless: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum PlanFormat {
+    Text,
+    Json,
+}
+
+#[derive(Args)]
+pub struct Plan {
+    /// The bundle directory
+    #[arg(short, long, default_value = ".")]
+    pub bundle: PathBuf,
+    /// How to print
+    #[arg(short, long, value_enum, default_value_t = PlanFormat::Text)]
+    pub format: PlanFormat,
+    /// Do not use pivot_root
+    #[arg(long)]
+    pub no_pivot: bool,
+    /// A name for the container
+    #[arg(default_value = "plan")]
+    pub id: String,
+}

@@ -1,0 +1,87 @@
+//! Commands that change something.
+
+use super::args::{self, Command};
+use crate::arm;
+use crate::lifecycle::{self, CreateOptions, Runtime};
+use crate::spec;
+use crate::store::ContainerId;
+use crate::sys::{Context, Error, Log, Result};
+use std::ffi::OsString;
+
+pub fn options(create: &args::Create) -> CreateOptions {
+    CreateOptions {
+        bundle: create.bundle.clone(),
+        pid_file: create.pid_file.clone(),
+        console_socket: create.console_socket.clone(),
+        pidfd_socket: create.pidfd_socket.clone(),
+        no_pivot: create.no_pivot,
+        no_new_keyring: create.no_new_keyring,
+        preserve_fds: create.preserve_fds,
+        detach: false,
+        keep: false,
+    }
+}
+
+/// Runs before anything of a container is touched, and before any descriptor is opened: from here on our executable is a
+/// read-only clone, and what the caller leaked is closed.
+pub fn harden(preserve_fds: u32, args: &[OsString]) -> Result<()> {
+    arm::protect(args)?;
+    arm::close_leaked(preserve_fds)
+}
+
+pub fn create(options: &args::Create, runtime: &Runtime, log: &Log, args: &[OsString]) -> Result<i32> {
+    let id = ContainerId::new(&options.id)?;
+    harden(options.preserve_fds, args)?;
+    lifecycle::create(runtime, &id, &self::options(options), log).map(|()| 0)
+}
+
+pub fn run(options: &args::Run, runtime: &Runtime, log: &Log, args: &[OsString]) -> Result<i32> {
+    let id = ContainerId::new(&options.create.id)?;
+    harden(options.create.preserve_fds, args)?;
+    let chosen = CreateOptions { detach: options.detach, keep: options.keep, ..self::options(&options.create) };
+    lifecycle::run(runtime, &id, &chosen, log)
+}
+
+pub fn start(options: &args::Id, runtime: &Runtime) -> Result<i32> {
+    lifecycle::start(runtime, &ContainerId::new(&options.id)?).map(|()| 0)
+}
+
+pub fn kill(options: &args::Kill, runtime: &Runtime) -> Result<i32> {
+    let signal = lifecycle::signal(&options.signal)?;
+    lifecycle::kill(runtime, &ContainerId::new(&options.id)?, signal, options.all).map(|()| 0)
+}
+
+pub fn delete(options: &args::Delete, runtime: &Runtime, log: &Log) -> Result<i32> {
+    let id = ContainerId::new(&options.id)?;
+    lifecycle::delete(runtime, &id, options.force, log).map(|()| 0)
+}
+
+pub fn pause(options: &args::Id, runtime: &Runtime) -> Result<i32> {
+    lifecycle::pause(runtime, &ContainerId::new(&options.id)?).map(|()| 0)
+}
+
+pub fn resume(options: &args::Id, runtime: &Runtime) -> Result<i32> {
+    lifecycle::resume(runtime, &ContainerId::new(&options.id)?).map(|()| 0)
+}
+
+pub fn spec(options: &args::Spec) -> Result<i32> {
+    use std::io::Write;
+    let path = options.bundle.join("config.json");
+    let ids = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
+    let unified = std::fs::metadata("/sys/fs/cgroup/cgroup.controllers").is_ok();
+    let text = spec::sample(options.rootless.then_some(ids), unified);
+    let what = || format!("write {}", path.display());
+    let file = std::fs::OpenOptions::new().write(true).create_new(true).open(&path);
+    file.and_then(|mut file| file.write_all(text.as_bytes())).context(what).map(|()| 0)
+}
+
+/// Commands of runc that this version does not have.
+pub fn later(command: &Command) -> Error {
+    let name = match command {
+        Command::Update => "update",
+        Command::Events => "events",
+        Command::Checkpoint => "checkpoint",
+        _ => "restore",
+    };
+    Error::new(format!("the command {name} is not supported by this version of keel"))
+}

@@ -1,0 +1,297 @@
+//! `create` and `run`: validate all, then touch; undo in reverse.
+
+use super::hooks::{self, Place};
+use super::status::Status;
+use super::{Runtime, cgroup_of, foreground, listen_fds, write_pid_file};
+use crate::arm::{self, Armed};
+use crate::cgroup::{Cgroup, Devices, Entry, Layout, Manager};
+use crate::plan::limits::{self, Limits};
+use crate::plan::seccomp::Filter;
+use crate::plan::{self, CgroupView, Facts, Op, Options, Plan, Stage};
+use crate::sandbox::{Process, spawn};
+use crate::spec::{self, Spec};
+use crate::store::{Container, ContainerId, ProcessId, Record};
+use crate::sys::{Context, Error, Log, Result, ns, rfc3339_now};
+use rustix::fd::{AsFd, OwnedFd};
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, listen, socket_with};
+use std::path::{Path, PathBuf};
+
+/// What `create` and `run` take beside the id.
+#[derive(Clone, Debug, Default)]
+pub struct CreateOptions {
+    /// The bundle directory.
+    pub bundle: PathBuf,
+    /// Where to write the pid.
+    pub pid_file: Option<PathBuf>,
+    /// Receives the terminal's other end.
+    pub console_socket: Option<PathBuf>,
+    /// Receives a pidfd of the container's process.
+    pub pidfd_socket: Option<PathBuf>,
+    /// MS_MOVE and chroot(2) instead of pivot_root(2).
+    pub no_pivot: bool,
+    /// Stay in the caller's session keyring.
+    pub no_new_keyring: bool,
+    /// Descriptors from 3 on that stay open.
+    pub preserve_fds: u32,
+    /// `run`: return once the program runs.
+    pub detach: bool,
+    /// `run`: keep the state directory after the exit.
+    pub keep: bool,
+}
+
+/// Everything that is decided before anything is touched.
+struct Decided {
+    spec: Spec,
+    facts: Facts,
+    plan: Plan,
+    filter: Option<Filter>,
+    cgroup: Cgroup,
+    limits: Limits,
+    devices: Option<Devices>,
+    warnings: Vec<String>,
+}
+
+/// `keel create`. Warnings are told once all has succeeded: on failure podman wants exactly one line in the log.
+pub fn create(runtime: &Runtime, id: &ContainerId, options: &CreateOptions, log: &Log) -> Result<()> {
+    let decided = decide(runtime, id, options, true)?;
+    if decided.plan.process.terminal && options.console_socket.is_none() {
+        return Err(no_console());
+    }
+    let (made, _) = Made::begin(runtime, id, options, decided, None, log)?;
+    made.decided.warnings.iter().for_each(|warning| log.warning(warning));
+    Ok(())
+}
+
+/// `keel run`: the exit code of the program, or 0 when detached.
+pub fn run(runtime: &Runtime, id: &ContainerId, options: &CreateOptions, log: &Log) -> Result<i32> {
+    let decided = decide(runtime, id, options, false)?;
+    let terminal = decided.plan.process.terminal;
+    if terminal && options.detach && options.console_socket.is_none() {
+        return Err(no_console());
+    }
+    let relay = (!options.detach).then(|| foreground::Relay::prepare(terminal && options.console_socket.is_none())).transpose()?;
+    let console = relay.as_ref().and_then(foreground::Relay::socket);
+    let (made, process) = Made::begin(runtime, id, options, decided, console, log)?;
+    made.decided.warnings.iter().for_each(|warning| log.warning(warning));
+    let place = Place { facts: &made.decided.facts, container: None };
+    if let Err(error) = hooks::run("poststart", &made.decided.spec.hooks.poststart, &made.record, Status::Running, &place) {
+        process.end();
+        made.undo();
+        return Err(error);
+    }
+    let Some(relay) = relay else { return Ok(0) };
+    let code = relay.wait(&process)?;
+    if !options.keep {
+        super::delete::destroy(&made.container, &made.record, log)?;
+    }
+    Ok(code)
+}
+
+fn no_console() -> Error {
+    Error::new("cannot allocate tty if keel will detach without setting console socket")
+        .at("process.terminal")
+        .hint("give --console-socket, or set terminal to false")
+}
+
+/// `keel plan`: what create would do, in order, without touching anything.
+pub fn plan(runtime: &Runtime, id: &ContainerId, options: &CreateOptions) -> Result<(Plan, Vec<String>)> {
+    decide(runtime, id, options, true).map(|decided| (decided.plan, decided.warnings))
+}
+
+fn decide(runtime: &Runtime, id: &ContainerId, options: &CreateOptions, park: bool) -> Result<Decided> {
+    let bundle = std::path::absolute(&options.bundle).context(|| format!("--bundle {}", options.bundle.display()))?;
+    let spec::Loaded { spec, mut warnings } = spec::load(&bundle)?;
+    warnings.extend(spec::validate(&spec)?);
+    let process = spec.process.as_ref();
+    let mut facts = arm::facts(process.is_some_and(|p| !p.apparmor_profile.is_empty() || !p.selinux_label.is_empty()));
+    let listening = listen_fds();
+    arm::preserved(options.preserve_fds + listening)?;
+    rootfs_exists(&bundle, &spec)?;
+    let cgroup = match runtime.manager {
+        Manager::Cgroupfs => Cgroup::locate(&Layout::detect()?, &spec.linux.cgroups_path, id.as_str())?,
+        Manager::Disabled => Cgroup::none(&Layout::detect()?),
+    };
+    let limits = limits::writes(&spec.linux.resources, cgroup.version())?;
+    warnings.extend_from_slice(&limits.warnings);
+    let devices = if cgroup.is_none() { None } else { Some(Devices::new(&spec.linux.resources.devices)?) };
+    facts.cgroup = view(&cgroup);
+    let filter = spec.linux.seccomp.as_ref().map(plan::seccomp::compile).transpose()?;
+    warnings.extend(filter.iter().flat_map(|f| f.warnings.clone()));
+    let chosen = Options {
+        id: id.to_string(),
+        bundle,
+        no_pivot: options.no_pivot,
+        no_new_keyring: options.no_new_keyring,
+        park,
+        preserve_fds: options.preserve_fds + listening,
+    };
+    let mut plan = plan::create(&spec, &facts, &chosen)?;
+    if listening > 0 {
+        // sd_listen_fds(3): the program is pid 1 of its namespace.
+        plan.process.envp.extend([std::ffi::CString::new(format!("LISTEN_FDS={listening}")).unwrap_or_default(), c"LISTEN_PID=1".into()]);
+    }
+    warnings.append(&mut plan.warnings);
+    Ok(Decided { spec, facts, plan, filter, cgroup, limits, devices, warnings })
+}
+
+fn rootfs_exists(bundle: &Path, spec: &Spec) -> Result<()> {
+    let path = bundle.join(spec.root.as_ref().map_or("", |root| &root.path));
+    let metadata = std::fs::metadata(&path).context(|| format!("open the root file system {}", path.display())).map_err(|e| e.at("root.path"))?;
+    if metadata.is_dir() { Ok(()) } else { Err(Error::new(format!("the root file system {} is not a directory", path.display())).at("root.path")) }
+}
+
+/// The container's cgroup as the plan sees it.
+pub(super) fn view(cgroup: &Cgroup) -> CgroupView {
+    let mounts = cgroup.mounts();
+    CgroupView {
+        v2: cgroup.version() == limits::Version::V2,
+        // On a hybrid host the unified tree beside the v1 ones is entered by the clone itself.
+        tasks: if cgroup.version() == limits::Version::V1 { mounts.iter().filter(|m| m.name != "unified").count() } else { 0 },
+        links: mounts.iter().flat_map(|m| m.links.clone()).collect(),
+        mounts: mounts.into_iter().map(|m| (m.name, m.source.into())).collect(),
+    }
+}
+
+/// A container that has been begun; dropped with an error, it is undone.
+struct Made {
+    container: Container,
+    record: Record,
+    entry: Option<Entry>,
+    decided: Decided,
+}
+
+impl Made {
+    /// From here on something exists. The console is where the terminal goes in the foreground.
+    fn begin(runtime: &Runtime, id: &ContainerId, options: &CreateOptions, decided: Decided, console: Option<OwnedFd>, log: &Log) -> Result<(Self, Process)> {
+        let console = match &options.console_socket {
+            Some(path) if decided.plan.process.terminal => Some(arm::console_socket(path)?),
+            Some(_) => return Err(Error::new("--console-socket without a terminal").at("process.terminal").hint("set terminal to true")),
+            None => console,
+        };
+        let container = runtime.root.create(id)?;
+        let record = Record::default();
+        let mut made = Self { container, record, entry: None, decided };
+        match made.build(options, console, log) {
+            Ok(process) => Ok((made, process)),
+            Err(error) => {
+                made.undo();
+                Err(error)
+            }
+        }
+    }
+
+    fn build(&mut self, options: &CreateOptions, console: Option<OwnedFd>, log: &Log) -> Result<Process> {
+        let bundle = std::path::absolute(&options.bundle).context(|| format!("--bundle {}", options.bundle.display()))?;
+        let decided = &mut self.decided;
+        let kinds = decided.spec.linux.namespaces.iter().filter_map(|n| spec::names::namespace(&n.kind));
+        self.record = Record {
+            oci_version: decided.spec.oci_version.clone(),
+            id: self.container.id().to_string(),
+            rootfs: bundle.join(decided.spec.root.as_ref().map_or("", |root| &root.path)),
+            bundle: bundle.clone(),
+            created: rfc3339_now(),
+            owner: decided.facts.uid,
+            creator: Some(ProcessId::own()?),
+            namespaces: kinds.fold(0, |set, kind| set | u64::from(kind.cast_unsigned())),
+            cgroup: cgroup_value(&decided.cgroup)?,
+            annotations: decided.spec.annotations.clone(),
+            ..Record::default()
+        };
+        self.container.save(&self.record)?;
+        let text = serde_json::to_vec(&decided.spec).map_err(|e| Error::new(format!("write the configuration: {e}")))?;
+        self.container.save_config(&text)?;
+        // Hooks run in the bundle, as runc's do.
+        std::env::set_current_dir(&bundle).context(|| format!("change to the bundle {}", bundle.display()))?;
+        let before = decided.cgroup.clone();
+        let mut entry = decided.cgroup.create(&decided.limits, decided.devices.as_ref(), !decided.facts.privileged || decided.facts.uid != 0)?;
+        let (into, tasks) = (entry.into.take(), std::mem::take(&mut entry.tasks));
+        self.entry = Some(entry);
+        if decided.cgroup != before {
+            self.record.cgroup = cgroup_value(&decided.cgroup)?;
+            self.container.save(&self.record)?;
+        }
+        decided.plan.ops.retain(|op| !matches!(op, Op::JoinCgroup(i) if *i >= tasks.len()));
+        self.record.start_at = decided.plan.ops.iter().rposition(|op| matches!(op, Op::Sync(_))).map_or(0, |at| at as u32 + 1);
+        let mut armed = Armed::new(&mut decided.plan, decided.filter.take())?;
+        (armed.into, armed.tasks, armed.console) = (into, tasks, console);
+        armed.preserve_fds = options.preserve_fds + listen_fds();
+        if decided.plan.ops.contains(&Op::Sync(Stage::Created)) {
+            armed.listener = Some(listener(&self.container)?);
+        }
+        let (plan, facts, spec) = (&decided.plan, &decided.facts, &decided.spec);
+        let (record, container) = (&mut self.record, &self.container);
+        for op in &plan.ops {
+            log.debug(|| format!("the container's process will {}", plan.sentence(op)));
+        }
+        spawn(plan, &mut armed, facts, |stage, process| {
+            log.debug(|| format!("process {} waits: {stage:?}", process.pid));
+            reached(stage, process, spec, facts, record, container, options)
+        })
+    }
+
+    /// Removes what was made, in reverse. The first failure has been told; a second would only hide it.
+    fn undo(self) {
+        let stop = &self.decided.spec.hooks.poststop;
+        if self.record.init.is_some() {
+            let place = Place { facts: &self.decided.facts, container: None };
+            let _ = hooks::run("poststop", stop, &self.record, Status::Stopped, &place);
+        }
+        if let Ok(Some(cgroup)) = cgroup_of(&self.record) {
+            if self.entry.is_some() {
+                let _ = cgroup.remove();
+            }
+        }
+        let _ = self.container.remove();
+    }
+}
+
+fn cgroup_value(cgroup: &Cgroup) -> Result<serde_json::Value> {
+    serde_json::to_value(cgroup).map_err(|e| Error::new(format!("write the cgroup into the record: {e}")))
+}
+
+/// The socket on which the child will wait for `start`.
+fn listener(container: &Container) -> Result<OwnedFd> {
+    let what = || format!("listen on {}/start.sock", container.path().display());
+    let socket = socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None).context(what)?;
+    let address = SocketAddrUnix::new(container.socket()).context(what)?;
+    bind(&socket, &address).context(what)?;
+    listen(&socket, 16).context(what)?;
+    Ok(socket)
+}
+
+/// What the parent does while the child waits.
+fn reached(stage: Stage, process: &Process, spec: &Spec, facts: &Facts, record: &mut Record, container: &Container, options: &CreateOptions) -> Result<()> {
+    if record.init.is_none() {
+        record.init = Some(ProcessId::of(process.pid)?);
+        if stage != Stage::Created {
+            container.save(record)?;
+        }
+    }
+    let host = Place { facts, container: None };
+    let inside = Place { facts, container: Some((process.pidfd.as_fd(), record.namespaces & !ns::TIME)) };
+    match stage {
+        Stage::Ids => Ok(()),
+        Stage::CreateRuntime => {
+            hooks::run("prestart", &spec.hooks.prestart, record, Status::Creating, &host)?;
+            hooks::run("createRuntime", &spec.hooks.create_runtime, record, Status::Creating, &host)
+        }
+        Stage::CreateContainer => hooks::run("createContainer", &spec.hooks.create_container, record, Status::Creating, &inside),
+        Stage::StartContainer => {
+            hooks::run("startContainer", &spec.hooks.start_container, record, Status::Created, &inside)?;
+            finish(process, record, container, options)
+        }
+        Stage::Created => finish(process, record, container, options),
+    }
+}
+
+/// The last thing before the child may go on alone.
+fn finish(process: &Process, record: &mut Record, container: &Container, options: &CreateOptions) -> Result<()> {
+    if let Some(path) = &options.pidfd_socket {
+        super::send_pidfd(path, process)?;
+    }
+    if let Some(path) = &options.pid_file {
+        write_pid_file(path, process.pid)?;
+    }
+    record.creator = None;
+    container.save(record)
+}

@@ -1,0 +1,93 @@
+//! `delete`: the container's processes, cgroup, hooks and state; each step can be repeated.
+
+use super::hooks::{self, Place};
+use super::status::{Status, look};
+use super::{Runtime, cgroup_of};
+use crate::store::{Container, ContainerId, Record};
+use crate::sys::{Error, Kind, Log, Result, ns};
+use crate::{arm, spec};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fd::OwnedFd;
+use rustix::process::{Signal, pidfd_send_signal};
+
+/// How long a killed process may take to end, in seconds: one in uninterruptible sleep can take for ever.
+const END_SECONDS: i64 = 10;
+
+/// `keel delete`. With `force`, a running container is killed first, a create in progress is ended, and a missing one is
+/// no error. A failing poststop hook is a warning.
+pub fn delete(runtime: &Runtime, id: &ContainerId, force: bool, log: &Log) -> Result<()> {
+    let container = match runtime.root.open(id) {
+        Err(error) if force && error.get_kind() == Kind::NoContainer => return Ok(()),
+        other => other?,
+    };
+    if force && !container.try_lock() {
+        // A create that hangs in a hook holds the lock: it ends, and undoes nothing, so that we do.
+        if let Some(creator) = container.record()?.creator.and_then(crate::store::ProcessId::open) {
+            let _ = pidfd_send_signal(&creator, Signal::KILL);
+        }
+    }
+    drop(container);
+    let present = match look(runtime, id, true) {
+        Err(error) if force && error.get_kind() == Kind::NoContainer => return Ok(()),
+        other => other?,
+    };
+    match (&present.init, present.status) {
+        (_, Status::Stopped) => {}
+        (Some(init), Status::Created) => end(&present.record, init)?,
+        (Some(init), _) if force => end(&present.record, init)?,
+        _ => {
+            let status = serde_json::to_string(&present.status).unwrap_or_default().replace('"', "");
+            return Err(Error::new(format!("cannot delete container {id} that is not stopped: {status}"))
+                .kind(Kind::WrongState)
+                .hint("kill it first, or delete --force"));
+        }
+    }
+    destroy(&present.container, &present.record, log)
+}
+
+/// Kills the container's processes and waits for the first one's end on its pidfd.
+pub(super) fn end(record: &Record, init: &OwnedFd) -> Result<()> {
+    let cgroup = cgroup_of(record)?;
+    // With a pid namespace of its own everything ends with the first process; else the cgroup knows who belongs to it.
+    let _ = pidfd_send_signal(init, Signal::KILL);
+    if let Some(cgroup) = &cgroup {
+        if record.namespaces & ns::PID == 0 {
+            cgroup.kill_all(Signal::KILL)?;
+        } else if cgroup.is_frozen().unwrap_or(false) {
+            cgroup.thaw()?;
+        }
+    }
+    let limit = Timespec { tv_sec: END_SECONDS, tv_nsec: 0 };
+    let mut fds = [PollFd::new(init, PollFlags::IN)];
+    match rustix::io::retry_on_intr(|| poll(&mut fds, Some(&limit))) {
+        Ok(0) => Err(Error::new(format!("process {} did not end within {END_SECONDS} s of SIGKILL", record.init.unwrap_or_default().pid))
+            .hint("it is in uninterruptible sleep in the kernel; /proc/PID/stack says where")),
+        _ => Ok(()),
+    }
+}
+
+/// What is left of a container whose first process has ended.
+pub(super) fn destroy(container: &Container, record: &Record, log: &Log) -> Result<()> {
+    if let Some(cgroup) = cgroup_of(record)? {
+        // Processes that outlived the first one (a shared pid namespace), or whose create was killed.
+        cgroup.kill_all(Signal::KILL)?;
+        cgroup.remove()?;
+    }
+    // runtime.md, "Delete": poststop hooks run after the container is deleted; a failing one warns and goes on.
+    if let Ok(text) = container.config() {
+        match spec::parse(&text) {
+            Ok(loaded) if loaded.spec.hooks.poststop.is_empty() => {}
+            Ok(loaded) => {
+                let facts = arm::facts(false);
+                let place = Place { facts: &facts, container: None };
+                for hook in &loaded.spec.hooks.poststop {
+                    if let Err(error) = hooks::run("poststop", std::slice::from_ref(hook), record, Status::Stopped, &place) {
+                        log.warning(&error.to_string());
+                    }
+                }
+            }
+            Err(error) => log.warning(&format!("the poststop hooks cannot be read: {error}")),
+        }
+    }
+    container.remove()
+}

@@ -1,0 +1,106 @@
+//! `exec`: one more process in a running container.
+
+use super::create::view;
+use super::kill::not_running;
+use super::status::{Status, look};
+use super::{Runtime, cgroup_of, foreground, listen_fds, write_pid_file};
+use crate::arm::{self, Armed};
+use crate::cgroup::{Cgroup, Entry};
+use crate::sandbox::{Process, spawn};
+use crate::spec::{self, Spec};
+use crate::store::ContainerId;
+use crate::sys::{Error, Kind, Log, Result};
+use crate::plan;
+use std::path::PathBuf;
+
+/// What `exec` takes beside the id.
+#[derive(Clone, Debug, Default)]
+pub struct ExecOptions {
+    /// Return once the program runs.
+    pub detach: bool,
+    /// Where to write the pid.
+    pub pid_file: Option<PathBuf>,
+    /// Receives the terminal's other end.
+    pub console_socket: Option<PathBuf>,
+    /// Receives a pidfd of the process.
+    pub pidfd_socket: Option<PathBuf>,
+    /// Descriptors from 3 on that stay open.
+    pub preserve_fds: u32,
+    /// Sub-cgroups: `[CONTROLLER,...:]PATH`.
+    pub cgroups: Vec<String>,
+    /// Also into a paused container, where the program waits for `resume`.
+    pub ignore_paused: bool,
+}
+
+/// `keel exec`: `process` makes the process from the configuration the container was created with. The exit code of the
+/// program, or 0 when detached.
+pub fn exec(
+    runtime: &Runtime,
+    id: &ContainerId,
+    options: &ExecOptions,
+    process: impl FnOnce(&Spec) -> Result<spec::Process>,
+    log: &Log,
+) -> Result<i32> {
+    let present = look(runtime, id, false)?;
+    match present.status {
+        Status::Paused if !options.ignore_paused => {
+            return Err(Error::new(format!("cannot exec in a paused container: {id}")).kind(Kind::WrongState).hint("--ignore-paused"));
+        }
+        Status::Created | Status::Running | Status::Paused => {}
+        Status::Creating | Status::Stopped => return Err(not_running(id).within("cannot exec in a stopped container")),
+    }
+    let init = present.init.ok_or_else(|| not_running(id))?;
+    let spec = spec::parse(&present.container.config()?)?.spec;
+    let process = process(&spec)?;
+    let mut warnings = spec::validate_process(&process)?;
+    if process.terminal && options.detach && options.console_socket.is_none() {
+        return Err(Error::new("cannot allocate tty if keel will detach without setting console socket").hint("give --console-socket"));
+    }
+    let wants_label = !process.apparmor_profile.is_empty() || !process.selinux_label.is_empty();
+    let mut facts = arm::facts(wants_label);
+    let listening = listen_fds();
+    arm::preserved(options.preserve_fds + listening)?;
+    let cgroup = cgroup_of(&present.record)?.ok_or_else(|| not_running(id))?;
+    facts.cgroup = view(&cgroup);
+    let entry = cgroup.entry(&options.cgroups)?;
+    facts.cgroup.tasks = entry.tasks.len();
+    let mut plan = plan::exec(&spec, &process, present.record.namespaces, &facts)?;
+    warnings.append(&mut plan.warnings);
+    let filter = spec.linux.seccomp.as_ref().map(plan::seccomp::compile).transpose()?;
+    let relay = (!options.detach).then(|| foreground::Relay::prepare(process.terminal && options.console_socket.is_none())).transpose()?;
+    let mut armed = Armed::new(&mut plan, filter)?;
+    armed.console = match &options.console_socket {
+        Some(path) => Some(arm::console_socket(path)?),
+        None => relay.as_ref().and_then(foreground::Relay::socket),
+    };
+    armed.preserve_fds = options.preserve_fds + listening;
+    armed.init = Some(init);
+    let started = enter(&plan, armed, entry, &facts, &cgroup, present.record.init.unwrap_or_default().pid)?;
+    warnings.iter().for_each(|warning| log.warning(warning));
+    if let Some(path) = &options.pidfd_socket {
+        super::send_pidfd(path, &started)?;
+    }
+    if let Some(path) = &options.pid_file {
+        write_pid_file(path, started.pid).inspect_err(|_| started.end())?;
+    }
+    match relay {
+        Some(relay) => relay.wait(&started),
+        None => Ok(0),
+    }
+}
+
+/// A container that delegates moves its processes into children and so makes its own cgroup an inner node, which no
+/// process may enter: then the process goes where the container's first one is.
+fn enter(plan: &plan::Plan, mut armed: Armed, entry: Entry, facts: &plan::Facts, cgroup: &Cgroup, init: i32) -> Result<Process> {
+    use rustix::io::Errno;
+    (armed.into, armed.tasks) = (entry.into, entry.tasks);
+    let first = spawn(plan, &mut armed, facts, |_, _| Ok(()));
+    match first {
+        Err(error) if armed.into.is_some() && matches!(error.get_errno(), Some(Errno::BUSY | Errno::OPNOTSUPP)) => {
+            let beside = cgroup.entry_beside(init)?;
+            (armed.into, armed.tasks) = (beside.into, beside.tasks);
+            spawn(plan, &mut armed, facts, |_, _| Ok(()))
+        }
+        other => other,
+    }
+}

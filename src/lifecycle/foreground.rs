@@ -1,0 +1,216 @@
+//! The runtime in the foreground: signals go to the program, the terminal is relayed, the exit code comes back.
+
+use crate::sandbox::Process;
+use crate::sys::{Context, Error, Result};
+use nix::sys::signal::{SigSet, SigmaskHow, Signal as Number, sigprocmask};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use rustix::io::Errno;
+use rustix::net::{
+    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SocketFlags, SocketType, recvmsg, socketpair,
+};
+use rustix::process::{Signal, pidfd_send_signal};
+use rustix::termios::{OptionalActions, Termios, isatty, tcgetattr, tcgetwinsize, tcsetattr, tcsetwinsize};
+
+/// Signals that reach the program instead of us. Not SIGCHLD, SIGURG and those the kernel raises for our own faults.
+const FORWARDED: [Number; 11] = [
+    Number::SIGHUP,
+    Number::SIGINT,
+    Number::SIGQUIT,
+    Number::SIGTERM,
+    Number::SIGUSR1,
+    Number::SIGUSR2,
+    Number::SIGALRM,
+    Number::SIGCONT,
+    Number::SIGVTALRM,
+    Number::SIGPWR,
+    Number::SIGWINCH,
+];
+
+/// What the foreground needs, prepared before the clone: the child puts its own signal mask back.
+pub(super) struct Relay {
+    signals: SignalFd,
+    sockets: Option<(OwnedFd, OwnedFd)>,
+}
+
+impl Relay {
+    /// Blocks the forwarded signals, and with a terminal makes the socket that its master comes through.
+    pub fn prepare(terminal: bool) -> Result<Self> {
+        let mask = FORWARDED.iter().fold(SigSet::empty(), |mut set, signal| {
+            set.add(*signal);
+            set
+        });
+        let blocked = sigprocmask(SigmaskHow::SIG_BLOCK, Some(&mask), None);
+        let signals = blocked.and_then(|()| SignalFd::with_flags(&mask, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK));
+        let signals = signals.map_err(|errno| Error::new("prepare to forward signals").errno(Errno::from_raw_os_error(errno as i32)))?;
+        let sockets = terminal.then(|| socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)).transpose();
+        Ok(Self { signals, sockets: sockets.context(|| "make a socket pair for the terminal")? })
+    }
+
+    /// The child's end.
+    pub fn socket(&self) -> Option<OwnedFd> {
+        self.sockets.as_ref().and_then(|(_, theirs)| theirs.try_clone().ok())
+    }
+
+    /// Relays until the program ends; its exit code.
+    pub fn wait(self, process: &Process) -> Result<i32> {
+        match &self.sockets {
+            Some((ours, _)) => Terminal::new(receive(ours)?)?.relay(&self.signals, process)?,
+            None => self.signals_only(process)?,
+        }
+        process.wait()
+    }
+
+    fn signals_only(&self, process: &Process) -> Result<()> {
+        loop {
+            let mut fds = [PollFd::new(&process.pidfd, PollFlags::IN), PollFd::new(&self.signals, PollFlags::IN)];
+            rustix::io::retry_on_intr(|| poll(&mut fds, None)).context(|| "wait for the container")?;
+            if !fds[0].revents().is_empty() {
+                return Ok(());
+            }
+            while forward(&self.signals, process).is_some() {}
+        }
+    }
+}
+
+/// Takes one pending signal and sends it on; gives it back.
+fn forward(signals: &SignalFd, process: &Process) -> Option<Number> {
+    let info = signals.read_signal().ok().flatten()?;
+    let number = Number::try_from(info.ssi_signo.cast_signed()).ok()?;
+    if number != Number::SIGWINCH {
+        if let Some(signal) = Signal::from_named_raw(number as i32) {
+            let _ = pidfd_send_signal(&process.pidfd, signal);
+        }
+    }
+    Some(number)
+}
+
+fn receive(socket: &OwnedFd) -> Result<OwnedFd> {
+    let what = || "receive the container's terminal";
+    let mut space = [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut control = RecvAncillaryBuffer::new(&mut space);
+    let mut payload = [0; 64];
+    let mut buffers = [std::io::IoSliceMut::new(&mut payload)];
+    rustix::io::retry_on_intr(|| recvmsg(socket, &mut buffers, &mut control, RecvFlags::CMSG_CLOEXEC)).context(what)?;
+    let descriptors = control.drain().find_map(|message| match message {
+        RecvAncillaryMessage::ScmRights(mut fds) => fds.next(),
+        _ => None,
+    });
+    descriptors.ok_or_else(|| Error::new(what()))
+}
+
+/// Our terminal in raw mode beside the container's; put back when dropped.
+struct Terminal {
+    master: OwnedFd,
+    before: Option<Termios>,
+}
+
+impl Terminal {
+    fn new(master: OwnedFd) -> Result<Self> {
+        rustix::io::ioctl_fionbio(&master, true).context(|| "make the terminal non-blocking")?;
+        let stdin = rustix::stdio::stdin();
+        let before = if isatty(stdin) { tcgetattr(stdin).ok() } else { None };
+        if let Some(before) = &before {
+            let mut raw = before.clone();
+            raw.make_raw();
+            tcsetattr(stdin, OptionalActions::Now, &raw).context(|| "put our terminal into raw mode")?;
+        }
+        let terminal = Self { master, before };
+        terminal.resize();
+        Ok(terminal)
+    }
+
+    fn resize(&self) {
+        if self.before.is_some() {
+            if let Ok(size) = tcgetwinsize(rustix::stdio::stdin()) {
+                let _ = tcsetwinsize(&self.master, size);
+            }
+        }
+    }
+
+    /// Copies both ways with a buffer for each, so that neither side's silence stops the other.
+    fn relay(&self, signals: &SignalFd, process: &Process) -> Result<()> {
+        let mut input = Pump::default();
+        let mut output = Pump::default();
+        let mut ended = false;
+        loop {
+            let master = (if output.is_empty() { PollFlags::IN } else { PollFlags::empty() })
+                | (if input.is_empty() { PollFlags::empty() } else { PollFlags::OUT });
+            let stdin = if input.is_empty() && !input.closed { PollFlags::IN } else { PollFlags::empty() };
+            let exit = if ended { PollFlags::empty() } else { PollFlags::IN };
+            let mut fds = [
+                PollFd::new(&self.master, master),
+                PollFd::from_borrowed_fd(rustix::stdio::stdin(), stdin),
+                PollFd::new(signals, PollFlags::IN),
+                PollFd::new(&process.pidfd, exit),
+            ];
+            rustix::io::retry_on_intr(|| poll(&mut fds, None)).context(|| "relay the terminal")?;
+            let [on_master, on_stdin, on_signal, on_exit] = fds.map(|fd| fd.revents());
+            if !on_signal.is_empty() {
+                while let Some(signal) = forward(signals, process) {
+                    if signal == Number::SIGWINCH {
+                        self.resize();
+                    }
+                }
+            }
+            if on_stdin.intersects(PollFlags::IN | PollFlags::HUP) && !stdin.is_empty() {
+                input.fill(rustix::stdio::stdin());
+            }
+            input.drain(self.master.as_fd());
+            if on_master.intersects(PollFlags::IN | PollFlags::HUP | PollFlags::ERR) {
+                output.fill(self.master.as_fd());
+            }
+            output.drain(rustix::stdio::stdout());
+            ended |= !on_exit.is_empty();
+            // The program is gone and what it wrote has been read: EIO once the last one with the terminal has closed it,
+            // nothing more to read if somebody else still has it.
+            if output.closed || ended && on_master.is_empty() {
+                return Ok(());
+            }
+        }
+    }
+}
+
+impl Drop for Terminal {
+    fn drop(&mut self) {
+        if let Some(before) = &self.before {
+            let _ = tcsetattr(rustix::stdio::stdin(), OptionalActions::Now, before);
+        }
+    }
+}
+
+/// Bytes on their way.
+#[derive(Default)]
+struct Pump {
+    buffer: Vec<u8>,
+    closed: bool,
+}
+
+impl Pump {
+    fn is_empty(&self) -> bool {
+        self.buffer.is_empty()
+    }
+
+    fn fill(&mut self, from: BorrowedFd<'_>) {
+        let mut space = [0; 8192];
+        match rustix::io::read(from, &mut space) {
+            Ok(0) => self.closed = true,
+            Ok(length) => self.buffer.extend_from_slice(&space[..length]),
+            Err(Errno::AGAIN | Errno::INTR) => {}
+            Err(_) => self.closed = true,
+        }
+    }
+
+    fn drain(&mut self, to: BorrowedFd<'_>) {
+        while !self.buffer.is_empty() {
+            match rustix::io::write(to, &self.buffer) {
+                Ok(length) => drop(self.buffer.drain(..length)),
+                Err(Errno::INTR) => {}
+                Err(Errno::AGAIN) => return,
+                // Nobody reads any more: the program goes on all the same.
+                Err(_) => self.buffer.clear(),
+            }
+        }
+    }
+}

@@ -1,0 +1,93 @@
+//! Hooks, config.md, "POSIX-platform Hooks": the state on stdin, only their own environment, a timeout.
+//!
+//! All six are started by the same spawn as everything else, those of the container with its namespaces joined.
+
+use super::status::{State, Status, state_of};
+use crate::arm::Armed;
+use crate::plan::{self, Facts};
+use crate::sandbox::{Process, spawn};
+use crate::spec::Hook;
+use crate::store::Record;
+use crate::sys::{Context, Error, Result};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use rustix::fs::{MemfdFlags, SeekFrom, memfd_create, seek};
+use rustix::io::Errno;
+
+/// How much of a failed hook's output an error shows, in bytes from its end.
+const OUTPUT_SHOWN: u64 = 2048;
+
+/// Where hooks run.
+pub(super) struct Place<'a> {
+    /// The host, as far as a plan needs to know.
+    pub facts: &'a Facts,
+    /// The container's process and the kinds of namespaces to join, for the hooks that run in the container.
+    pub container: Option<(BorrowedFd<'a>, u64)>,
+}
+
+/// Runs the hooks of one kind in order. The first that fails ends it.
+pub(super) fn run(kind: &'static str, hooks: &[Hook], record: &Record, status: Status, place: &Place<'_>) -> Result<()> {
+    if hooks.is_empty() {
+        return Ok(());
+    }
+    let mut state = state_of(record, status);
+    // runtime.md: no pid once the container has stopped.
+    if place.container.is_some() {
+        state.pid = record.init.map_or(0, |init| init.pid);
+    }
+    for (index, hook) in hooks.iter().enumerate() {
+        one(hook, &state, place).map_err(|e| e.within(format!("{kind} hook {}", hook.path)).at(format!("hooks.{kind}[{index}]")))?;
+    }
+    Ok(())
+}
+
+fn one(hook: &Hook, state: &State, place: &Place<'_>) -> Result<()> {
+    let text = serde_json::to_vec(state).map_err(|e| Error::new(format!("write the state: {e}")))?;
+    let input = memory(c"state", &text)?;
+    let output = memory(c"output", b"")?;
+    let kinds = place.container.as_ref().map_or(0, |(_, kinds)| *kinds);
+    let mut plan = plan::hook(hook, kinds, place.facts)?;
+    let mut armed = Armed::new(&mut plan, None)?;
+    let copy = |fd: BorrowedFd<'_>| rustix::io::fcntl_dupfd_cloexec(fd, 3).context(|| "copy a descriptor for the hook");
+    armed.init = place.container.as_ref().map(|(init, _)| copy(*init)).transpose()?;
+    armed.stdio = Some([copy(input.as_fd())?, copy(output.as_fd())?, copy(output.as_fd())?]);
+    let process = spawn(&plan, &mut armed, place.facts, |_, _| Ok(()))?;
+    match wait(&process, hook.timeout)? {
+        0 => Ok(()),
+        code => Err(Error::new(format!("exited with status {code}")).hint(said(output))),
+    }
+}
+
+/// Waits on the pidfd; a hook that outlives its timeout is killed.
+fn wait(process: &Process, timeout: Option<i64>) -> Result<i32> {
+    if let Some(seconds) = timeout {
+        let limit = Timespec { tv_sec: seconds, tv_nsec: 0 };
+        let mut fds = [PollFd::new(&process.pidfd, PollFlags::IN)];
+        let ready = rustix::io::retry_on_intr(|| poll(&mut fds, Some(&limit))).context(|| "wait for the hook")?;
+        if ready == 0 {
+            process.end();
+            return Err(Error::new(format!("killed, as it ran longer than its timeout of {seconds} s")));
+        }
+    }
+    process.wait()
+}
+
+fn memory(name: &std::ffi::CStr, text: &[u8]) -> Result<OwnedFd> {
+    let fd = memfd_create(name, MemfdFlags::CLOEXEC).context(|| "make a memfd for the hook")?;
+    let written = rustix::io::write(&fd, text).and_then(|n| if n == text.len() { Ok(()) } else { Err(Errno::NOSPC) });
+    written.and_then(|()| seek(&fd, SeekFrom::Start(0))).context(|| "write the hook's input")?;
+    Ok(fd)
+}
+
+fn said(output: OwnedFd) -> String {
+    use std::io::{Read, Seek};
+    let mut file = std::fs::File::from(output);
+    let length = file.metadata().map_or(0, |m| m.len());
+    let mut text = Vec::new();
+    let _ = file.seek(std::io::SeekFrom::Start(length.saturating_sub(OUTPUT_SHOWN)));
+    let _ = file.read_to_end(&mut text);
+    match String::from_utf8_lossy(&text).trim() {
+        "" => "it printed nothing".into(),
+        text => format!("it printed: {}", text.replace('\n', "; ")),
+    }
+}

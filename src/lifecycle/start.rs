@@ -1,0 +1,51 @@
+//! `start`: lets the waiting process go, and says so if it could not execute the program.
+
+use super::hooks::{self, Place};
+use super::status::{Status, knock, look};
+use super::{Runtime, delete};
+use crate::store::ContainerId;
+use crate::sys::{Context, Error, Kind, Result, ns};
+use crate::{arm, plan, sandbox, spec};
+use rustix::fd::AsFd;
+use rustix::net::{RecvFlags, SendFlags, recv, send};
+
+/// `keel start`. Returns when the program runs and the poststart hooks have.
+pub fn start(runtime: &Runtime, id: &ContainerId) -> Result<()> {
+    let present = look(runtime, id, true)?;
+    let word = match present.status {
+        Status::Created => None,
+        Status::Stopped => Some("cannot start a container that has stopped"),
+        Status::Creating => Some("cannot start a container that is being created"),
+        Status::Running | Status::Paused => Some("cannot start an already running container"),
+    };
+    if let Some(word) = word {
+        return Err(Error::new(format!("{word}: {id}")).kind(Kind::WrongState));
+    }
+    let (container, record) = (&present.container, &present.record);
+    let init = present.init.as_ref().ok_or_else(|| Error::new("the container's process is gone"))?;
+    let spec = spec::parse(&container.config()?)?.spec;
+    let facts = arm::facts(false);
+    let inside = Place { facts: &facts, container: Some((init.as_fd(), record.namespaces & !ns::TIME)) };
+    if let Err(error) = hooks::run("startContainer", &spec.hooks.start_container, record, Status::Created, &inside) {
+        // runtime.md, "Lifecycle": a failed hook stops the container.
+        let _ = delete::end(record, init);
+        return Err(error);
+    }
+    let what = || format!("tell the container's process to start: {id}");
+    let socket = knock(container).ok_or_else(|| Error::new(what()))?;
+    send(&socket, b"+", SendFlags::NOSIGNAL).context(what)?;
+    let mut bytes = [0; 8];
+    let length = rustix::io::retry_on_intr(|| recv(&socket, &mut bytes[..], RecvFlags::empty())).context(what)?.0;
+    if length == 8 {
+        let (op, errno) = bytes.split_at(4);
+        let four = |slice: &[u8]| slice.try_into().unwrap_or_default();
+        let index = u32::from_ne_bytes(four(op)).saturating_sub(record.start_at);
+        return Err(sandbox::failure(&plan::after_start(&spec)?, index, i32::from_ne_bytes(four(errno))));
+    }
+    let host = Place { facts: &facts, container: None };
+    if let Err(error) = hooks::run("poststart", &spec.hooks.poststart, record, Status::Running, &host) {
+        let _ = delete::end(record, init);
+        return Err(error);
+    }
+    Ok(())
+}

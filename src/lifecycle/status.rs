@@ -1,0 +1,126 @@
+//! The state of a container, asked of the kernel each time: no file says what may not be so any more.
+
+use super::{Runtime, cgroup_of};
+use crate::store::{Container, ContainerId, Record};
+use crate::sys::Result;
+use rustix::fd::OwnedFd;
+use rustix::io::Errno;
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with};
+use serde::Serialize;
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+/// runtime.md, "State", and runc's `paused`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Status {
+    /// Being created.
+    Creating,
+    /// Waiting for `start`.
+    Created,
+    /// The program runs.
+    Running,
+    /// The cgroup is frozen.
+    Paused,
+    /// The first process has ended, or create was killed.
+    Stopped,
+}
+
+/// The document of `state`: the fields of runtime.md and those that runc adds.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+#[allow(missing_docs)]
+pub struct State {
+    pub oci_version: String,
+    pub id: String,
+    pub pid: i32,
+    pub status: Status,
+    pub bundle: PathBuf,
+    #[serde(skip_serializing_if = "PathBuf::as_os_str_is_empty")]
+    pub rootfs: PathBuf,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub created: String,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub annotations: BTreeMap<String, String>,
+    pub owner: String,
+}
+
+trait Emptiness {
+    fn as_os_str_is_empty(&self) -> bool;
+}
+
+impl Emptiness for PathBuf {
+    fn as_os_str_is_empty(&self) -> bool {
+        self.as_os_str().is_empty()
+    }
+}
+
+/// A container, its record, what it is doing, and its first process if that lives.
+pub(super) struct Present {
+    pub container: Container,
+    pub record: Record,
+    pub status: Status,
+    pub init: Option<OwnedFd>,
+}
+
+/// Opens a container and asks for its status. `lock` waits until no other command changes it.
+pub(super) fn look(runtime: &Runtime, id: &ContainerId, lock: bool) -> Result<Present> {
+    let container = runtime.root.open(id)?;
+    if lock {
+        container.lock()?;
+    }
+    let record = container.record()?;
+    let init = record.init.and_then(crate::store::ProcessId::open);
+    let status = status(&container, &record, init.as_ref())?;
+    Ok(Present { container, record, status, init })
+}
+
+fn status(container: &Container, record: &Record, init: Option<&OwnedFd>) -> Result<Status> {
+    if record.creator.is_some_and(|creator| creator.open().is_some()) {
+        return Ok(Status::Creating);
+    }
+    if init.is_none() || record.creator.is_some() {
+        return Ok(Status::Stopped);
+    }
+    if cgroup_of(record)?.is_some_and(|cgroup| cgroup.is_frozen().unwrap_or(false)) {
+        return Ok(Status::Paused);
+    }
+    Ok(if knock(container).is_some() { Status::Created } else { Status::Running })
+}
+
+/// A connection to the process that waits for `start`: its socket is open exactly as long as it waits.
+pub(super) fn knock(container: &Container) -> Option<OwnedFd> {
+    let socket = socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None).ok()?;
+    let address = SocketAddrUnix::new(container.socket()).ok()?;
+    match rustix::io::retry_on_intr(|| connect(&socket, &address)) {
+        Ok(()) => Some(socket),
+        Err(Errno::CONNREFUSED | Errno::NOENT | _) => None,
+    }
+}
+
+fn document(record: Record, status: Status) -> State {
+    let owner = if record.owner == 0 { "root".into() } else { record.owner.to_string() };
+    let pid = if status == Status::Stopped { 0 } else { record.init.map_or(0, |init| init.pid) };
+    State {
+        oci_version: if record.oci_version.is_empty() { crate::spec::VERSIONS.1.into() } else { record.oci_version },
+        id: record.id,
+        pid,
+        status,
+        bundle: record.bundle,
+        rootfs: record.rootfs,
+        created: record.created,
+        annotations: record.annotations,
+        owner,
+    }
+}
+
+/// What hooks get on stdin while a command of ours changes the container.
+pub fn state_of(record: &Record, status: Status) -> State {
+    document(record.clone(), status)
+}
+
+/// `keel state`. Takes no lock: the record is replaced atomically.
+pub fn state(runtime: &Runtime, id: &ContainerId) -> Result<State> {
+    let present = look(runtime, id, false)?;
+    Ok(document(present.record, present.status))
+}

@@ -1,0 +1,71 @@
+//! The plan of `exec`: the same spawn with a shorter list.
+
+use super::{At, Facts, Op, Plan, Program, cstring, process};
+use crate::spec::{Hook, Process, Spec};
+use crate::sys::{Result, ns};
+
+/// A process in the namespaces `kinds` of a running container, whose `config.json` was `spec`.
+///
+/// The pid namespace is entered by the parent for its children, the user namespace together with all others in one
+/// setns(2) on the init's pidfd. An ordinary user has no rights over the pid namespace before the user namespace is
+/// entered, so that only then a second clone is needed.
+pub fn exec(spec: &Spec, process: &Process, kinds: u64, facts: &Facts) -> Result<Plan> {
+    let mut plan = Plan { process: Program::new(process)?, ..Plan::default() };
+    plan.ops.extend((0..facts.cgroup.tasks).map(Op::JoinCgroup));
+    process::before_namespaces(&mut plan, process, facts)?;
+    let rlimits = process::rlimits(process)?;
+    // Limits first: in a user namespace there are no rights to raise them.
+    plan.ops.extend(rlimits);
+    join_init(&mut plan, kinds, facts);
+    plan.ops.push(Op::Setsid);
+    if plan.process.terminal {
+        let size = process.console_size.as_ref().map(|s| (s.height, s.width));
+        plan.ops.push(Op::Console { bind: false, size });
+    }
+    plan.ops.push(Op::CloseFds);
+    plan.groups_denied = kinds & ns::USER != 0 && !facts.privileged && spec.linux.gid_mappings.len() == 1 && spec.linux.gid_mappings[0].size == 1;
+    plan.in_user_namespace = kinds & ns::USER != 0;
+    process::identity(&mut plan, process, spec.linux.seccomp.is_some(), facts, None)?;
+    Ok(plan)
+}
+
+/// From our namespaces into the container's.
+fn join_init(plan: &mut Plan, kinds: u64, facts: &Facts) {
+    let second = kinds & ns::PID != 0 && kinds & ns::USER != 0 && !facts.privileged;
+    if !second {
+        plan.join_init = kinds & ns::PID;
+    }
+    plan.ops.push(Op::NonDumpable);
+    let inside = kinds & !plan.join_init;
+    if inside != 0 {
+        plan.ops.push(Op::JoinInit(inside));
+    }
+    if second {
+        plan.ops.push(Op::CloneAgain(0));
+    }
+    if kinds & ns::USER != 0 {
+        plan.ops.push(Op::BecomeRoot);
+    }
+}
+
+/// A hook: on the host with `kinds` 0, else in the container's namespaces. It gets nothing of our environment.
+pub fn hook(hook: &Hook, kinds: u64, facts: &Facts) -> Result<Plan> {
+    let args = if hook.args.is_empty() { vec![hook.path.clone()] } else { hook.args.clone() };
+    let strings = |list: &[String]| list.iter().map(|s| cstring(s, At::default())).collect::<Result<Vec<_>>>();
+    let program = Program {
+        argv: strings(&args)?,
+        envp: strings(&hook.env)?,
+        candidates: vec![cstring(&hook.path, At::default())?],
+        args: vec![hook.path.clone()],
+        ..Program::default()
+    };
+    let mut plan = Plan { process: program, groups_denied: kinds & ns::USER != 0 && !facts.privileged, ..Plan::default() };
+    plan.ops.push(Op::Stdio);
+    if kinds != 0 {
+        join_init(&mut plan, kinds, facts);
+    }
+    plan.ops.push(Op::CloseFds);
+    plan.ops.push(Op::Umask(0o022));
+    plan.ops.push(Op::Exec);
+    Ok(plan)
+}

@@ -1,0 +1,239 @@
+//! `root`, `mounts` and `linux.devices` as mount trees and operations.
+
+use super::{At, CgroupView, Facts, Fs, Node, Op, Options, Plan, Rule, Target, Tree, below_root, cstring};
+use crate::spec::options::{MountOptions, SUPERBLOCK};
+use crate::spec::{Mount, Spec, names};
+use crate::sys::{Error, MountAttr, Result};
+use libc::{MS_PRIVATE, MS_REC, MS_SHARED, MS_SLAVE};
+use std::ffi::CString;
+use std::path::{Component, Path, PathBuf};
+
+/// Files below /proc that engines mount over (lxcfs and the like); anything else there could fake what the kernel
+/// tells this process about itself (CVE-2019-16884, CVE-2023-28642).
+const PROC_FILES: [&str; 11] = [
+    "proc/cpuinfo",
+    "proc/diskstats",
+    "proc/meminfo",
+    "proc/stat",
+    "proc/swaps",
+    "proc/uptime",
+    "proc/loadavg",
+    "proc/slabinfo",
+    "proc/net/dev",
+    "proc/sys/kernel/ns_last_pid",
+    "proc/sys/crypto/fips_enabled",
+];
+
+/// File systems whose superblock is shared or must stay writable for keel: `ro` is for the mount alone.
+const VIRTUAL: [&str; 5] = ["proc", "sysfs", "tmpfs", "devpts", "mqueue"];
+
+/// config-linux.md, "Default Devices", with major and minor numbers.
+const DEFAULT_DEVICES: [(&str, u32, u32); 6] =
+    [("dev/null", 1, 3), ("dev/zero", 1, 5), ("dev/full", 1, 7), ("dev/random", 1, 8), ("dev/urandom", 1, 9), ("dev/tty", 5, 0)];
+
+/// runtime-linux.md, "Dev symbolic links", and the links to the container's own devpts and to kcore as runc makes them.
+const LINKS: [(&str, &str); 6] = [
+    ("/proc/self/fd", "dev/fd"),
+    ("/proc/self/fd/0", "dev/stdin"),
+    ("/proc/self/fd/1", "dev/stdout"),
+    ("/proc/self/fd/2", "dev/stderr"),
+    ("/proc/kcore", "dev/core"),
+    ("pts/ptmx", "dev/ptmx"),
+];
+
+/// The MS_* flags of a `rootfsPropagation`; runc's default is a recursive slave.
+pub(super) fn propagation(name: &str) -> Result<u64> {
+    let name = if name.is_empty() { "rslave" } else { name };
+    let row = names::PROPAGATION.iter().find(|row| row.0 == name);
+    let unknown = || Error::new(format!("unknown propagation {name:?}")).at("linux.rootfsPropagation");
+    row.map(|&(_, flag, recursive)| flag | if recursive { MS_REC } else { 0 }).ok_or_else(unknown)
+}
+
+/// Everything from the private copy of the host's mounts to the finished /dev.
+pub(super) fn plan(plan: &mut Plan, spec: &Spec, facts: &Facts, options: &Options) -> Result<()> {
+    let wanted = propagation(&spec.linux.rootfs_propagation)?;
+    let shared = wanted & MS_SHARED != 0;
+    plan.trees_outside = facts.privileged;
+    // A shared root needs the trees to stay peers of the host's mounts; else what happens in the container stays there.
+    let inherited = if shared { 0 } else { wanted };
+    // pivot_root(2) refuses a shared or unbindable root; `RootPropagation` makes it so afterwards.
+    let root_attr = MountAttr::propagation(if inherited & MS_PRIVATE != 0 { MS_PRIVATE } else { MS_SLAVE });
+    let rootfs = Tree { source: plan.rootfs.clone(), recursive: true, attr: MountAttr::default(), attr_recursive: root_attr, at: At::field("root.path") };
+    plan.trees.push(rootfs);
+    let mut ops = vec![Op::AttachRoot(0)];
+    for (i, mount) in spec.mounts.iter().enumerate() {
+        one(plan, &mut ops, mount, At::entry("mounts", i), inherited, facts, options)?;
+    }
+    if !binds_dev(spec) {
+        devices(&mut ops, spec)?;
+    }
+    if !plan.trees_outside {
+        plan.ops.extend((0..plan.trees.len()).map(Op::OpenTree));
+    }
+    plan.ops.push(Op::PrivateMounts);
+    plan.ops.append(&mut ops);
+    Ok(())
+}
+
+/// runc makes no devices or links where the whole of /dev is bound from the host.
+fn binds_dev(spec: &Spec) -> bool {
+    spec.mounts.iter().any(|m| m.destination.trim_end_matches('/') == "/dev" && (m.kind == "bind" || m.options.iter().any(|o| o == "bind" || o == "rbind")))
+}
+
+fn one(plan: &mut Plan, ops: &mut Vec<Op>, mount: &Mount, at: At, inherited: u64, facts: &Facts, options: &Options) -> Result<()> {
+    let parsed = MountOptions::of(mount);
+    let to = target(mount, at)?;
+    if parsed.bind {
+        let source = options.bundle.join(&mount.source);
+        if mount.source.is_empty() {
+            return Err(Error::new(format!("the bind mount at {} has no source", mount.destination)).at(format!("{at}.source")));
+        }
+        if let Some((key, _)) = parsed.data.first() {
+            plan.warnings.push(format!("the option {key:?} means nothing for a bind mount (config.json: {at}.options)"));
+        }
+        let attr = MountAttr { attr_set: parsed.attr.set, attr_clr: parsed.attr.clear, ..MountAttr::default() };
+        let propagation = inherited & (MS_SLAVE | MS_PRIVATE);
+        let attr_recursive = MountAttr { attr_set: parsed.rec_attr.set, attr_clr: parsed.rec_attr.clear, propagation, userns_fd: 0 };
+        let source = cstring(&source.to_string_lossy(), at)?;
+        plan.trees.push(Tree { source, recursive: parsed.recursive, attr, attr_recursive, at });
+        ops.push(Op::Attach { tree: plan.trees.len() - 1, to: to.clone() });
+    } else if mount.kind == "cgroup" || mount.kind == "cgroup2" {
+        cgroup(plan, ops, mount, &parsed, &to, at, facts)?;
+    } else if parsed.remount {
+        let attr = MountAttr { attr_set: parsed.attr.set, attr_clr: parsed.attr.clear, ..MountAttr::default() };
+        ops.push(Op::SetAttr { path: to.path.clone(), attr, recursive: false, at });
+    } else {
+        let fallback = (mount.kind == "sysfs").then(|| c"/sys".into());
+        ops.push(Op::Mount { fs: Box::new(fs(mount, &parsed, at)?), to: to.clone(), fallback, at });
+    }
+    for wanted in &parsed.propagation {
+        ops.push(Op::SetAttr { path: to.path.clone(), attr: MountAttr::propagation(wanted.flag), recursive: wanted.recursive, at });
+    }
+    Ok(())
+}
+
+fn fs(mount: &Mount, parsed: &MountOptions, at: At) -> Result<Fs> {
+    let mut params = Vec::with_capacity(parsed.data.len());
+    for (key, value) in &parsed.data {
+        params.push((cstring(key, at)?, value.as_deref().map(|v| cstring(v, at)).transpose()?));
+    }
+    for (_, word) in SUPERBLOCK.iter().filter(|(flag, word)| parsed.superblock & flag != 0 && !(*word == "ro" && VIRTUAL.contains(&mount.kind.as_str()))) {
+        params.push((cstring(word, at)?, None));
+    }
+    let source = if mount.source.is_empty() { &mount.kind } else { &mount.source };
+    Ok(Fs {
+        kind: cstring(&mount.kind, at)?,
+        source: cstring(source, at)?,
+        params,
+        attr: parsed.attr.set | parsed.rec_attr.set,
+    })
+}
+
+/// Where a mount goes and what may be there; the path is cleaned lexically, links are the child's to resolve.
+fn target(mount: &Mount, at: At) -> Result<Target> {
+    let mut clean = PathBuf::new();
+    for component in Path::new(&mount.destination).components() {
+        match component {
+            Component::Normal(name) => clean.push(name),
+            Component::ParentDir => drop(clean.pop()),
+            _ => {}
+        }
+    }
+    let path = clean.to_string_lossy();
+    let rule = if mount.kind == "proc" || mount.kind == "sysfs" {
+        Rule::RealDirectory
+    } else if path == "proc" || PROC_FILES.contains(&path.as_ref()) {
+        Rule::OnProc
+    } else if clean.starts_with("proc") {
+        return Err(Error::new(format!("mounting over {} is refused", mount.destination))
+            .at(at.to_string())
+            .hint("a container must not fake what /proc says"));
+    } else {
+        Rule::Plain
+    };
+    Ok(Target { path: below_root(&path, at)?, rule })
+}
+
+/// On v2 the hierarchy itself, seen from the container's cgroup namespace if it has one. On v1 a tmpfs with a bind of
+/// the container's directory in each hierarchy.
+fn cgroup(plan: &mut Plan, ops: &mut Vec<Op>, mount: &Mount, parsed: &MountOptions, to: &Target, at: At, facts: &Facts) -> Result<()> {
+    let attr = MountAttr { attr_set: parsed.attr.set | parsed.rec_attr.set, ..MountAttr::default() };
+    let view: &CgroupView = &facts.cgroup;
+    let own_namespace = plan.ops.iter().any(|op| matches!(op, Op::Unshare(kinds) if kinds & crate::sys::ns::CGROUP != 0));
+    let tree = |source: &Path| -> Result<Tree> {
+        let source = cstring(&source.to_string_lossy(), at)?;
+        Ok(Tree { source, recursive: false, attr, attr_recursive: MountAttr::propagation(MS_PRIVATE), at })
+    };
+    if view.v2 {
+        if own_namespace {
+            let fallback = view.mounts.first().map(|(_, path)| cstring(&path.to_string_lossy(), at)).transpose()?;
+            let fs = Fs { kind: c"cgroup2".into(), ..fs(mount, parsed, at)? };
+            ops.push(Op::Mount { fs: Box::new(fs), to: to.clone(), fallback, at });
+        } else {
+            // Mounting it from the initial cgroup namespace would wait for an RCU grace period; a clone does not.
+            plan.trees.push(tree(Path::new("/sys/fs/cgroup"))?);
+            ops.push(Op::Attach { tree: plan.trees.len() - 1, to: to.clone() });
+        }
+        return Ok(());
+    }
+    let tmpfs = Fs {
+        kind: c"tmpfs".into(),
+        source: c"tmpfs".into(),
+        params: vec![(c"mode".into(), Some(c"755".into()))],
+        attr: attr.attr_set & !libc::MOUNT_ATTR_RDONLY,
+        ..Fs::default()
+    };
+    ops.push(Op::Mount { fs: Box::new(tmpfs), to: to.clone(), fallback: None, at });
+    let below = |name: &str| -> Result<CString> { cstring(&format!("{}/{name}", to.path.to_string_lossy()), at) };
+    for (name, source) in &view.mounts {
+        plan.trees.push(tree(source)?);
+        ops.push(Op::Attach { tree: plan.trees.len() - 1, to: Target { path: below(name)?, rule: Rule::Plain } });
+    }
+    for (link, directory) in &view.links {
+        ops.push(Op::Symlink { target: cstring(directory, at)?, path: below(link)? });
+    }
+    if attr.attr_set & libc::MOUNT_ATTR_RDONLY != 0 {
+        ops.push(Op::SetAttr { path: to.path.clone(), attr: MountAttr::RDONLY, recursive: false, at });
+    }
+    Ok(())
+}
+
+/// The default devices, then those of the spec (which replace a default one of the same path), then the links.
+fn devices(ops: &mut Vec<Op>, spec: &Spec) -> Result<()> {
+    let given = |path: &str| spec.linux.devices.iter().any(|d| d.path.trim_start_matches('/') == path);
+    for (path, major, minor) in DEFAULT_DEVICES.iter().filter(|(path, ..)| !given(path)) {
+        let node = Node {
+            path: cstring(path, At::default())?,
+            mode: libc::S_IFCHR | 0o666,
+            rdev: libc::makedev(*major, *minor),
+            uid: 0,
+            gid: 0,
+            default: true,
+        };
+        ops.push(Op::Device(Box::new(node), At::default()));
+    }
+    for (i, device) in spec.linux.devices.iter().enumerate() {
+        let at = At::entry("linux.devices", i);
+        let kind = match device.kind.as_str() {
+            "c" | "u" => libc::S_IFCHR,
+            "b" => libc::S_IFBLK,
+            "p" => libc::S_IFIFO,
+            other => return Err(Error::new(format!("unknown device type {other:?}")).at(at.to_string())),
+        };
+        let number = |n: i64| u32::try_from(n).map_err(|_| Error::new(format!("device number {n} is out of range")).at(at.to_string()));
+        let rdev = if kind == libc::S_IFIFO { 0 } else { libc::makedev(number(device.major)?, number(device.minor)?) };
+        let node = Node {
+            path: below_root(&device.path, at)?,
+            mode: kind | device.file_mode.unwrap_or(0o666) & 0o7777,
+            rdev,
+            uid: device.uid.unwrap_or(0),
+            gid: device.gid.unwrap_or(0),
+            default: false,
+        };
+        ops.push(Op::Device(Box::new(node), at));
+    }
+    for (to, path) in LINKS {
+        ops.push(Op::Symlink { target: cstring(to, At::default())?, path: cstring(path, At::default())? });
+    }
+    Ok(())
+}

@@ -1,0 +1,321 @@
+//! The operations a child executes, as plain data, and the sentence each one has.
+
+use crate::sys::MountAttr;
+use std::ffi::CString;
+use std::fmt;
+
+/// Where in `config.json` something stands: `mounts[3]`, `process.cwd`; empty for what keel does of its own accord.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct At {
+    /// The field's path.
+    pub field: &'static str,
+    /// The entry of a list.
+    pub index: Option<usize>,
+}
+
+impl At {
+    /// A field that is no list.
+    pub const fn field(field: &'static str) -> Self {
+        Self { field, index: None }
+    }
+
+    /// The entry `index` of the list `field`.
+    pub const fn entry(field: &'static str, index: usize) -> Self {
+        Self { field, index: Some(index) }
+    }
+}
+
+impl fmt::Display for At {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.index {
+            Some(index) => write!(f, "{}[{index}]", self.field),
+            None => f.write_str(self.field),
+        }
+    }
+}
+
+/// A namespace to join by path.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Join {
+    /// `sys::ns` flag.
+    pub kind: u64,
+    /// A namespace file such as `/proc/1/ns/net` or `/run/netns/x`.
+    pub path: CString,
+    /// Where it stands.
+    pub at: At,
+}
+
+/// A tree of mounts to clone from the host, detached, and then to attach (open_tree(2)).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tree {
+    /// An absolute path on the host.
+    pub source: CString,
+    /// Together with the mounts below (`rbind`).
+    pub recursive: bool,
+    /// For the top mount.
+    pub attr: MountAttr,
+    /// For all mounts of the tree (`rro` and its relatives).
+    pub attr_recursive: MountAttr,
+    /// Where it stands.
+    pub at: At,
+}
+
+/// A file system to make in the child's namespaces (fsopen(2)).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Fs {
+    /// `proc`, `tmpfs`, …
+    pub kind: CString,
+    /// What mountinfo shows as the source.
+    pub source: CString,
+    /// Parameters; those without a value are flags.
+    pub params: Vec<(CString, Option<CString>)>,
+    /// MOUNT_ATTR_* of fsmount(2).
+    pub attr: u64,
+}
+
+/// What a mount point may be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rule {
+    /// Anything that is not on a procfs: a link into /proc must not redirect a mount (CVE-2025-31133's relatives).
+    Plain,
+    /// One of the few files of /proc that may be covered, or /proc itself.
+    OnProc,
+    /// A directory reached through no link: where proc and sysfs go (CVE-2019-19921).
+    RealDirectory,
+}
+
+/// Where a mount goes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Target {
+    /// Path from the container's root.
+    pub path: CString,
+    /// What may be there.
+    pub rule: Rule,
+}
+
+/// A device node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Node {
+    /// Path from the container's root.
+    pub path: CString,
+    /// S_IFCHR, S_IFBLK or S_IFIFO and the permission bits.
+    pub mode: u32,
+    /// Device number.
+    pub rdev: u64,
+    /// Owner.
+    pub uid: u32,
+    /// Group.
+    pub gid: u32,
+    /// Whether it is one of the default devices, for which an existing one of the same number will do.
+    pub default: bool,
+}
+
+/// Points at which the child stops until its parent has done something.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// The parent writes uid_map, gid_map and what else needs the host's privileges.
+    Ids,
+    /// The hooks `prestart` and `createRuntime` in the runtime's namespaces.
+    CreateRuntime,
+    /// The hooks `createContainer` in the container's namespaces, before pivot_root.
+    CreateContainer,
+    /// The hooks `startContainer` in the container.
+    StartContainer,
+    /// `create` has written its record; the child waits for `start` on its socket.
+    Created,
+}
+
+/// One thing the child does, in the order of `Plan::ops`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Op {
+    /// Write `0` into the v1 file `tasks` of the armed cgroup hierarchy number…
+    JoinCgroup(usize),
+    /// Open the attribute that takes a security label for the next exec, while the host's /proc is in sight.
+    OpenLabel(CString),
+    /// Write /proc/self/oom_score_adj.
+    OomScoreAdj(CString),
+    /// dup2(2) of the armed descriptors over 0, 1 and 2 (hooks).
+    Stdio,
+    /// prctl(PR_SET_DUMPABLE, 0): no other process of the container may look into this one.
+    NonDumpable,
+    /// Tell the parent, wait for its answer.
+    Sync(Stage),
+    /// setns(2) on the armed namespace number…
+    JoinNamespace(usize),
+    /// setns(2) on the pidfd of the container's init, for these kinds.
+    JoinInit(u64),
+    /// clone3(2) once more as a sibling: a namespace of the joined user namespace can only be made by a process in it.
+    CloneAgain(u64),
+    /// Become uid and gid 0 of the user namespace.
+    BecomeRoot,
+    /// unshare(2).
+    Unshare(u64),
+    /// Write /proc/self/timens_offsets.
+    TimeOffsets(CString),
+    /// setsid(2).
+    Setsid,
+    /// sethostname(2).
+    Hostname(CString),
+    /// setdomainname(2).
+    Domainname(CString),
+    /// Bring `lo` up.
+    LoopbackUp,
+    /// keyctl(KEYCTL_JOIN_SESSION_KEYRING).
+    Keyring(CString),
+    /// open_tree(2) of tree number…, where the parent is not privileged to do it.
+    OpenTree(usize),
+    /// mount_setattr(2) on / with AT_RECURSIVE: nothing may travel back to the host.
+    PrivateMounts,
+    /// move_mount(2) of the root file system onto itself.
+    AttachRoot(usize),
+    /// move_mount(2) of tree number… to a path below the root.
+    Attach {
+        /// Number in `Plan::trees`.
+        tree: usize,
+        /// Where.
+        to: Target,
+    },
+    /// fsopen(2), fsconfig(2), fsmount(2), move_mount(2).
+    Mount {
+        /// What.
+        fs: Box<Fs>,
+        /// Where.
+        to: Target,
+        /// The tree to attach instead where the kernel refuses this file system (sysfs without its own network namespace).
+        fallback: Option<CString>,
+        /// Where it stands.
+        at: At,
+    },
+    /// mount_setattr(2) of something already attached.
+    SetAttr {
+        /// Path from the container's root.
+        path: CString,
+        /// What.
+        attr: MountAttr,
+        /// With the mounts below.
+        recursive: bool,
+        /// Where it stands.
+        at: At,
+    },
+    /// symlinkat(2) below the root.
+    Symlink {
+        /// What the link says.
+        target: CString,
+        /// Path from the container's root.
+        path: CString,
+    },
+    /// mknodat(2) below the root, or a bind of the host's node in a user namespace.
+    Device(Box<Node>, At),
+    /// mkdir -p below the root.
+    MakeDir(CString, At),
+    /// Write a value below the private /proc/sys.
+    Sysctl {
+        /// Path below /proc.
+        path: CString,
+        /// The value.
+        value: CString,
+    },
+    /// A pseudoterminal of the container's devpts becomes its stdio; the other end goes to the console socket.
+    Console {
+        /// Bind it to /dev/console too (create and run).
+        bind: bool,
+        /// Rows and columns.
+        size: Option<(u16, u16)>,
+    },
+    /// Cover a path with /dev/null or an empty read-only directory.
+    Mask(CString, At),
+    /// Bind a path to itself, read-only.
+    ReadOnly(CString, At),
+    /// The root mount becomes read-only.
+    RootReadonly,
+    /// pivot_root(2) into the root file system and umount2(2) of the old one.
+    PivotRoot,
+    /// MS_MOVE and chroot(2) instead, for a root on a ramfs (`--no-pivot`).
+    MoveRoot,
+    /// mount_setattr(2) of the propagation of the new /.
+    RootPropagation(u64),
+    /// close_range(2): nothing of the host's stays open.
+    CloseFds,
+    /// setrlimit(2).
+    Rlimit {
+        /// RLIMIT_*.
+        resource: u32,
+        /// Soft limit.
+        soft: u64,
+        /// Hard limit.
+        hard: u64,
+        /// Where it stands.
+        at: At,
+    },
+    /// prctl(PR_CAPBSET_DROP) for every capability not in the set.
+    BoundingSet(u64),
+    /// prctl(PR_SET_KEEPCAPS).
+    KeepCaps,
+    /// setgroups(2), also with the empty list: the caller's groups never leak (CVE-2022-36109).
+    Groups(Vec<u32>),
+    /// setresgid(2).
+    Gid(u32),
+    /// fchown(2) of the container's own terminal and pipes, then setresuid(2).
+    Uid(u32),
+    /// capset(2).
+    Capset {
+        /// Effective set.
+        effective: u64,
+        /// Permitted set.
+        permitted: u64,
+        /// Inheritable set.
+        inheritable: u64,
+    },
+    /// prctl(PR_CAP_AMBIENT_RAISE) for each.
+    Ambient(u64),
+    /// chdir(2); it may fail here if only the user may enter it, as `Cwd` tries again.
+    TryChdir(CString),
+    /// chdir(2) and the check that it did not leave the root (CVE-2024-21626).
+    Cwd(CString),
+    /// umask(2).
+    Umask(u32),
+    /// Look the program up among the candidates.
+    FindProgram,
+    /// Look HOME up in the container's /etc/passwd.
+    Home(u32),
+    /// Write the security label for the next exec.
+    Label(CString, At),
+    /// prctl(PR_SET_NO_NEW_PRIVS).
+    NoNewPrivs,
+    /// seccomp(SECCOMP_SET_MODE_FILTER).
+    Seccomp,
+    /// execve(2).
+    Exec,
+}
+
+impl Op {
+    /// Where in `config.json` this comes from.
+    pub fn at(&self, trees: &[Tree], joins: &[Join]) -> At {
+        match self {
+            Op::OpenTree(i) | Op::AttachRoot(i) | Op::Attach { tree: i, .. } => trees[*i].at,
+            Op::JoinNamespace(i) => joins[*i].at,
+            Op::Mount { at, .. } | Op::SetAttr { at, .. } | Op::Rlimit { at, .. } => *at,
+            Op::Device(_, at) | Op::MakeDir(_, at) | Op::Mask(_, at) | Op::ReadOnly(_, at) | Op::Label(_, at) => *at,
+            Op::Hostname(_) => At::field("hostname"),
+            Op::Domainname(_) => At::field("domainname"),
+            Op::Sysctl { .. } => At::field("linux.sysctl"),
+            Op::TimeOffsets(_) => At::field("linux.timeOffsets"),
+            Op::OomScoreAdj(_) => At::field("process.oomScoreAdj"),
+            Op::Unshare(_) | Op::CloneAgain(_) => At::field("linux.namespaces"),
+            Op::Console { .. } => At::field("process.terminal"),
+            Op::RootReadonly => At::field("root.readonly"),
+            Op::PivotRoot | Op::MoveRoot => At::field("root.path"),
+            Op::RootPropagation(_) => At::field("linux.rootfsPropagation"),
+            Op::BoundingSet(_) | Op::Capset { .. } | Op::Ambient(_) | Op::KeepCaps => At::field("process.capabilities"),
+            Op::Groups(_) => At::field("process.user.additionalGids"),
+            Op::Gid(_) => At::field("process.user.gid"),
+            Op::Uid(_) => At::field("process.user.uid"),
+            Op::TryChdir(_) | Op::Cwd(_) => At::field("process.cwd"),
+            Op::Umask(_) => At::field("process.user.umask"),
+            Op::NoNewPrivs => At::field("process.noNewPrivileges"),
+            Op::Seccomp => At::field("linux.seccomp"),
+            Op::FindProgram | Op::Exec => At::field("process.args"),
+            _ => At::default(),
+        }
+    }
+}

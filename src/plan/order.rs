@@ -1,0 +1,190 @@
+//! The sequence of a create or run, the one place that states it, and why it is so.
+
+use super::{At, Facts, Join, Op, Options, Plan, Program, Stage, below_root, cstring, mounts, process};
+use crate::spec::{IdMapping, Namespace, Spec, names, sysctl};
+use crate::sys::{Error, Result, ns};
+use std::fmt::Write;
+
+/// The plan of `create` and `run`.
+///
+/// 1. cgroup v1 first: what follows is then accounted and limited, and a cgroup namespace is rooted there.
+/// 2. The OOM score and the label attribute through the host's /proc; ids; then non-dumpable before any setns(2).
+/// 3. Namespaces; the session, names, loopback and keyring that belong to them.
+/// 4. The root and all mounts in the order of `config.json`, devices, terminal, sysctls; the hooks of the runtime see
+///    the finished mounts and may still write to the root, so read-only and masks come after them.
+/// 5. pivot_root, and everything of the host's is closed.
+/// 6. The identity of the program (`process::identity`), the wait for `start`, exec.
+pub fn create(spec: &Spec, facts: &Facts, options: &Options) -> Result<Plan> {
+    let process = spec.process.as_ref().ok_or_else(|| Error::new("there is no process to create").at("process"))?;
+    let root = spec.root.as_ref().ok_or_else(|| Error::new("there is no root file system").at("root"))?;
+    let rootfs = options.bundle.join(&root.path);
+    let mut plan = Plan {
+        rootfs: cstring(&rootfs.to_string_lossy(), At::field("root.path"))?,
+        process: Program::new(process)?,
+        ..Plan::default()
+    };
+    plan.ops.extend((0..facts.cgroup.tasks).map(Op::JoinCgroup));
+    process::before_namespaces(&mut plan, process, facts)?;
+    let new = |kind: u64| spec.linux.namespaces.iter().any(|n| kind_of(n) == Some(kind) && n.path.is_empty());
+    namespaces(&mut plan, spec, facts)?;
+    let rlimits = process::rlimits(process)?;
+    if plan.maps.is_some() {
+        plan.rlimits_outside = rlimits;
+    } else {
+        plan.ops.extend(rlimits);
+    }
+    plan.ops.push(Op::Setsid);
+    if !spec.hostname.is_empty() {
+        plan.ops.push(Op::Hostname(cstring(&spec.hostname, At::field("hostname"))?));
+    }
+    if !spec.domainname.is_empty() {
+        plan.ops.push(Op::Domainname(cstring(&spec.domainname, At::field("domainname"))?));
+    }
+    if new(ns::NET) {
+        plan.ops.push(Op::LoopbackUp);
+    }
+    if !options.no_new_keyring {
+        plan.ops.push(Op::Keyring(cstring(&format!("_ses.{}", options.id), At::default())?));
+    }
+    let own_mounts = new(ns::MOUNT);
+    if own_mounts {
+        mounts::plan(&mut plan, spec, facts, options)?;
+    }
+    sysctls(&mut plan, spec)?;
+    if plan.process.terminal {
+        let size = process.console_size.as_ref().map(|s| (s.height, s.width));
+        plan.ops.push(Op::Console { bind: own_mounts, size });
+    }
+    hooks_before_pivot(&mut plan, spec);
+    if own_mounts {
+        after_hooks(&mut plan, spec, options, root.readonly)?;
+    }
+    plan.ops.push(Op::CloseFds);
+    // Also without hooks `run` stops here: its record then knows the process before the program runs.
+    let park = Op::Sync(if options.park { Stage::Created } else { Stage::StartContainer });
+    process::identity(&mut plan, process, spec.linux.seccomp.is_some(), facts, Some(park))?;
+    Ok(plan)
+}
+
+/// The operations after the last `Sync`, for the sentence of what failed in a container that `start` let go.
+pub fn after_start(spec: &Spec) -> Result<Plan> {
+    let process = spec.process.as_ref().ok_or_else(|| Error::new("there is no process to start").at("process"))?;
+    let mut plan = Plan { process: Program::new(process)?, ..Plan::default() };
+    let names = process.capabilities.as_ref().map_or(&[][..], |caps| &caps.permitted);
+    plan.capabilities[1] = process::capability_set(names);
+    process::last(&mut plan, process, spec.linux.seccomp.is_some());
+    Ok(plan)
+}
+
+fn hooks_before_pivot(plan: &mut Plan, spec: &Spec) {
+    if !spec.hooks.prestart.is_empty() || !spec.hooks.create_runtime.is_empty() {
+        plan.ops.push(Op::Sync(Stage::CreateRuntime));
+    }
+    if !spec.hooks.create_container.is_empty() {
+        plan.ops.push(Op::Sync(Stage::CreateContainer));
+    }
+}
+
+/// Masks and read-only paths are resolved below the root before pivot_root, while the host's /dev/null is in sight:
+/// the container's own may be anything (CVE-2025-31133). The same for a read-only root.
+fn after_hooks(plan: &mut Plan, spec: &Spec, options: &Options, readonly: bool) -> Result<()> {
+    for (i, path) in spec.linux.readonly_paths.iter().enumerate() {
+        let at = At::entry("linux.readonlyPaths", i);
+        plan.ops.push(Op::ReadOnly(below_root(path, at)?, at));
+    }
+    for (i, path) in spec.linux.masked_paths.iter().enumerate() {
+        let at = At::entry("linux.maskedPaths", i);
+        plan.ops.push(Op::Mask(below_root(path, at)?, at));
+    }
+    if readonly {
+        plan.ops.push(Op::RootReadonly);
+    }
+    plan.ops.push(if options.no_pivot { Op::MoveRoot } else { Op::PivotRoot });
+    let flag = mounts::propagation(&spec.linux.rootfs_propagation)?;
+    if flag & (libc::MS_SHARED | libc::MS_UNBINDABLE) != 0 {
+        plan.ops.push(Op::RootPropagation(flag));
+    }
+    Ok(())
+}
+
+fn sysctls(plan: &mut Plan, spec: &Spec) -> Result<()> {
+    let at = At::field("linux.sysctl");
+    for (key, value) in &spec.linux.sysctl {
+        let file = sysctl::file(key).ok_or_else(|| Error::new(format!("{key:?} is no sysctl")).at(at.to_string()))?;
+        plan.ops.push(Op::Sysctl { path: cstring(&format!("sys/{file}"), at)?, value: cstring(value, at)? });
+    }
+    Ok(())
+}
+
+fn kind_of(namespace: &Namespace) -> Option<u64> {
+    names::namespace(&namespace.kind).map(|flag| u64::from(flag.cast_unsigned()))
+}
+
+/// Whether the maps are more than an ordinary user may write itself: one id, its own (user_namespaces(7)).
+pub fn needs_helper((uids, gids): &(Vec<IdMapping>, Vec<IdMapping>), facts: &Facts) -> bool {
+    let own = |maps: &[IdMapping], id| matches!(maps, [only] if only.host_id == id && only.size == 1);
+    !facts.privileged && !(own(uids, facts.uid) && own(gids, facts.gid))
+}
+
+/// Which namespaces are created, which joined, and by whom.
+///
+/// - A new user namespace is made by the clone together with the others, so that it owns them. What is joined then
+///   still belongs to the host: the parent joins it before the clone and steps back after it.
+/// - A pid namespace is joined by the parent in any case, since setns(2) takes effect only for children.
+/// - A joined user namespace comes first for an ordinary user, who has no rights before it, and last for root, whose
+///   rights over the host's other namespaces end with it. New namespaces are then made in a second clone inside it.
+/// - A cgroup namespace is unshared once the process is in its cgroup, a time namespace takes effect at exec.
+fn namespaces(plan: &mut Plan, spec: &Spec, facts: &Facts) -> Result<()> {
+    let mut new = 0;
+    for (i, namespace) in spec.linux.namespaces.iter().enumerate() {
+        let at = At::entry("linux.namespaces", i);
+        let kind = kind_of(namespace).ok_or_else(|| Error::new(format!("unknown namespace {:?}", namespace.kind)).at(at.to_string()))?;
+        if namespace.path.is_empty() {
+            new |= kind;
+        } else {
+            plan.joins.push(Join { kind, path: cstring(&namespace.path, at)?, at });
+        }
+    }
+    let late = new & (ns::CGROUP | ns::TIME);
+    let made = new & !late;
+    plan.in_user_namespace = spec.linux.namespaces.iter().any(|n| n.kind == "user");
+    let joins_user = plan.joins.iter().any(|j| j.kind == ns::USER);
+    let (outside, mut inside): (Vec<usize>, Vec<usize>) = (0..plan.joins.len()).partition(|&i| match plan.joins[i].kind {
+        ns::USER => false,
+        ns::PID => facts.privileged || !joins_user,
+        _ => new & ns::USER != 0,
+    });
+    plan.join_outside = outside;
+    if new & ns::USER != 0 {
+        let maps = (spec.linux.uid_mappings.clone(), spec.linux.gid_mappings.clone());
+        plan.groups_denied = !facts.privileged && !needs_helper(&maps, facts);
+        plan.maps = Some(maps);
+        plan.ops.push(Op::Sync(Stage::Ids));
+        plan.ops.push(Op::BecomeRoot);
+    }
+    plan.ops.push(Op::NonDumpable);
+    inside.sort_by_key(|&i| if plan.joins[i].kind == ns::USER { if facts.privileged { 2 } else { 0 } } else { 1 });
+    plan.ops.extend(inside.iter().map(|&i| Op::JoinNamespace(i)));
+    if joins_user {
+        plan.ops.push(Op::BecomeRoot);
+        let pid_inside = inside.iter().any(|&i| plan.joins[i].kind == ns::PID);
+        if made & ns::PID != 0 || pid_inside {
+            plan.ops.push(Op::CloneAgain(made));
+        } else if made != 0 {
+            plan.ops.push(Op::Unshare(made));
+        }
+    } else {
+        plan.clone = made;
+    }
+    if late != 0 {
+        plan.ops.push(Op::Unshare(late));
+    }
+    if !spec.linux.time_offsets.is_empty() {
+        let mut text = String::new();
+        for (clock, offset) in &spec.linux.time_offsets {
+            let _ = writeln!(text, "{clock} {} {}", offset.secs, offset.nanosecs);
+        }
+        plan.ops.push(Op::TimeOffsets(cstring(&text, At::field("linux.timeOffsets"))?));
+    }
+    Ok(())
+}

@@ -1,0 +1,170 @@
+//! The program and the identity it runs with.
+
+use super::{At, Facts, Op, Plan, cstring};
+use crate::spec::{self, names};
+use crate::sys::{Error, Result};
+use std::ffi::CString;
+
+const CAP_SYS_ADMIN: u64 = 1 << 21;
+
+/// What is executed.
+#[derive(Clone, Debug, Default)]
+pub struct Program {
+    /// argv, as given.
+    pub args: Vec<String>,
+    /// argv for execve(2).
+    pub argv: Vec<CString>,
+    /// The environment for execve(2).
+    pub envp: Vec<CString>,
+    /// Paths to try: one if `args[0]` has a slash, else one for each entry of PATH.
+    pub candidates: Vec<CString>,
+    /// HOME has to be looked up in the container's passwd file.
+    pub wants_home: bool,
+    /// A pseudoterminal was asked for.
+    pub terminal: bool,
+}
+
+impl Program {
+    pub(super) fn new(process: &spec::Process) -> Result<Self> {
+        let name = process.args.first().ok_or_else(|| Error::new("no program to execute").at("process.args"))?;
+        let strings = |list: &[String], field| list.iter().enumerate().map(|(i, s)| cstring(s, At::entry(field, i))).collect::<Result<Vec<_>>>();
+        Ok(Self {
+            args: process.args.clone(),
+            argv: strings(&process.args, "process.args")?,
+            envp: strings(&process.env, "process.env")?,
+            candidates: candidates(name, &process.env)?,
+            wants_home: !process.env.iter().any(|e| e.starts_with("HOME=")),
+            terminal: process.terminal,
+        })
+    }
+}
+
+/// The paths at which execvp(3) would look; PATH is the container's own and is not invented when absent, as in runc.
+fn candidates(name: &str, env: &[String]) -> Result<Vec<CString>> {
+    let at = At::entry("process.args", 0);
+    if name.contains('/') {
+        return Ok(vec![cstring(name, at)?]);
+    }
+    let path = env.iter().rev().find_map(|e| e.strip_prefix("PATH=")).unwrap_or_default();
+    path.split(':')
+        .filter(|_| !path.is_empty())
+        .map(|dir| cstring(&format!("{}/{name}", if dir.is_empty() { "." } else { dir }), at))
+        .collect()
+}
+
+/// A capability set as a bit mask. Unknown names, which validation has warned about, are left out as in runc.
+pub fn capability_set(names: &[String]) -> u64 {
+    names.iter().filter_map(|name| names::capability(name)).fold(0, |set, n| set | 1 << n)
+}
+
+/// Resource limits as operations.
+pub(super) fn rlimits(process: &spec::Process) -> Result<Vec<Op>> {
+    let one = |(i, limit): (usize, &spec::Rlimit)| {
+        let at = At::entry("process.rlimits", i);
+        let unknown = || Error::new(format!("unknown resource limit {:?}", limit.kind)).at(at.to_string());
+        let resource = names::rlimit(&limit.kind).ok_or_else(unknown)?;
+        Ok(Op::Rlimit { resource, soft: limit.soft, hard: limit.hard, at })
+    };
+    process.rlimits.iter().enumerate().map(one).collect()
+}
+
+/// From a root process in its namespaces to the user's program.
+///
+/// The sequence and its reasons:
+/// - keepcaps before the change of user, capset(2) after it, ambient after capset (capabilities(7));
+/// - groups, then gid, then uid, since each needs the privileges that the next gives up;
+/// - the working directory is entered both before (a directory only root may search) and after (one that only the user
+///   may, on NFS), and verified once;
+/// - labels before no_new_privs; a seccomp filter last of all, so that it need not allow anything of ours but capset;
+///   without no_new_privs, loading it takes CAP_SYS_ADMIN, which is held until then and dropped by the last capset.
+pub(super) fn identity(plan: &mut Plan, process: &spec::Process, seccomp: bool, facts: &Facts, park: Option<Op>) -> Result<()> {
+    let user = &process.user;
+    let caps = process.capabilities.clone().unwrap_or_default();
+    // In a new user namespace the process has every capability; else at most those that keel itself has.
+    let available = if plan.in_user_namespace { u64::MAX } else { facts.capabilities };
+    let lacking = (capability_set(&caps.bounding) | capability_set(&caps.permitted)) & !available;
+    if lacking != 0 {
+        plan.warnings.push(format!("keel itself lacks these capabilities, so the container will: {}", names::capability_names(lacking)));
+    }
+    plan.capabilities = [&caps.effective, &caps.permitted, &caps.inheritable].map(|names| capability_set(names) & available);
+    let [effective, permitted, inheritable] = plan.capabilities;
+    let admin = if keeps_admin(plan, process, seccomp) { CAP_SYS_ADMIN } else { 0 };
+    let ops = &mut plan.ops;
+    ops.push(Op::TryChdir(cstring(&process.cwd, At::field("process.cwd"))?));
+    ops.push(Op::BoundingSet(capability_set(&caps.bounding)));
+    if user.uid != 0 {
+        ops.push(Op::KeepCaps);
+    }
+    if !plan.groups_denied {
+        ops.push(Op::Groups(user.additional_gids.clone()));
+    } else if !user.additional_gids.is_empty() {
+        return Err(Error::new("additional groups cannot be set: the kernel forbids setgroups(2) where a user maps only its own id")
+            .at("process.user.additionalGids"));
+    }
+    ops.push(Op::Gid(user.gid));
+    ops.push(Op::Uid(user.uid));
+    ops.push(Op::Capset { effective: effective | admin, permitted: permitted | admin, inheritable });
+    if !caps.ambient.is_empty() {
+        ops.push(Op::Ambient(capability_set(&caps.ambient) & available));
+    }
+    ops.push(Op::Cwd(cstring(&process.cwd, At::field("process.cwd"))?));
+    ops.push(Op::Umask(user.umask.unwrap_or(0o022)));
+    if plan.process.wants_home {
+        ops.push(Op::Home(user.uid));
+    }
+    ops.push(Op::FindProgram);
+    if let Some((label, at)) = label(process) {
+        ops.push(Op::Label(cstring(&label, at)?, at));
+    }
+    if process.no_new_privileges {
+        ops.push(Op::NoNewPrivs);
+    }
+    ops.extend(park);
+    last(plan, process, seccomp);
+    Ok(())
+}
+
+/// Loading a filter without no_new_privs takes CAP_SYS_ADMIN (seccomp(2)).
+fn keeps_admin(plan: &Plan, process: &spec::Process, seccomp: bool) -> bool {
+    seccomp && !process.no_new_privileges && plan.capabilities[1] & CAP_SYS_ADMIN == 0
+}
+
+/// What is left after `start`.
+pub(super) fn last(plan: &mut Plan, process: &spec::Process, seccomp: bool) {
+    if seccomp {
+        plan.ops.push(Op::Seccomp);
+    }
+    if keeps_admin(plan, process, seccomp) {
+        let [effective, permitted, inheritable] = plan.capabilities;
+        plan.ops.push(Op::Capset { effective, permitted, inheritable });
+    }
+    plan.ops.push(Op::Exec);
+}
+
+/// What to write into the label attribute, and where the spec says so.
+fn label(process: &spec::Process) -> Option<(String, At)> {
+    if !process.apparmor_profile.is_empty() && process.apparmor_profile != "unconfined" {
+        return Some((format!("exec {}", process.apparmor_profile), At::field("process.apparmorProfile")));
+    }
+    (!process.selinux_label.is_empty()).then(|| (process.selinux_label.clone(), At::field("process.selinuxLabel")))
+}
+
+/// Opens the label attribute and sets the OOM score: both through the host's /proc, so before any mount namespace is
+/// entered, and while this process is still dumpable, since the files of a non-dumpable process belong to global root.
+pub(super) fn before_namespaces(plan: &mut Plan, process: &spec::Process, facts: &Facts) -> Result<()> {
+    if let Some(score) = process.oom_score_adj {
+        plan.ops.push(Op::OomScoreAdj(cstring(&score.to_string(), At::default())?));
+    }
+    if let Some((_, at)) = label(process) {
+        let (present, module, path) = if at.field == "process.apparmorProfile" {
+            (facts.apparmor, "AppArmor", c"/proc/thread-self/attr/apparmor/exec")
+        } else {
+            (facts.selinux, "SELinux", c"/proc/thread-self/attr/exec")
+        };
+        if !present {
+            return Err(Error::new(format!("{module} is not enabled on this host")).at(at.to_string()));
+        }
+        plan.ops.push(Op::OpenLabel(path.into()));
+    }
+    Ok(())
+}

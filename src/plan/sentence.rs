@@ -1,0 +1,105 @@
+//! `Op → sentence`: what `keel plan` prints and what an error names. The infinitive of what is done, to what.
+
+use super::{Op, Plan, Stage};
+use crate::spec::names;
+use std::ffi::CStr;
+use std::fmt::Write;
+
+fn text(s: &CStr) -> std::borrow::Cow<'_, str> {
+    s.to_string_lossy()
+}
+
+/// The spec's names for a set of namespace flags, in the spec's spelling.
+pub fn namespace_names(flags: u64) -> String {
+    names::NAMESPACES.iter().filter(|(_, flag)| flags & *flag as u64 != 0).map(|(name, _)| *name).collect::<Vec<_>>().join(", ")
+}
+
+impl Plan {
+    /// What the one clone does, in words.
+    pub fn clone_sentence(&self) -> String {
+        match self.clone {
+            0 => "clone the container's process".into(),
+            kinds => format!("clone the container's process into new namespaces: {}", namespace_names(kinds)),
+        }
+    }
+
+    /// What `op` does, in words.
+    pub fn sentence(&self, op: &Op) -> String {
+        match op {
+            Op::JoinCgroup(i) => format!("join cgroup hierarchy {i} through its tasks file"),
+            Op::OpenLabel(path) => format!("open {}", text(path)),
+            Op::OomScoreAdj(value) => format!("set oom_score_adj to {}", text(value)),
+            Op::Stdio => "set up stdin, stdout and stderr".into(),
+            Op::NonDumpable => "become non-dumpable".into(),
+            Op::Sync(stage) => match stage {
+                Stage::Ids => "wait for the id maps".into(),
+                Stage::CreateRuntime => "wait for the hooks prestart and createRuntime".into(),
+                Stage::CreateContainer => "wait for the hooks createContainer".into(),
+                Stage::StartContainer => "wait for the hooks startContainer".into(),
+                Stage::Created => "wait for start".into(),
+            },
+            Op::JoinNamespace(i) => {
+                let join = &self.joins[*i];
+                format!("join the {} namespace {}", namespace_names(join.kind), text(&join.path))
+            }
+            Op::JoinInit(kinds) => format!("join the container's namespaces: {}", namespace_names(*kinds)),
+            Op::CloneAgain(kinds) => format!("clone again inside the user namespace: {}", namespace_names(*kinds)),
+            Op::BecomeRoot => "become root of the user namespace".into(),
+            Op::Unshare(kinds) => format!("create the namespaces: {}", namespace_names(*kinds)),
+            Op::TimeOffsets(offsets) => format!("set the clock offsets {}", text(offsets).trim_end().replace('\n', ", ")),
+            Op::Setsid => "start a session".into(),
+            Op::Hostname(name) => format!("set the host name {}", text(name)),
+            Op::Domainname(name) => format!("set the domain name {}", text(name)),
+            Op::LoopbackUp => "bring the loopback interface up".into(),
+            Op::Keyring(name) => format!("join the session keyring {}", text(name)),
+            Op::OpenTree(i) => format!("open the mount source {}", text(&self.trees[*i].source)),
+            Op::PrivateMounts => "keep mounts from reaching the host".into(),
+            Op::AttachRoot(i) => format!("attach the root file system {}", text(&self.trees[*i].source)),
+            Op::Attach { tree, to } => format!("attach {} at /{}", text(&self.trees[*tree].source), text(&to.path)),
+            Op::Mount { fs, to, .. } => {
+                let mut sentence = format!("mount {} at /{}", text(&fs.kind), text(&to.path));
+                for (i, (key, value)) in fs.params.iter().enumerate() {
+                    let _ = write!(sentence, "{}{}", if i == 0 { ": " } else { "," }, text(key));
+                    if let Some(value) = value {
+                        let _ = write!(sentence, "={}", text(value));
+                    }
+                }
+                sentence
+            }
+            Op::SetAttr { path, .. } => format!("set the mount attributes of /{}", text(path)),
+            Op::Symlink { target, path } => format!("link /{} to {}", text(path), text(target)),
+            Op::Device(node, _) => format!("make the device /{}", text(&node.path)),
+            Op::MakeDir(path, _) => format!("make the directory /{}", text(path)),
+            Op::Sysctl { path, value } => format!("write {} to /proc/{}", text(value), text(path)),
+            Op::Console { .. } => "open a terminal on /dev/ptmx".into(),
+            Op::Mask(path, _) => format!("mask /{}", text(path)),
+            Op::ReadOnly(path, _) => format!("make /{} read-only", text(path)),
+            Op::RootReadonly => "make the root file system read-only".into(),
+            Op::PivotRoot => "pivot into the root file system".into(),
+            Op::MoveRoot => "move the root file system to / without pivot_root".into(),
+            Op::RootPropagation(flag) => format!("set the propagation of / to {flag:#x}"),
+            Op::CloseFds => "close what belongs to the host".into(),
+            Op::Rlimit { resource, soft, hard, .. } => {
+                format!("limit {} to {soft}:{hard}", names::RLIMITS.iter().find(|(_, r)| r == resource).map_or("?", |(n, _)| n))
+            }
+            Op::BoundingSet(set) => format!("drop the capabilities outside {set:#x} from the bounding set"),
+            Op::KeepCaps => "keep capabilities over the change of user".into(),
+            Op::Groups(groups) => format!("set the additional groups {groups:?}"),
+            Op::Gid(gid) => format!("become group {gid}"),
+            Op::Uid(uid) => format!("become user {uid}"),
+            Op::Capset { effective, permitted, inheritable } => {
+                format!("set the capabilities effective {effective:#x} permitted {permitted:#x} inheritable {inheritable:#x}")
+            }
+            Op::Ambient(set) => format!("raise the ambient capabilities {set:#x}"),
+            Op::TryChdir(cwd) => format!("try the working directory {}", text(cwd)),
+            Op::Cwd(cwd) => format!("change to the working directory {}", text(cwd)),
+            Op::Umask(mask) => format!("set the umask {mask:04o}"),
+            Op::FindProgram => format!("find the program {}", self.process.args.first().map_or("", String::as_str)),
+            Op::Home(uid) => format!("look up HOME of user {uid}"),
+            Op::Label(label, _) => format!("set the label for exec: {}", text(label)),
+            Op::NoNewPrivs => "set no_new_privs".into(),
+            Op::Seccomp => "load the seccomp filter".into(),
+            Op::Exec => format!("exec {}", self.process.args.first().map_or("", String::as_str)),
+        }
+    }
+}

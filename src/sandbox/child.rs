@@ -1,0 +1,351 @@
+//! The child: a `for` over the operations and a `match`.
+//!
+//! After the clone only system calls: no allocation, no lock, no formatting, no parsing. The process is a copy of a
+//! single-threaded parent; what it needs was laid out before. A failure is eight bytes to the parent, then the end.
+
+use super::report::{CLONED, Report};
+use super::{console, mount, path};
+use crate::arm::{Armed, clone_tree};
+use crate::plan::{Op, Plan, Stage};
+use crate::sys::{self, Cloned, MountAttr, mount_setattr};
+use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use rustix::fs::{Access, AtFlags, CWD, FileType, Gid, Mode, OFlags, Uid, accessat, fstat, statat};
+use rustix::io::{Errno, Result};
+use rustix::net::{RecvFlags, SocketFlags, accept_with, recv};
+use std::ffi::CStr;
+
+/// Exit code of a child that has reported why.
+const REPORTED: i32 = 111;
+
+/// What the child opens on its way.
+struct State {
+    sync: OwnedFd,
+    root: Option<OwnedFd>,
+    label: Option<OwnedFd>,
+    null: Option<OwnedFd>,
+    empty: Option<OwnedFd>,
+    proc: Option<OwnedFd>,
+    /// Number of the candidate that `FindProgram` chose.
+    program: usize,
+}
+
+/// Runs the plan to its exec.
+pub fn run(plan: &Plan, armed: &mut Armed, sync: OwnedFd) -> ! {
+    let mut state = State { sync, root: None, label: None, null: None, empty: None, proc: None, program: 0 };
+    // The caller's mask must not shape what is made below the root.
+    rustix::process::umask(Mode::empty());
+    for (index, op) in plan.ops.iter().enumerate() {
+        if let Err(errno) = step(op, index as u32, plan, armed, &mut state) {
+            let _ = Report { op: index as u32, errno: errno.raw_os_error() }.send(&state.sync);
+            sys::exit(REPORTED);
+        }
+    }
+    sys::exit(REPORTED)
+}
+
+fn step(op: &Op, index: u32, plan: &Plan, armed: &mut Armed, state: &mut State) -> Result<()> {
+    match op {
+        Op::JoinCgroup(i) => rustix::io::write(&armed.tasks.get(*i).ok_or(Errno::BADF)?.1, b"0").map(drop),
+        Op::OpenLabel(path) => open_host(path, OFlags::WRONLY).map(|fd| state.label = Some(fd)),
+        Op::OomScoreAdj(score) => write_host(c"/proc/self/oom_score_adj", score.as_bytes()),
+        Op::Stdio => {
+            let stdio = armed.stdio.as_ref().ok_or(Errno::BADF)?;
+            (0..3).zip(stdio).try_for_each(|(number, fd)| sys::dup_to(fd, number))
+        }
+        Op::NonDumpable => rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable),
+        Op::Sync(Stage::Created) => wait_for_start(index, armed, state),
+        Op::Sync(_) => wait_for_parent(index, state),
+        Op::JoinNamespace(i) => sys::setns(armed.joins.get(*i).ok_or(Errno::BADF)?, plan.joins[*i].kind),
+        Op::JoinInit(kinds) => sys::setns(armed.init.as_ref().ok_or(Errno::BADF)?, *kinds),
+        Op::CloneAgain(kinds) => clone_again(*kinds, state),
+        Op::BecomeRoot => become_root(plan.groups_denied),
+        Op::Unshare(kinds) => sys::unshare(*kinds),
+        Op::TimeOffsets(offsets) => write_host(c"/proc/self/timens_offsets", offsets.as_bytes()),
+        Op::Setsid => rustix::process::setsid().map(drop),
+        Op::Hostname(name) => rustix::system::sethostname(name.as_bytes()),
+        Op::Domainname(name) => rustix::system::setdomainname(name.as_bytes()),
+        Op::LoopbackUp => loopback_up(),
+        Op::Keyring(name) => match sys::keyctl_join_session_keyring(name) {
+            // A kernel without keyrings has none to protect.
+            Err(Errno::NOSYS) => Ok(()),
+            other => other.map(drop),
+        },
+        Op::OpenTree(i) => clone_tree(&plan.trees[*i]).map(|fd| armed.trees[*i] = Some(fd)),
+        Op::PrivateMounts => mount_setattr(CWD, c"/", true, &MountAttr::propagation(libc::MS_SLAVE)),
+        Op::AttachRoot(i) => attach_root(*i, plan, armed, state),
+        Op::Attach { tree, to } => mount::attach(armed.tree(*tree)?, root(state)?, to),
+        Op::Mount { fs, to, fallback, .. } => mount::mount(fs, to, fallback.as_deref(), root(state)?),
+        Op::SetAttr { path, attr, recursive, .. } => mount::set_attr(root(state)?, path, attr, *recursive),
+        Op::Symlink { target, path } => mount::symlink(root(state)?, target, path),
+        Op::Device(node, _) => mount::device(root(state)?, node),
+        Op::MakeDir(path, _) => path::resolve_or_make(root(state)?, path, true).map(drop),
+        Op::Sysctl { path, value } => {
+            if state.proc.is_none() {
+                state.proc = Some(mount::private_proc()?);
+            }
+            mount::write_proc(state.proc.as_ref().ok_or(Errno::BADF)?.as_fd(), path, value.as_bytes())
+        }
+        Op::Console { bind, size } => {
+            let here = if state.root.is_none() { Some(open_host(c"/", OFlags::PATH)?) } else { None };
+            let root = here.as_ref().or(state.root.as_ref()).ok_or(Errno::BADF)?;
+            console::open(root.as_fd(), armed.console.as_ref().ok_or(Errno::BADF)?.as_fd(), *bind, *size)
+        }
+        Op::Mask(path, _) => {
+            let State { root, null, empty, .. } = state;
+            mount::mask(root.as_ref().ok_or(Errno::BADF)?.as_fd(), path, null, empty)
+        }
+        Op::ReadOnly(path, _) => mount::read_only(root(state)?, path),
+        Op::RootReadonly => mount_setattr(root(state)?, c"", false, &MountAttr::RDONLY),
+        Op::PivotRoot => pivot_root(root(state)?),
+        Op::MoveRoot => move_root(root(state)?),
+        Op::RootPropagation(flag) => {
+            mount_setattr(CWD, c"/", flag & libc::MS_REC != 0, &MountAttr::propagation(flag & !libc::MS_REC))
+        }
+        Op::CloseFds => close_fds(armed, state),
+        Op::Rlimit { resource, soft, hard, .. } => sys::prlimit(0, *resource, *soft, *hard),
+        Op::BoundingSet(set) => drop_bounding(*set),
+        Op::KeepCaps => rustix::thread::set_keep_capabilities(true),
+        Op::Groups(groups) => sys::setgroups(groups),
+        Op::Gid(gid) => {
+            let gid = Gid::from_raw(*gid);
+            rustix::thread::set_thread_res_gid(gid, gid, gid)
+        }
+        Op::Uid(uid) => become_user(*uid, plan.process.terminal),
+        Op::Capset { effective, permitted, inheritable } => capset(*effective, *permitted, *inheritable),
+        Op::Ambient(set) => (0..64).filter(|n| set >> n & 1 == 1).try_for_each(sys::raise_ambient),
+        Op::TryChdir(cwd) => {
+            let _ = rustix::process::chdir(&**cwd);
+            Ok(())
+        }
+        Op::Cwd(cwd) => enter(cwd),
+        Op::Umask(mask) => {
+            rustix::process::umask(Mode::from_raw_mode(*mask));
+            Ok(())
+        }
+        Op::FindProgram => find(plan).map(|number| state.program = number),
+        Op::Home(uid) => {
+            home(*uid, armed);
+            Ok(())
+        }
+        Op::Label(label, _) => rustix::io::write(state.label.as_ref().ok_or(Errno::BADF)?, label.as_bytes()).map(drop),
+        Op::NoNewPrivs => rustix::thread::set_no_new_privs(true),
+        Op::Seccomp => {
+            let filter = armed.filter.as_ref().ok_or(Errno::INVAL)?;
+            sys::seccomp(filter.flags, &filter.program).map(drop)
+        }
+        Op::Exec => {
+            sys::reset_signals()?;
+            Err(sys::execve(&plan.process.candidates[state.program], &armed.argv, &armed.envp))
+        }
+    }
+}
+
+fn root(state: &State) -> Result<BorrowedFd<'_>> {
+    state.root.as_ref().map(AsFd::as_fd).ok_or(Errno::BADF)
+}
+
+fn open_host(path: &CStr, flags: OFlags) -> Result<OwnedFd> {
+    rustix::fs::open(path, flags | OFlags::CLOEXEC, Mode::empty())
+}
+
+fn write_host(path: &CStr, text: &[u8]) -> Result<()> {
+    rustix::io::write(open_host(path, OFlags::WRONLY)?, text).map(drop)
+}
+
+/// A parent that died without an answer ends the child too: nothing is left that no record describes.
+fn wait_for_parent(index: u32, state: &State) -> Result<()> {
+    Report { op: index, errno: 0 }.send(&state.sync)?;
+    let mut byte = [0; 1];
+    match rustix::io::retry_on_intr(|| recv(&state.sync, &mut byte[..], RecvFlags::empty()))?.0 {
+        1 => Ok(()),
+        _ => sys::exit(REPORTED),
+    }
+}
+
+/// Tells `create`, then waits on the listening socket for a connection that brings a byte. Connections without one are
+/// `state` asking whether anybody is here, or a `start` that died. The connection becomes the way reports go.
+fn wait_for_start(index: u32, armed: &Armed, state: &mut State) -> Result<()> {
+    wait_for_parent(index, state)?;
+    let listener = armed.listener.as_ref().ok_or(Errno::BADF)?;
+    loop {
+        let connection = rustix::io::retry_on_intr(|| accept_with(listener, SocketFlags::CLOEXEC))?;
+        let mut byte = [0; 1];
+        if let Ok((1, _)) = rustix::io::retry_on_intr(|| recv(&connection, &mut byte[..], RecvFlags::empty())) {
+            state.sync = connection;
+            return Ok(());
+        }
+    }
+}
+
+/// The sibling goes on with the plan; this process tells its pid, as both processes' parent sees it, and ends.
+fn clone_again(kinds: u64, state: &State) -> Result<()> {
+    match sys::clone3(kinds | sys::CLONE_PARENT, None)? {
+        Cloned::Child => Ok(()),
+        Cloned::Parent(pid, _) => {
+            let _ = Report { op: CLONED, errno: pid }.send(&state.sync);
+            sys::exit(0)
+        }
+    }
+}
+
+fn become_root(groups_denied: bool) -> Result<()> {
+    if !groups_denied {
+        sys::setgroups(&[])?;
+    }
+    rustix::thread::set_thread_res_gid(Gid::ROOT, Gid::ROOT, Gid::ROOT)?;
+    rustix::thread::set_thread_res_uid(Uid::ROOT, Uid::ROOT, Uid::ROOT)
+}
+
+fn loopback_up() -> Result<()> {
+    use rustix::net::{AddressFamily, SocketType, socket_with};
+    sys::loopback_up(socket_with(AddressFamily::INET, SocketType::DGRAM, SocketFlags::CLOEXEC, None)?)
+}
+
+/// Attaches the root to its own path, so that it is a mount point below a private parent, as pivot_root(2) wants it.
+fn attach_root(tree: usize, plan: &Plan, armed: &mut Armed, state: &mut State) -> Result<()> {
+    let tree = armed.trees[tree].take().ok_or(Errno::BADF)?;
+    let point = open_host(&plan.rootfs, OFlags::PATH | OFlags::DIRECTORY)?;
+    mount::move_onto(tree.as_fd(), point.as_fd())?;
+    rustix::process::chdir(c"/")?;
+    state.root = Some(tree);
+    Ok(())
+}
+
+fn pivot_root(root: BorrowedFd<'_>) -> Result<()> {
+    rustix::process::fchdir(root)?;
+    rustix::process::pivot_root(c".", c".")?;
+    rustix::mount::unmount(c".", rustix::mount::UnmountFlags::DETACH)?;
+    rustix::process::chdir(c"/")
+}
+
+/// For a root that cannot be pivoted (an initramfs): the root is moved over /. The host's /proc and /sys are unmounted
+/// before, since a mount below a moved one could be uncovered again.
+fn move_root(root: BorrowedFd<'_>) -> Result<()> {
+    rustix::process::fchdir(root)?;
+    for path in [c"/proc", c"/sys"] {
+        match rustix::mount::unmount(path, rustix::mount::UnmountFlags::DETACH) {
+            Ok(()) | Err(Errno::INVAL | Errno::NOENT | Errno::PERM) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    let host = open_host(c"/", OFlags::PATH | OFlags::DIRECTORY)?;
+    mount::move_onto(root, host.as_fd())?;
+    rustix::process::fchdir(root)?;
+    rustix::process::chroot(c".")?;
+    rustix::process::chdir(c"/")
+}
+
+/// Closes everything from 3 on but what is preserved for the program and what the last operations need.
+fn close_fds(armed: &Armed, state: &State) -> Result<()> {
+    let number = |fd: Option<&OwnedFd>| fd.map_or(0, |fd| fd.as_raw_fd() as u32);
+    let mut keep = [number(Some(&state.sync)), number(armed.listener.as_ref()), number(state.label.as_ref())];
+    keep.sort_unstable();
+    let mut first = 3 + armed.preserve_fds;
+    for fd in keep {
+        if fd > first {
+            sys::close_range(first, fd - 1, false)?;
+        }
+        first = first.max(fd + 1);
+    }
+    sys::close_range(first, u32::MAX, false)
+}
+
+fn drop_bounding(keep: u64) -> Result<()> {
+    for capability in (0..64).filter(|n| keep >> n & 1 == 0) {
+        match sys::drop_bounding(capability) {
+            // Past the last capability that this kernel knows.
+            Err(Errno::INVAL) => break,
+            other => other?,
+        }
+    }
+    Ok(())
+}
+
+fn capset(effective: u64, permitted: u64, inheritable: u64) -> Result<()> {
+    use rustix::thread::{CapabilitySet, CapabilitySets, set_capabilities};
+    let set = CapabilitySet::from_bits_retain;
+    set_capabilities(None, CapabilitySets { effective: set(effective), permitted: set(permitted), inheritable: set(inheritable) })
+}
+
+/// Gives the user the terminal that was made for it and the pipes of its stdio, so that it can open /dev/stdout again;
+/// never a regular file or a device, which may be the host's (CVE-2026-88265).
+fn become_user(uid: u32, terminal: bool) -> Result<()> {
+    let uid = Uid::from_raw(uid);
+    for fd in [rustix::stdio::stdin(), rustix::stdio::stdout(), rustix::stdio::stderr()] {
+        let Ok(stat) = fstat(fd) else { continue };
+        let kind = FileType::from_raw_mode(stat.st_mode);
+        let ours = kind == FileType::Fifo || terminal && kind == FileType::CharacterDevice;
+        if ours && stat.st_uid != uid.as_raw() {
+            match rustix::fs::fchown(fd, Some(uid), None) {
+                // An id without a mapping, a read-only or foreign file system: the program can do without.
+                Ok(()) | Err(Errno::INVAL | Errno::PERM | Errno::ROFS) => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+    rustix::thread::set_thread_res_uid(uid, uid, uid)
+}
+
+/// chdir(2), then the proof that the directory is below the root: getcwd(2) says "(unreachable)" of one that is not,
+/// as when the spec named /proc/self/fd/N with a directory of the host's (CVE-2024-21626).
+fn enter(cwd: &CStr) -> Result<()> {
+    rustix::process::chdir(cwd)?;
+    if sys::getcwd_is_reachable()? { Ok(()) } else { Err(Errno::XDEV) }
+}
+
+/// execvp(3)'s search, without executing: the first candidate that is a file this user may execute. The error is that
+/// of a candidate that was there, if one was.
+fn find(plan: &Plan) -> Result<usize> {
+    let mut failure = Errno::NOENT;
+    for (number, candidate) in plan.process.candidates.iter().enumerate() {
+        let found = statat(CWD, &**candidate, AtFlags::empty()).and_then(|stat| match FileType::from_raw_mode(stat.st_mode) {
+            FileType::Directory => Err(Errno::ISDIR),
+            _ => accessat(CWD, &**candidate, Access::EXEC_OK, AtFlags::EACCESS),
+        });
+        match found {
+            Ok(()) => return Ok(number),
+            Err(Errno::NOENT | Errno::NOTDIR) if plan.process.candidates.len() > 1 => {}
+            Err(error) => failure = error,
+        }
+    }
+    Err(failure)
+}
+
+/// HOME from the container's /etc/passwd, as runc does when the spec gives none; `/` when that says nothing. The file is
+/// the image's: it must be regular, and at most 1 MiB of it is read.
+fn home(uid: u32, armed: &mut Armed) {
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    let Ok(file) = rustix::fs::open(c"/etc/passwd", flags, Mode::empty()) else { return };
+    if !fstat(&file).is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile) {
+        return;
+    }
+    let mut buffer = [0u8; 4096];
+    let mut held = 0;
+    for _ in 0..256 {
+        let Ok(read) = rustix::io::read(&file, &mut buffer[held..]) else { return };
+        let end = held + read;
+        let mut start = 0;
+        while let Some(length) = buffer[start..end].iter().position(|&b| b == b'\n') {
+            if home_in(&buffer[start..start + length], uid, armed) {
+                return;
+            }
+            start += length + 1;
+        }
+        if read == 0 || start == 0 && end == buffer.len() {
+            home_in(&buffer[start..end], uid, armed);
+            return;
+        }
+        buffer.copy_within(start..end, 0);
+        held = end - start;
+    }
+}
+
+/// One line of passwd(5): `name:password:UID:GID:GECOS:directory:shell`.
+fn home_in(line: &[u8], uid: u32, armed: &mut Armed) -> bool {
+    let mut fields = line.split(|&b| b == b':');
+    let same = fields.nth(2).and_then(|field| std::str::from_utf8(field).ok()).and_then(|text| text.parse::<u32>().ok()) == Some(uid);
+    match fields.nth(2) {
+        Some(directory) if same && !directory.is_empty() => armed.envp.rewrite(b"HOME=".len(), directory),
+        _ => false,
+    }
+}

@@ -1,0 +1,71 @@
+//! What the parent does for a child in a new user namespace: id maps, and limits the child may not raise.
+
+use crate::plan::{Facts, Op, Plan, needs_helper};
+use crate::spec::IdMapping;
+use crate::sys::{Context, Error, Result, prlimit};
+use std::fmt::Write;
+use std::path::Path;
+use std::process::Command;
+
+/// user_namespaces(7): at most 340 lines in a map since Linux 4.15.
+const MAP_LINES_MAX: usize = 340;
+
+/// Writes the maps of `pid` and sets its limits.
+pub fn establish(plan: &Plan, facts: &Facts, pid: i32) -> Result<()> {
+    if let Some(maps) = &plan.maps {
+        for (list, field) in [(&maps.0, "linux.uidMappings"), (&maps.1, "linux.gidMappings")] {
+            if list.len() > MAP_LINES_MAX {
+                return Err(Error::new(format!("{} id mappings; the kernel takes at most {MAP_LINES_MAX}", list.len())).at(field));
+            }
+        }
+        if needs_helper(maps, facts) {
+            helper("newuidmap", "uidmap", pid, &maps.0, "linux.uidMappings")?;
+            helper("newgidmap", "uidmap", pid, &maps.1, "linux.gidMappings")?;
+        } else {
+            if !facts.privileged {
+                write(pid, "setgroups", "deny", "linux.gidMappings")?;
+            }
+            write(pid, "uid_map", &lines(&maps.0), "linux.uidMappings")?;
+            write(pid, "gid_map", &lines(&maps.1), "linux.gidMappings")?;
+        }
+    }
+    for op in &plan.rlimits_outside {
+        if let Op::Rlimit { resource, soft, hard, at } = op {
+            prlimit(pid, *resource, *soft, *hard).context(|| plan.sentence(op)).map_err(|e| e.at(at.to_string()))?;
+        }
+    }
+    Ok(())
+}
+
+fn lines(maps: &[IdMapping]) -> String {
+    maps.iter().fold(String::new(), |mut text, map| {
+        let _ = writeln!(text, "{} {} {}", map.container_id, map.host_id, map.size);
+        text
+    })
+}
+
+/// One write of the whole map, as the kernel demands.
+fn write(pid: i32, file: &str, text: &str, at: &str) -> Result<()> {
+    let path = format!("/proc/{pid}/{file}");
+    let written = rustix::fs::open(&path, rustix::fs::OFlags::WRONLY | rustix::fs::OFlags::CLOEXEC, rustix::fs::Mode::empty())
+        .and_then(|fd| rustix::io::write(fd, text.as_bytes()));
+    written.map(drop).context(|| format!("write {} to {path}", text.trim_end().replace('\n', ", "))).map_err(|e| e.at(at))
+}
+
+/// newuidmap(1) and newgidmap(1), set-uid programs that check /etc/subuid and /etc/subgid. Found by absolute host path
+/// only, never through a PATH that a bundle or caller chose (CVE-2025-24965).
+fn helper(name: &str, package: &str, pid: i32, maps: &[IdMapping], at: &str) -> Result<()> {
+    let path = ["/usr/bin", "/bin", "/usr/local/bin", "/usr/sbin"].iter().map(|d| Path::new(d).join(name)).find(|p| p.exists());
+    let hint = format!("install {package}, or map only your own id");
+    let path = path.ok_or_else(|| Error::new(format!("{name} is needed for these maps and is not installed")).at(at).hint(hint))?;
+    let numbers = maps.iter().flat_map(|m| [m.container_id, m.host_id, m.size]).map(|n| n.to_string());
+    let output = Command::new(&path).arg(pid.to_string()).args(numbers).env_clear().output();
+    let output = output.context(|| format!("execute {}", path.display()))?;
+    if output.status.success() {
+        return Ok(());
+    }
+    let said = String::from_utf8_lossy(&output.stderr);
+    Err(Error::new(format!("{} refused the map: {}", path.display(), said.trim().replace('\n', "; ")))
+        .at(at)
+        .hint(format!("the ranges of {} must cover it", if name == "newuidmap" { "/etc/subuid" } else { "/etc/subgid" })))
+}

@@ -1,0 +1,232 @@
+//! The child's mounts: made by file descriptor, attached by file descriptor.
+//!
+//! Allocates nothing: runs between clone and exec.
+
+use super::path::{is_directory, parent, resolve, resolve_or_make};
+use crate::plan::{Fs, Node, Rule, Target};
+use crate::sys::{MountAttr, mount_setattr};
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use rustix::fs::{AtFlags, CWD, FileType, Gid, Mode, OFlags, ResolveFlags, Uid, chownat, fstat, fstatfs, mknodat, statat, symlinkat};
+use rustix::io::{Errno, Result};
+use rustix::mount::{
+    FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags, fsconfig_create, fsconfig_set_flag, fsconfig_set_string, fsmount,
+    fsopen, move_mount, open_tree,
+};
+use std::ffi::CStr;
+
+/// linux/magic.h
+pub const PROC_SUPER_MAGIC: i64 = 0x9fa0;
+/// linux/magic.h
+pub const DEVPTS_SUPER_MAGIC: i64 = 0x1cd1;
+
+/// fsopen(2) to fsmount(2). A tmpfs without a mode takes that of the directory it will cover, as in runc.
+pub fn new_fs(fs: &Fs, root: BorrowedFd<'_>, at: &CStr) -> Result<OwnedFd> {
+    let context = fsopen(&*fs.kind, FsOpenFlags::FSOPEN_CLOEXEC)?;
+    fsconfig_set_string(&context, c"source", &*fs.source)?;
+    for (key, value) in &fs.params {
+        match value {
+            Some(value) => fsconfig_set_string(&context, &**key, &**value)?,
+            None => fsconfig_set_flag(&context, &**key)?,
+        }
+    }
+    if fs.kind.as_bytes() == b"tmpfs" && !fs.params.iter().any(|(key, _)| key.as_bytes() == b"mode") {
+        if let Ok(covered) = resolve(root, at, OFlags::DIRECTORY, ResolveFlags::empty()) {
+            let mode = fstat(&covered)?.st_mode & 0o7777;
+            let digits = [6u32, 3, 0].map(|shift| b'0' + (mode >> shift & 7) as u8);
+            let text = [b'0' + (mode >> 9 & 7) as u8, digits[0], digits[1], digits[2], 0];
+            fsconfig_set_string(&context, c"mode", CStr::from_bytes_with_nul(&text).map_err(|_| Errno::INVAL)?)?;
+        }
+    }
+    fsconfig_create(&context)?;
+    fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::from_bits_retain(fs.attr as u32))
+}
+
+/// Attaches `mount` at `to`, making the mount point: a directory for a directory, a file for anything else.
+pub fn attach(mount: BorrowedFd<'_>, root: BorrowedFd<'_>, to: &Target) -> Result<()> {
+    let directory = is_directory(mount)?;
+    let point = match to.rule {
+        Rule::RealDirectory => match resolve(root, &to.path, OFlags::DIRECTORY, ResolveFlags::NO_SYMLINKS) {
+            Err(Errno::NOENT) => {
+                resolve_or_make(root, &to.path, true)?;
+                resolve(root, &to.path, OFlags::DIRECTORY, ResolveFlags::NO_SYMLINKS)?
+            }
+            Err(Errno::NOTDIR) => return Err(Errno::LOOP),
+            other => other?,
+        },
+        Rule::OnProc => resolve_or_make(root, &to.path, directory)?,
+        Rule::Plain => {
+            let point = resolve_or_make(root, &to.path, directory)?;
+            if i64::from(fstatfs(&point)?.f_type) == PROC_SUPER_MAGIC {
+                return Err(Errno::REMOTE);
+            }
+            point
+        }
+    };
+    move_onto(mount, point.as_fd())
+}
+
+/// move_mount(2) from descriptor to descriptor.
+pub fn move_onto(mount: BorrowedFd<'_>, point: BorrowedFd<'_>) -> Result<()> {
+    let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
+    move_mount(mount, c"", point, c"", flags)
+}
+
+/// open_tree(2) of what `fd` refers to, as a mount of its own.
+pub fn clone_fd(fd: BorrowedFd<'_>, recursive: bool) -> Result<OwnedFd> {
+    let mut flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH;
+    if recursive {
+        flags |= OpenTreeFlags::AT_RECURSIVE;
+    }
+    open_tree(fd, c"", flags)
+}
+
+/// A mount of its own of a path on the host, with attributes.
+pub fn clone_host(path: &CStr, attr: u64) -> Result<OwnedFd> {
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_RECURSIVE;
+    let tree = open_tree(CWD, path, flags)?;
+    mount_setattr(&tree, c"", true, &MountAttr { attr_set: attr, propagation: libc::MS_SLAVE, ..MountAttr::default() })?;
+    Ok(tree)
+}
+
+/// Mounts a new file system. Where the kernel refuses it with EPERM or EBUSY (sysfs without a network namespace, cgroup2
+/// in a foreign cgroup namespace), the host's own is shown instead, as in runc.
+pub fn mount(fs: &Fs, to: &Target, fallback: Option<&CStr>, root: BorrowedFd<'_>) -> Result<()> {
+    let mount = match new_fs(fs, root, &to.path) {
+        Err(error @ (Errno::PERM | Errno::BUSY)) => clone_host(fallback.ok_or(error)?, fs.attr)?,
+        other => other?,
+    };
+    attach(mount.as_fd(), root, to)
+}
+
+/// mount_setattr(2) of the mount at `path` below the root.
+pub fn set_attr(root: BorrowedFd<'_>, path: &CStr, attr: &MountAttr, recursive: bool) -> Result<()> {
+    mount_setattr(resolve(root, path, OFlags::empty(), ResolveFlags::empty())?, c"", recursive, attr)
+}
+
+/// A link in /dev, made beside whatever the image has there: an existing entry is left alone, but for a `ptmx`, which
+/// must lead to the container's own devpts.
+pub fn symlink(root: BorrowedFd<'_>, target: &CStr, path: &CStr) -> Result<()> {
+    let (directory, name) = parent(root, path)?;
+    match symlinkat(target, &directory, name) {
+        Err(Errno::EXIST) if name.to_bytes() == b"ptmx" => {
+            rustix::fs::unlinkat(&directory, name, AtFlags::empty())?;
+            symlinkat(target, &directory, name)
+        }
+        Err(Errno::EXIST) => Ok(()),
+        other => other,
+    }
+}
+
+/// mknodat(2); in a user namespace, where that is not permitted, or where the image has something else of that name, a
+/// bind of the host's node, which is checked to be the device asked for (CVE-2026-41579).
+pub fn device(root: BorrowedFd<'_>, node: &Node) -> Result<()> {
+    let (directory, name) = parent(root, &node.path)?;
+    let kind = FileType::from_raw_mode(node.mode);
+    let mode = Mode::from_raw_mode(node.mode & 0o7777);
+    match mknodat(&directory, name, kind, mode, node.rdev) {
+        Ok(()) if node.uid != 0 || node.gid != 0 => {
+            let (uid, gid) = (Uid::from_raw(node.uid), Gid::from_raw(node.gid));
+            chownat(&directory, name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)
+        }
+        Ok(()) => Ok(()),
+        Err(Errno::EXIST) => {
+            let stat = statat(&directory, name, AtFlags::SYMLINK_NOFOLLOW)?;
+            let same = FileType::from_raw_mode(stat.st_mode) == kind && (kind == FileType::Fifo || stat.st_rdev == node.rdev);
+            if same { Ok(()) } else { bind_device(directory.as_fd(), name, node) }
+        }
+        Err(Errno::PERM) => bind_device(directory.as_fd(), name, node),
+        Err(error) => Err(error),
+    }
+}
+
+fn bind_device(directory: BorrowedFd<'_>, name: &CStr, node: &Node) -> Result<()> {
+    // The node's path below the container's root is also its path on the host: `dev/null` from the child's cwd, /.
+    let host = rustix::fs::open(&*node.path, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())?;
+    let stat = fstat(&host)?;
+    if FileType::from_raw_mode(stat.st_mode) != FileType::from_raw_mode(node.mode) || stat.st_rdev != node.rdev {
+        return Err(Errno::NODEV);
+    }
+    let point = match statat(directory, name, AtFlags::SYMLINK_NOFOLLOW) {
+        Err(Errno::NOENT) => {
+            let flags = OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::WRONLY;
+            drop(rustix::fs::openat(directory, name, flags, Mode::from_raw_mode(0o666))?);
+            rustix::fs::openat(directory, name, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())?
+        }
+        Ok(stat) if FileType::from_raw_mode(stat.st_mode) == FileType::Symlink => return Err(Errno::LOOP),
+        _ => rustix::fs::openat(directory, name, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())?,
+    };
+    move_onto(clone_fd(host.as_fd(), false)?.as_fd(), point.as_fd())
+}
+
+/// The host's /dev/null, proven to be 1:3: the container's may have been swapped (CVE-2025-31133).
+pub fn host_null() -> Result<OwnedFd> {
+    let null = rustix::fs::open(c"/dev/null", OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())?;
+    let stat = fstat(&null)?;
+    let real = FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice && stat.st_rdev == rustix::fs::makedev(1, 3);
+    if real { Ok(null) } else { Err(Errno::NODEV) }
+}
+
+/// Covers `path` with `null`, or with a clone of the `empty` read-only directory; what does not exist needs no mask.
+/// Any error but ENOENT fails the container.
+pub fn mask(root: BorrowedFd<'_>, path: &CStr, null: &mut Option<OwnedFd>, empty: &mut Option<OwnedFd>) -> Result<()> {
+    let point = match resolve(root, path, OFlags::empty(), ResolveFlags::empty()) {
+        Err(Errno::NOENT) => return Ok(()),
+        other => other?,
+    };
+    if is_directory(&point)? {
+        if let Some(empty) = empty {
+            return move_onto(clone_fd(empty.as_fd(), false)?.as_fd(), point.as_fd());
+        }
+        let made = empty_directory()?;
+        move_onto(made.as_fd(), point.as_fd())?;
+        *empty = Some(made);
+        return Ok(());
+    }
+    if null.is_none() {
+        *null = Some(host_null()?);
+    }
+    let null = null.as_ref().ok_or(Errno::BADF)?;
+    move_onto(clone_fd(null.as_fd(), false)?.as_fd(), point.as_fd())
+}
+
+/// A read-only tmpfs with room for nothing but its root.
+fn empty_directory() -> Result<OwnedFd> {
+    let context = fsopen(c"tmpfs", FsOpenFlags::FSOPEN_CLOEXEC)?;
+    fsconfig_set_string(&context, c"source", c"tmpfs")?;
+    fsconfig_set_string(&context, c"nr_inodes", c"1")?;
+    fsconfig_create(&context)?;
+    fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::MOUNT_ATTR_RDONLY)
+}
+
+/// Binds `path` to itself, read-only, keeping its other attributes.
+pub fn read_only(root: BorrowedFd<'_>, path: &CStr) -> Result<()> {
+    let point = match resolve(root, path, OFlags::empty(), ResolveFlags::empty()) {
+        Err(Errno::NOENT) => return Ok(()),
+        other => other?,
+    };
+    let clone = clone_fd(point.as_fd(), true)?;
+    mount_setattr(&clone, c"", false, &MountAttr::RDONLY)?;
+    move_onto(clone.as_fd(), point.as_fd())
+}
+
+/// A procfs that no container has touched: new, detached, of the pid namespace this process is in; in a user namespace
+/// without its own pid namespace, a clone of the host's.
+pub fn private_proc() -> Result<OwnedFd> {
+    let new = || {
+        let context = fsopen(c"proc", FsOpenFlags::FSOPEN_CLOEXEC)?;
+        fsconfig_create(&context)?;
+        fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty())
+    };
+    let proc = match new() {
+        Err(Errno::PERM) => open_tree(CWD, c"/proc", OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_RECURSIVE)?,
+        other => other?,
+    };
+    if i64::from(fstatfs(&proc)?.f_type) == PROC_SUPER_MAGIC { Ok(proc) } else { Err(Errno::NODEV) }
+}
+
+/// Writes below `proc`, through nothing mounted over it and no link (CVE-2025-52881).
+pub fn write_proc(proc: BorrowedFd<'_>, path: &CStr, value: &[u8]) -> Result<()> {
+    let how = ResolveFlags::BENEATH | ResolveFlags::NO_XDEV | ResolveFlags::NO_SYMLINKS;
+    let file = rustix::fs::openat2(proc, path, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty(), how)?;
+    rustix::io::write(file, value).map(drop)
+}

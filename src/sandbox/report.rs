@@ -1,0 +1,91 @@
+//! Numbers cross the socket, words stay home.
+//!
+//! The child sends eight bytes, `{op index: u32, errno: i32}`. With errno 0 it has reached the `Sync` operation of that
+//! index and waits for one byte. The socket closes on exec: end of file means that the program runs.
+
+use crate::plan::{Op, Plan};
+use crate::sys::{Error, Kind};
+use rustix::fd::{AsFd, OwnedFd};
+use rustix::io::Errno;
+use rustix::net::{RecvFlags, SendFlags, recv, send};
+
+/// The second clone's first message: in place of an index; the errno is then the new process's pid.
+pub(super) const CLONED: u32 = u32::MAX;
+
+/// What a child sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Report {
+    pub op: u32,
+    pub errno: i32,
+}
+
+impl Report {
+    /// To the parent; a parent that is gone is the end of the child too.
+    pub fn send(self, socket: impl AsFd) -> rustix::io::Result<()> {
+        let mut bytes = [0; 8];
+        bytes[..4].copy_from_slice(&self.op.to_ne_bytes());
+        bytes[4..].copy_from_slice(&self.errno.to_ne_bytes());
+        send(socket, &bytes, SendFlags::NOSIGNAL).map(drop)
+    }
+
+    /// `None` at the end of file.
+    pub fn receive(socket: &OwnedFd) -> rustix::io::Result<Option<Self>> {
+        let mut bytes = [0; 8];
+        let length = rustix::io::retry_on_intr(|| recv(socket, &mut bytes[..], RecvFlags::empty()))?.0;
+        if length < 8 {
+            return Ok(None);
+        }
+        let (op, errno) = bytes.split_at(4);
+        let four = |slice: &[u8]| slice.try_into().unwrap_or_default();
+        Ok(Some(Self { op: u32::from_ne_bytes(four(op)), errno: i32::from_ne_bytes(four(errno)) }))
+    }
+}
+
+/// The error for operation `index` of the plan.
+pub fn failure(plan: &Plan, index: u32, errno: i32) -> Error {
+    let errno = Errno::from_raw_os_error(errno);
+    let Some(op) = plan.ops.get(index as usize) else {
+        return Error::new(format!("the child reported operation {index}, which the plan does not have")).errno(errno);
+    };
+    let name = plan.process.args.first().map_or("", String::as_str);
+    let error = match op {
+        // The words of Go's exec.LookPath, by which docker and podman tell 126 and 127.
+        Op::FindProgram if !name.contains('/') && errno == Errno::NOENT => {
+            Error::new(format!("exec: {name:?}: executable file not found in $PATH")).kind(Kind::Exec)
+        }
+        Op::FindProgram => Error::new(format!("exec: {name:?}: stat {name}")).errno(errno).kind(Kind::Exec),
+        Op::Exec => Error::new(format!("exec {name}")).errno(errno).kind(Kind::Exec),
+        _ => Error::new(plan.sentence(op)).errno(errno),
+    };
+    let at = op.at(&plan.trees, &plan.joins);
+    let error = if at.field.is_empty() { error } else { error.at(at.to_string()) };
+    match hint(op, errno) {
+        Some(hint) => error.hint(hint),
+        None => error,
+    }
+}
+
+/// What an errno really means where it misleads.
+fn hint(op: &Op, errno: Errno) -> Option<&'static str> {
+    Some(match (op, errno) {
+        (Op::Exec, Errno::NOENT) => "the file is there, but its interpreter (the #! line or the ELF loader) is not",
+        (Op::Exec, Errno::NOEXEC) => "it is for another architecture, or a script without a #! line",
+        (Op::Cwd(_), Errno::XDEV) => "the directory is outside the container's root: CVE-2024-21626",
+        (Op::Attach { .. } | Op::Mount { .. }, Errno::LOOP) => "the mount point must be a directory of its own, not a link",
+        (Op::Attach { .. } | Op::Mount { .. }, Errno::REMOTE) => "the mount point leads into /proc, which a container must not fake",
+        (Op::Attach { .. }, Errno::NOTDIR) => "a directory can only be mounted on a directory, a file on a file",
+        (Op::Mount { fs, .. }, Errno::PERM) if fs.kind.as_bytes() == b"proc" => {
+            "proc needs a pid namespace of its own, and in a user namespace a host /proc without anything mounted over it"
+        }
+        (Op::Mount { fs, .. }, Errno::PERM) if fs.kind.as_bytes() == b"sysfs" => "sysfs needs a network namespace of its own",
+        (Op::Mount { .. }, Errno::NODEV) => "this kernel does not know the file system",
+        (Op::Mount { .. }, Errno::INVAL) => "the file system refuses one of the options",
+        (Op::PivotRoot, Errno::INVAL) => "a root on a ramfs cannot be pivoted: --no-pivot",
+        (Op::Uid(_) | Op::Gid(_) | Op::Groups(_), Errno::INVAL) => "the id is not mapped in the user namespace",
+        (Op::Console { .. }, Errno::NOENT) => "a terminal needs a devpts mount at /dev/pts",
+        (Op::Rlimit { .. }, Errno::PERM) => "raising a hard limit needs CAP_SYS_RESOURCE",
+        (Op::Sysctl { .. }, Errno::NOENT) => "this kernel has no such sysctl, or not in this namespace",
+        (Op::JoinNamespace(_), Errno::INVAL) => "the file is not a namespace of this type, or it is our own",
+        _ => return None,
+    })
+}

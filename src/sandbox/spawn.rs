@@ -1,0 +1,161 @@
+//! The parent's half: one clone, then answers to the child's reports until it has executed the program or waits for
+//! `start`.
+
+use super::report::{CLONED, Report, failure};
+use super::{child, ids};
+use crate::arm::Armed;
+use crate::plan::{Facts, Op, Plan, Stage};
+use crate::sys::{self, Cloned, Context, Error, Result, ns};
+use rustix::fd::{AsFd, OwnedFd};
+use rustix::fs::{Mode, OFlags};
+use rustix::net::{AddressFamily, SendFlags, SocketFlags, SocketType, send, socketpair};
+use rustix::process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, pidfd_open, pidfd_send_signal, waitid};
+
+/// A spawned process of ours.
+pub struct Process {
+    /// In our pid namespace.
+    pub pid: i32,
+    /// Names the process beyond doubt.
+    pub pidfd: OwnedFd,
+}
+
+impl Process {
+    /// Kills and reaps: nothing of a failed start is left.
+    pub fn end(&self) {
+        let _ = pidfd_send_signal(&self.pidfd, Signal::KILL);
+        let _ = self.wait();
+    }
+
+    /// Waits for the exit and reaps. The exit code as a shell gives it: 128+N for signal N.
+    pub fn wait(&self) -> Result<i32> {
+        let status = rustix::io::retry_on_intr(|| waitid(WaitId::PidFd(self.pidfd.as_fd()), WaitIdOptions::EXITED));
+        let status = status.context(|| format!("wait for process {}", self.pid))?;
+        Ok(status.as_ref().map_or(0, exit_code))
+    }
+}
+
+fn exit_code(status: &rustix::process::WaitIdStatus) -> i32 {
+    status.exit_status().unwrap_or_else(|| 128 + status.terminating_signal().unwrap_or_default())
+}
+
+/// Clones and leads the child through its plan. `stage` is called for each hook stage and for `Created` with the
+/// process while it waits. Returns when the program runs, or when the child waits for `start`.
+pub fn spawn(plan: &Plan, armed: &mut Armed, facts: &Facts, mut stage: impl FnMut(Stage, &Process) -> Result<()>) -> Result<Process> {
+    let flags = SocketFlags::CLOEXEC;
+    let (ours, theirs) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None).context(|| "make a socket pair for the child")?;
+    let outside = Outside::enter(plan, armed)?;
+    let cloned = sys::clone3(plan.clone, armed.into.as_ref().map(AsFd::as_fd));
+    if let Ok(Cloned::Child) = cloned {
+        drop(ours);
+        child::run(plan, armed, theirs);
+    }
+    outside.leave()?;
+    drop(theirs);
+    let Cloned::Parent(pid, pidfd) = cloned.context(|| plan.clone_sentence())? else { unreachable!("the child never returns") };
+    // What only the child needs would keep the container's mounts and cgroups busy.
+    armed.trees.clear();
+    armed.tasks.clear();
+    armed.joins.clear();
+    let mut process = Process { pid, pidfd };
+    match lead(plan, facts, &ours, &mut process, &mut stage) {
+        Ok(()) => Ok(process),
+        Err(error) => {
+            process.end();
+            Err(error)
+        }
+    }
+}
+
+fn lead(plan: &Plan, facts: &Facts, ours: &OwnedFd, process: &mut Process, stage: &mut impl FnMut(Stage, &Process) -> Result<()>) -> Result<()> {
+    loop {
+        let Some(report) = Report::receive(ours).context(|| "receive the child's report")? else {
+            return ended(process);
+        };
+        if report.op == CLONED {
+            process.wait()?;
+            *process = second(report.errno)?;
+            continue;
+        }
+        if report.errno != 0 {
+            return Err(failure(plan, report.op, report.errno));
+        }
+        let Some(Op::Sync(reached)) = plan.ops.get(report.op as usize) else {
+            return Err(Error::new(format!("the child reported operation {} out of turn", report.op)));
+        };
+        if *reached == Stage::Ids {
+            ids::establish(plan, facts, process.pid)?;
+        } else {
+            stage(*reached, process)?;
+        }
+        send(ours, b"+", SendFlags::NOSIGNAL).context(|| "answer the child")?;
+        if *reached == Stage::Created {
+            return Ok(());
+        }
+    }
+}
+
+/// The socket closed: either the program was executed, or the child was killed before (out of memory in its cgroup, or
+/// by somebody's signal).
+fn ended(process: &Process) -> Result<()> {
+    let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+    let status = waitid(WaitId::PidFd(process.pidfd.as_fd()), options).context(|| "ask for the child's state")?;
+    match status.as_ref().and_then(|s| s.terminating_signal()) {
+        Some(signal) if !executed(process) => {
+            let hint = if signal == 9 { "a memory limit too small to start the program, or a kill from outside" } else { "a signal from outside" };
+            Err(Error::new(format!("the container's process was killed by signal {signal} before it could execute the program")).hint(hint))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Whether a process that has ended had left our executable: its command name is no longer ours. A zombie keeps its name.
+fn executed(process: &Process) -> bool {
+    let own = std::fs::read("/proc/self/comm");
+    std::fs::read(format!("/proc/{}/comm", process.pid)).is_ok_and(|comm| own.is_ok_and(|own| own != comm))
+}
+
+/// The process of a second clone: our child too, through CLONE_PARENT.
+fn second(pid: i32) -> Result<Process> {
+    let known = Pid::from_raw(pid).ok_or_else(|| Error::new("the second clone gave no process"))?;
+    let pidfd = pidfd_open(known, PidfdFlags::empty()).context(|| format!("open a pidfd for process {pid}"))?;
+    Ok(Process { pid, pidfd })
+}
+
+/// Namespaces that the parent is in only for the time of the clone.
+struct Outside {
+    back: Vec<(u64, OwnedFd)>,
+}
+
+impl Outside {
+    fn enter(plan: &Plan, armed: &Armed) -> Result<Self> {
+        let mut outside = Self { back: Vec::new() };
+        if plan.join_init != 0 {
+            let init = armed.init.as_ref().ok_or_else(|| Error::new("there is no init to join"))?;
+            outside.join(plan.join_init, init, "the container's")?;
+        }
+        for &i in &plan.join_outside {
+            let join = &plan.joins[i];
+            outside.join(join.kind, &armed.joins[i], &join.path.to_string_lossy()).map_err(|e| e.at(format!("{}.path", join.at)))?;
+        }
+        Ok(outside)
+    }
+
+    fn join(&mut self, kind: u64, to: impl AsFd, name: &str) -> Result<()> {
+        let (word, file) = match kind {
+            ns::PID => ("pid", "pid"),
+            ns::NET => ("network", "net"),
+            ns::IPC => ("ipc", "ipc"),
+            ns::UTS => ("uts", "uts"),
+            ns::CGROUP => ("cgroup", "cgroup"),
+            ns::TIME => ("time", "time"),
+            _ => ("mount", "mnt"),
+        };
+        let own = rustix::fs::open(format!("/proc/self/ns/{file}"), OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty());
+        self.back.push((kind, own.context(|| format!("open our own {word} namespace"))?));
+        sys::setns(to, kind).context(|| format!("join {name} {word} namespace"))
+    }
+
+    fn leave(self) -> Result<()> {
+        self.back.into_iter().rev().try_for_each(|(kind, fd)| sys::setns(fd, kind).context(|| "step back into our own namespaces"))
+    }
+}

@@ -1,0 +1,221 @@
+//! config-linux.md, but for the resources.
+
+use super::{absolute, no_nul};
+use crate::spec::names::{PROPAGATION, namespace};
+use crate::spec::sysctl::{self, Scope};
+use crate::spec::user::UNCHANGED;
+use crate::spec::{Device, IdMapping, Linux, Seccomp, Spec};
+use crate::sys::{Error, Result};
+
+/// The most lines that the kernel takes in a uid_map or gid_map, user_namespaces(7).
+const MAX_MAPPINGS: usize = 340;
+
+/// The longest host and domain name, uts_namespaces(7) and sethostname(2), in bytes.
+const MAX_UTS_NAME: usize = 64;
+
+pub(super) fn check(spec: &Spec, warnings: &mut Vec<String>) -> Result<()> {
+    let linux = &spec.linux;
+    namespaces(linux)?;
+    uts_name(linux, &spec.hostname, "hostname")?;
+    uts_name(linux, &spec.domainname, "domainname")?;
+    id_mappings(spec, warnings)?;
+    time_offsets(linux)?;
+    sysctls(linux)?;
+    devices(linux)?;
+    if !linux.rootfs_propagation.is_empty() && !PROPAGATION.iter().any(|row| row.0 == linux.rootfs_propagation) {
+        let words = format!("{:?} is not a kind of mount propagation, mount_namespaces(7)", linux.rootfs_propagation);
+        return Err(Error::new(words).at("linux.rootfsPropagation"));
+    }
+    for (list, name) in [(&linux.masked_paths, "maskedPaths"), (&linux.readonly_paths, "readonlyPaths")] {
+        for (i, path) in list.iter().enumerate() {
+            absolute(path, "the path", || format!("linux.{name}[{i}]"))?;
+        }
+    }
+    no_nul(&linux.cgroups_path, || "linux.cgroupsPath".into())?;
+    no_nul(&linux.mount_label, || "linux.mountLabel".into())?;
+    linux.seccomp.as_ref().map_or(Ok(()), seccomp)
+}
+
+fn namespaces(linux: &Linux) -> Result<()> {
+    for (i, ns) in linux.namespaces.iter().enumerate() {
+        let at = || format!("linux.namespaces[{i}]");
+        if namespace(&ns.kind).is_none() {
+            return Err(Error::new(format!("namespace {:?} does not exist", ns.kind)).at(at()));
+        }
+        if linux.namespaces[..i].iter().any(|other| other.kind == ns.kind) {
+            return Err(Error::new(format!("namespace {:?} is given twice", ns.kind)).at(at()));
+        }
+        if !ns.path.is_empty() {
+            absolute(&ns.path, "the path of the namespace", || format!("{}.path", at()))?;
+        }
+    }
+    Ok(())
+}
+
+/// The name would be the host's without a UTS namespace.
+fn uts_name(linux: &Linux, name: &str, field: &str) -> Result<()> {
+    match () {
+        () if name.is_empty() => Ok(()),
+        () if linux.namespace("uts").is_none() => Err(Error::new(format!("unable to set {field} without a private UTS namespace"))
+            .at(field)
+            .hint("linux.namespaces needs one of type uts")),
+        () if name.len() > MAX_UTS_NAME => {
+            Err(Error::new(format!("the name has {} bytes; the kernel takes at most {MAX_UTS_NAME}", name.len())).at(field))
+        }
+        () => no_nul(name, || field.into()),
+    }
+}
+
+fn id_mappings(spec: &Spec, warnings: &mut Vec<String>) -> Result<()> {
+    let linux = &spec.linux;
+    let lists = [(&linux.uid_mappings, "linux.uidMappings"), (&linux.gid_mappings, "linux.gidMappings")];
+    for (list, at) in lists {
+        match linux.namespace("user") {
+            None if !list.is_empty() => {
+                return Err(Error::new("user namespace mappings are specified, but no user namespace").at(at));
+            }
+            Some(ns) if ns.path.is_empty() && list.is_empty() => {
+                return Err(Error::new("a new user namespace needs mappings, and none are specified").at(at));
+            }
+            Some(ns) if !ns.path.is_empty() && !list.is_empty() => {
+                warnings.push(format!("{at}: the user namespace joined has mappings of its own; these are not applied"));
+            }
+            _ => {}
+        }
+        ranges(list, at)?;
+    }
+    mapped(spec)
+}
+
+/// setresuid(2) fails with EINVAL for an id that the new namespace does not have.
+fn mapped(spec: &Spec) -> Result<()> {
+    let Some(process) = spec.process.as_ref().filter(|_| spec.linux.namespace("user").is_some_and(|ns| ns.path.is_empty())) else {
+        return Ok(());
+    };
+    let ids = [(process.user.uid, &spec.linux.uid_mappings, "uid"), (process.user.gid, &spec.linux.gid_mappings, "gid")];
+    for (id, list, field) in ids {
+        if !list.iter().any(|map| id.checked_sub(map.container_id).is_some_and(|n| n < map.size)) {
+            let words = format!("{field} {id} is not mapped into the user namespace");
+            return Err(Error::new(words).at(format!("process.user.{field}")).hint(format!("linux.{field}Mappings has the ids there are")));
+        }
+    }
+    Ok(())
+}
+
+/// The kernel's rules for a map (user_namespaces(7)), which it answers with a bare EINVAL.
+fn ranges(list: &[IdMapping], at: &str) -> Result<()> {
+    if list.len() > MAX_MAPPINGS {
+        return Err(Error::new(format!("{} mappings; the kernel takes at most {MAX_MAPPINGS}, user_namespaces(7)", list.len())).at(at));
+    }
+    for (i, map) in list.iter().enumerate() {
+        let refuse = |why: String| Err(Error::new(why).at(format!("{at}[{i}]")));
+        if map.size == 0 {
+            return refuse("the mapping is empty: size is 0".into());
+        }
+        for (first, side) in [(map.container_id, "container"), (map.host_id, "host")] {
+            if first.checked_add(map.size).is_none() {
+                let (from, last) = (u64::from(first), u64::from(first) + u64::from(map.size) - 1);
+                return refuse(format!("the {side} ids {from} to {last} go beyond {}", UNCHANGED - 1));
+            }
+        }
+    }
+    for (side, first) in [("container", (|map| map.container_id) as fn(&IdMapping) -> u32), ("host", |map| map.host_id)] {
+        let mut sorted: Vec<_> = list.iter().enumerate().collect();
+        sorted.sort_unstable_by_key(|(_, map)| first(map));
+        if let Some(pair) = sorted.windows(2).find(|pair| first(pair[0].1) + pair[0].1.size > first(pair[1].1)) {
+            let (one, two) = (pair[0].0.min(pair[1].0), pair[0].0.max(pair[1].0));
+            return Err(Error::new(format!("the {side} ids overlap those of {at}[{one}]")).at(format!("{at}[{two}]")));
+        }
+    }
+    Ok(())
+}
+
+/// time_namespaces(7): the offsets of two clocks, which can be set only before anything runs in the namespace.
+fn time_offsets(linux: &Linux) -> Result<()> {
+    let at = |clock: &str| format!("linux.timeOffsets.{clock}");
+    for (clock, offset) in &linux.time_offsets {
+        if !matches!(clock.as_str(), "monotonic" | "boottime") {
+            return Err(Error::new(format!("clock {clock:?} has no offset; monotonic and boottime have")).at(at(clock)));
+        }
+        if offset.nanosecs >= 1_000_000_000 {
+            return Err(Error::new(format!("{} nanoseconds are a second or more", offset.nanosecs)).at(at(clock)));
+        }
+    }
+    match linux.namespace("time") {
+        _ if linux.time_offsets.is_empty() => Ok(()),
+        Some(ns) if ns.path.is_empty() => Ok(()),
+        Some(_) => Err(Error::new("the time namespace is joined; its offsets cannot be changed").at("linux.timeOffsets")),
+        None => Err(Error::new("time namespace offsets are specified, but no time namespace").at("linux.timeOffsets")),
+    }
+}
+
+/// As runc: only parameters of namespaces that the container has of its own, or they would be the host's. Whether a
+/// network namespace joined is the host's, the host must look.
+fn sysctls(linux: &Linux) -> Result<()> {
+    for (key, value) in &linux.sysctl {
+        let refuse = |why: &str| Err(Error::new(format!("sysctl {key:?} {why}")).at("linux.sysctl"));
+        let Some(file) = sysctl::file(key) else {
+            return refuse("is not the name of a kernel parameter");
+        };
+        if value.contains('\0') {
+            return refuse("has a NUL byte in its value");
+        }
+        let has = |kind| linux.namespace(kind).is_some();
+        match sysctl::scope(&file) {
+            Scope::Ipc if !has("ipc") => return refuse("is not allowed in the host's ipc namespace"),
+            Scope::Network if !has("network") => return refuse("is not allowed in the host's network namespace"),
+            Scope::Hostname if has("uts") => return refuse("is not allowed, as it conflicts with the field hostname"),
+            Scope::Uts if has("uts") => {}
+            Scope::Ipc | Scope::Network => {}
+            Scope::Hostname | Scope::Uts | Scope::Host => return refuse("is not in a separate kernel namespace"),
+        }
+    }
+    Ok(())
+}
+
+fn devices(linux: &Linux) -> Result<()> {
+    for (i, device) in linux.devices.iter().enumerate() {
+        let at = || format!("linux.devices[{i}]");
+        absolute(&device.path, "the path of the device", || format!("{}.path", at()))?;
+        let refuse = |why: String| Err(Error::new(format!("device {} {why}", device.path)).at(at()));
+        match device_fault(device) {
+            Some(why) => return refuse(why),
+            None if linux.devices[..i].iter().any(|other| other.path == device.path && other != device) => {
+                return refuse("is given twice, and differently".into());
+            }
+            None => {}
+        }
+    }
+    Ok(())
+}
+
+/// Device numbers have 12 bits for the major and 20 for the minor, makedev(3) and linux/kdev_t.h. The file mode may
+/// carry the type's bits, as stat(2) gives them.
+fn device_fault(device: &Device) -> Option<String> {
+    let numbers = (0..1 << 12).contains(&device.major) && (0..1 << 20).contains(&device.minor);
+    match device.kind.as_str() {
+        "b" | "c" | "u" if !numbers => Some(format!("has the numbers {}:{}, which no device has", device.major, device.minor)),
+        "b" | "c" | "u" | "p" if device.uid == Some(UNCHANGED) || device.gid == Some(UNCHANGED) => {
+            Some("has 4294967295 for an owner".into())
+        }
+        "b" | "c" | "u" | "p" if device.file_mode.is_some_and(|mode| mode & !0o177_777 != 0) => {
+            Some("has a file mode with unknown bits".into())
+        }
+        "b" | "c" | "u" | "p" => None,
+        kind => Some(format!("has the type {kind:?}; b, c, u and p exist")),
+    }
+}
+
+/// What the compiler of the filter does not see; names of calls, actions and operators are its business.
+fn seccomp(seccomp: &Seccomp) -> Result<()> {
+    if seccomp.default_action.is_empty() {
+        return Err(Error::new("the default action is missing").at("linux.seccomp.defaultAction"));
+    }
+    if seccomp.listener_path.is_empty() && !seccomp.listener_metadata.is_empty() {
+        return Err(Error::new("there is no listener to send this to: listenerPath is missing").at("linux.seccomp.listenerMetadata"));
+    }
+    match seccomp.syscalls.iter().position(|rule| rule.names.is_empty()) {
+        Some(i) => Err(Error::new("the rule names no system call").at(format!("linux.seccomp.syscalls[{i}].names"))),
+        None => Ok(()),
+    }
+}

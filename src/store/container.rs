@@ -1,0 +1,211 @@
+//! The state directory: where it is, what is in it, who may change it.
+
+use super::{ContainerId, ProcessId};
+use crate::sys::{Context, Error, Kind, Result};
+use rustix::fd::{AsRawFd, OwnedFd};
+use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags, flock, mkdirat, open, openat, renameat, unlinkat};
+use rustix::io::Errno;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::ffi::CStr;
+use std::io::{Read, Write};
+use std::path::{Path, PathBuf};
+
+const RECORD: &CStr = c"record.json";
+const CONFIG: &CStr = c"config.json";
+const SOCKET: &CStr = c"start.sock";
+const TEMPORARY: &CStr = c"record.json.new";
+
+/// What is remembered of a container. Atomic: the file on disk is always a whole one.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Record {
+    /// `ociVersion` of the configuration.
+    pub oci_version: String,
+    /// The container's id.
+    pub id: String,
+    /// Absolute path of the bundle.
+    pub bundle: PathBuf,
+    /// Absolute path of the root file system.
+    pub rootfs: PathBuf,
+    /// RFC 3339, when create began.
+    pub created: String,
+    /// Effective user id of the creator.
+    pub owner: u32,
+    /// Whoever creates it now; create is finished when this is absent.
+    pub creator: Option<ProcessId>,
+    /// The container's first process.
+    pub init: Option<ProcessId>,
+    /// Namespaces that the container does not share with the host, as clone(2) flags.
+    pub namespaces: u64,
+    /// The container's cgroup, in the form of the room `cgroup`.
+    pub cgroup: serde_json::Value,
+    /// Index in the plan of the first operation after `start`.
+    pub start_at: u32,
+    /// The configuration's annotations.
+    pub annotations: BTreeMap<String, String>,
+}
+
+/// The directory that holds all containers: `--root`.
+#[derive(Clone, Debug)]
+pub struct Root(PathBuf);
+
+impl Root {
+    /// The given directory; else `$XDG_RUNTIME_DIR/keel` for an ordinary user, `/run/keel` for root.
+    pub fn new(given: Option<&Path>, uid: u32) -> Result<Self> {
+        if let Some(path) = given {
+            return std::path::absolute(path).context(|| format!("--root {}", path.display())).map(Self);
+        }
+        match std::env::var_os("XDG_RUNTIME_DIR") {
+            Some(dir) if uid != 0 && !dir.is_empty() => Ok(Self(Path::new(&dir).join("keel"))),
+            _ if uid == 0 => Ok(Self("/run/keel".into())),
+            _ => Err(Error::new("XDG_RUNTIME_DIR is not set").hint("an ordinary user needs it, or --root")),
+        }
+    }
+
+    /// Its path.
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+
+    /// Makes the directory of a new container and locks it. The name is taken by mkdir(2): only one of two creates wins.
+    pub fn create(&self, id: &ContainerId) -> Result<Container> {
+        let what = || format!("make the state directory {}", self.0.join(id.as_str()).display());
+        let parent = match open(&self.0, OFlags::DIRECTORY | OFlags::PATH | OFlags::CLOEXEC, Mode::empty()) {
+            Err(Errno::NOENT) => {
+                use std::os::unix::fs::DirBuilderExt;
+                std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.0).context(what)?;
+                open(&self.0, OFlags::DIRECTORY | OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).context(what)?
+            }
+            other => other.context(what)?,
+        };
+        match mkdirat(&parent, id.as_str(), Mode::from_raw_mode(0o700)) {
+            Err(Errno::EXIST) => return Err(Error::new(format!("container with given ID already exists: {id}"))),
+            other => other.context(what)?,
+        }
+        let container = self.open(id)?;
+        container.lock()?;
+        Ok(container)
+    }
+
+    /// Opens the directory of an existing container, without locking it.
+    pub fn open(&self, id: &ContainerId) -> Result<Container> {
+        let path = self.0.join(id.as_str());
+        match open(&path, OFlags::DIRECTORY | OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty()) {
+            Ok(dir) => Ok(Container { id: id.clone(), path, dir }),
+            Err(Errno::NOENT) => Err(missing(id)),
+            Err(errno) => Err(Error::new(format!("open the state directory {}", path.display())).errno(errno)),
+        }
+    }
+
+    /// The ids of all containers, sorted. A missing root has none.
+    pub fn list(&self) -> Result<Vec<ContainerId>> {
+        let entries = match std::fs::read_dir(&self.0) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+            other => other.context(|| format!("read the state root {}", self.0.display()))?,
+        };
+        let directories = entries.flatten().filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
+        let mut ids: Vec<_> = directories.filter_map(|entry| ContainerId::new(entry.file_name().to_str()?).ok()).collect();
+        ids.sort_by(|a, b| a.as_str().cmp(b.as_str()));
+        Ok(ids)
+    }
+}
+
+fn missing(id: &ContainerId) -> Error {
+    Error::new(format!("container {id:?} does not exist", id = id.as_str())).kind(Kind::NoContainer)
+}
+
+/// One container's state directory.
+#[derive(Debug)]
+pub struct Container {
+    id: ContainerId,
+    path: PathBuf,
+    dir: OwnedFd,
+}
+
+impl Container {
+    /// The container's id.
+    pub fn id(&self) -> &ContainerId {
+        &self.id
+    }
+
+    /// The state directory.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Waits until no other command changes this container. Held until the value is dropped. The directory may have
+    /// been removed meanwhile: then the container does not exist.
+    pub fn lock(&self) -> Result<()> {
+        let what = || format!("lock the state directory {}", self.path.display());
+        rustix::io::retry_on_intr(|| flock(&self.dir, FlockOperation::LockExclusive)).context(what)?;
+        if rustix::fs::fstat(&self.dir).context(what)?.st_nlink == 0 { Err(missing(&self.id)) } else { Ok(()) }
+    }
+
+    /// Whether nobody holds the lock; it is held from then on if so.
+    pub fn try_lock(&self) -> bool {
+        flock(&self.dir, FlockOperation::NonBlockingLockExclusive).is_ok()
+    }
+
+    /// The record. A create that was killed before its first write leaves none: then only the id is known.
+    pub fn record(&self) -> Result<Record> {
+        let what = || format!("read the record {}/record.json", self.path.display());
+        match self.read(RECORD) {
+            Ok(bytes) => serde_json::from_slice(&bytes).map_err(|e| Error::new(format!("{}: {e}", what()))),
+            Err(Errno::NOENT) => match rustix::fs::fstat(&self.dir) {
+                Ok(stat) if stat.st_nlink > 0 => Ok(Record { id: self.id.as_str().into(), ..Record::default() }),
+                _ => Err(missing(&self.id)),
+            },
+            Err(errno) => Err(Error::new(what()).errno(errno)),
+        }
+    }
+
+    /// Replaces the record: written to a temporary name, renamed.
+    pub fn save(&self, record: &Record) -> Result<()> {
+        let what = || format!("write the record {}/record.json", self.path.display());
+        let text = serde_json::to_vec(record).map_err(|e| Error::new(format!("{}: {e}", what())))?;
+        self.write(TEMPORARY, &text).context(what)?;
+        renameat(&self.dir, TEMPORARY, &self.dir, RECORD).context(what)
+    }
+
+    /// Keeps the configuration as it was at create: later changes of the bundle have no effect (runtime.md, "Create").
+    pub fn save_config(&self, text: &[u8]) -> Result<()> {
+        self.write(CONFIG, text).context(|| format!("write {}/config.json", self.path.display()))
+    }
+
+    /// The kept configuration.
+    pub fn config(&self) -> Result<Vec<u8>> {
+        self.read(CONFIG).context(|| format!("read {}/config.json", self.path.display()))
+    }
+
+    /// Path of the socket on which the created container waits. Through our own descriptor, since `sun_path` has only
+    /// 108 bytes and engines' state directories are longer.
+    pub fn socket(&self) -> String {
+        format!("/proc/self/fd/{}/{}", self.dir.as_raw_fd(), SOCKET.to_string_lossy())
+    }
+
+    /// Removes everything of the container. The record goes last, so that a remove that is killed can be repeated.
+    pub fn remove(&self) -> Result<()> {
+        let what = || format!("remove the state directory {}", self.path.display());
+        for name in [SOCKET, CONFIG, TEMPORARY, RECORD] {
+            match unlinkat(&self.dir, name, AtFlags::empty()) {
+                Ok(()) | Err(Errno::NOENT) => {}
+                Err(errno) => return Err(Error::new(what()).errno(errno)),
+            }
+        }
+        rustix::fs::rmdir(&self.path).context(what)
+    }
+
+    fn read(&self, name: &CStr) -> rustix::io::Result<Vec<u8>> {
+        let mut file = std::fs::File::from(openat(&self.dir, name, OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())?);
+        let mut bytes = Vec::with_capacity(8192);
+        file.read_to_end(&mut bytes).map_err(|e| Errno::from_io_error(&e).unwrap_or(Errno::IO))?;
+        Ok(bytes)
+    }
+
+    fn write(&self, name: &CStr, text: &[u8]) -> rustix::io::Result<()> {
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let mut file = std::fs::File::from(openat(&self.dir, name, flags, Mode::from_raw_mode(0o600))?);
+        file.write_all(text).map_err(|e| Errno::from_io_error(&e).unwrap_or(Errno::IO))
+    }
+}

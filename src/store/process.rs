@@ -1,0 +1,47 @@
+//! A process that can be recognised again.
+
+use crate::sys::{Context, Result};
+use rustix::fd::OwnedFd;
+use rustix::io::Errno;
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
+use serde::{Deserialize, Serialize};
+
+/// A pid and the time its process started, in clock ticks since boot (proc_pid_stat(5), field 22).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProcessId {
+    /// In the pid namespace of whoever wrote it down.
+    pub pid: i32,
+    /// So that a reused pid is never trusted.
+    pub start_time: u64,
+}
+
+impl ProcessId {
+    /// Looks the start time of a living process (or a zombie) up.
+    pub fn of(pid: i32) -> Result<Self> {
+        let (_, start_time) = stat(pid).context(|| format!("read /proc/{pid}/stat"))?;
+        Ok(Self { pid, start_time })
+    }
+
+    /// This process.
+    pub fn own() -> Result<Self> {
+        Self::of(std::process::id().cast_signed())
+    }
+
+    /// A pidfd if the process still lives: the same start time, no zombie. Opened first, checked then, so that what was
+    /// checked is what the descriptor names.
+    pub fn open(self) -> Option<OwnedFd> {
+        let pidfd = pidfd_open(Pid::from_raw(self.pid)?, PidfdFlags::empty()).ok()?;
+        let (state, start_time) = stat(self.pid).ok()?;
+        (start_time == self.start_time && state != b'Z' && state != b'X').then_some(pidfd)
+    }
+}
+
+/// State letter and start time. The command name, in parentheses, may hold anything, so fields count from the last `)`.
+fn stat(pid: i32) -> rustix::io::Result<(u8, u64)> {
+    let text = std::fs::read(format!("/proc/{pid}/stat")).map_err(|e| Errno::from_io_error(&e).unwrap_or(Errno::IO))?;
+    let after = text.iter().rposition(|&b| b == b')').map_or(0, |at| at + 2);
+    let fields: Vec<&str> = std::str::from_utf8(&text[after..]).unwrap_or_default().split(' ').collect();
+    let state = fields.first().and_then(|f| f.bytes().next()).ok_or(Errno::IO)?;
+    let start_time = fields.get(19).and_then(|f| f.parse().ok()).ok_or(Errno::IO)?;
+    Ok((state, start_time))
+}

@@ -1,0 +1,65 @@
+//! `--log`, `--log-format`, `--debug`: lines that callers parse.
+
+use super::{Context, Result, rfc3339_now};
+use std::fs::File;
+use std::io::Write;
+use std::path::Path;
+
+/// Where messages go. Nothing is written unless there is something to say.
+#[derive(Debug)]
+pub struct Log {
+    file: Option<File>,
+    json: bool,
+    debug: bool,
+}
+
+impl Log {
+    /// Opens the log file for appending, as several commands of one container write to it.
+    pub fn open(path: Option<&Path>, json: bool, debug: bool) -> Result<Self> {
+        let open = |path: &Path| {
+            let file = std::fs::OpenOptions::new().append(true).create(true).open(path);
+            file.context(|| format!("open the log {}", path.display()))
+        };
+        Ok(Self { file: path.map(open).transpose()?, json, debug })
+    }
+
+    /// A failure; always on stderr too, where people look. Exactly one line in the file: podman parses it whole.
+    pub fn error(&self, message: &str) {
+        if self.file.is_some() {
+            self.write("error", message);
+        }
+        if self.file.is_none() && self.json { self.write("error", message) } else { say("error", message) }
+    }
+
+    /// Something was asked for that has no effect, or could not be done and does no harm.
+    pub fn warning(&self, message: &str) {
+        if self.file.is_some() || self.json { self.write("warning", message) } else { say("warning", message) }
+    }
+
+    /// A step, with `--debug`.
+    pub fn debug(&self, message: impl FnOnce() -> String) {
+        if self.debug {
+            let message = message();
+            if self.file.is_some() || self.json { self.write("debug", &message) } else { say("debug", &message) }
+        }
+    }
+
+    /// One line, one write. A log that cannot be written must not end a container.
+    fn write(&self, level: &str, message: &str) {
+        let time = rfc3339_now();
+        let line = if self.json {
+            let quoted = |text: &str| serde_json::Value::from(text).to_string();
+            format!("{{\"level\":{},\"msg\":{},\"time\":{}}}\n", quoted(level), quoted(message), quoted(&time))
+        } else {
+            format!("time={time:?} level={level} msg={message:?}\n")
+        };
+        let _ = match &self.file {
+            Some(file) => (&*file).write_all(line.as_bytes()),
+            None => std::io::stderr().write_all(line.as_bytes()),
+        };
+    }
+}
+
+fn say(level: &str, message: &str) {
+    let _ = std::io::stderr().write_all(format!("keel: {level}: {message}\n").as_bytes());
+}

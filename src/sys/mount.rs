@@ -1,0 +1,46 @@
+//! mount_setattr(2), which rustix lacks.
+
+use rustix::fd::{AsFd, AsRawFd};
+use rustix::io::{Errno, Result};
+use std::ffi::CStr;
+
+/// `struct mount_attr` of mount_setattr(2): what to set, what to clear, the propagation, a user namespace for idmaps.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct MountAttr {
+    /// MOUNT_ATTR_* to set.
+    pub attr_set: u64,
+    /// MOUNT_ATTR_* to clear.
+    pub attr_clr: u64,
+    /// MS_PRIVATE, MS_SLAVE, MS_SHARED, MS_UNBINDABLE or 0 to leave it.
+    pub propagation: u64,
+    /// Descriptor of a user namespace for MOUNT_ATTR_IDMAP.
+    pub userns_fd: u64,
+}
+
+impl MountAttr {
+    /// Only read-only.
+    pub const RDONLY: Self = Self { attr_set: libc::MOUNT_ATTR_RDONLY, attr_clr: 0, propagation: 0, userns_fd: 0 };
+
+    /// Only the propagation type.
+    pub const fn propagation(propagation: u64) -> Self {
+        Self { attr_set: 0, attr_clr: 0, propagation, userns_fd: 0 }
+    }
+
+    /// Nothing to change.
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// mount_setattr(2) on `path` below `fd`, or on `fd` itself for the empty path; `recursive` is AT_RECURSIVE.
+pub fn mount_setattr(fd: impl AsFd, path: &CStr, recursive: bool, attr: &MountAttr) -> Result<()> {
+    let mut flags = if path.is_empty() { libc::AT_EMPTY_PATH } else { libc::AT_SYMLINK_NOFOLLOW };
+    if recursive {
+        flags |= libc::AT_RECURSIVE;
+    }
+    let fd = fd.as_fd().as_raw_fd();
+    // SAFETY: `path` is NUL-terminated and `attr` is a mount_attr of the given size.
+    let ret = unsafe { libc::syscall(libc::SYS_mount_setattr, fd, path.as_ptr(), flags, attr, size_of::<MountAttr>()) };
+    if ret < 0 { Err(Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::IO)) } else { Ok(()) }
+}

@@ -1,0 +1,278 @@
+//! clone3(2), setns(2), unshare(2), execve(2), execveat(2) and their neighbours.
+//!
+//! Everything here may be called between clone and exec: no allocation, no lock; errno lives in the calling
+//! process's own thread-local storage (the child is a copy, never a sharer, of its parent's memory).
+
+use rustix::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use rustix::io::{Errno, Result};
+use std::ffi::{CStr, CString, c_char};
+
+/// Namespace flags of clone(2) that setns(2) and unshare(2) share.
+pub mod ns {
+    /// Time namespace.
+    pub const TIME: u64 = libc::CLONE_NEWTIME as u64;
+    /// Mount namespace.
+    pub const MOUNT: u64 = libc::CLONE_NEWNS as u64;
+    /// Cgroup namespace.
+    pub const CGROUP: u64 = libc::CLONE_NEWCGROUP as u64;
+    /// UTS namespace: host and domain name.
+    pub const UTS: u64 = libc::CLONE_NEWUTS as u64;
+    /// System V IPC and POSIX message queues.
+    pub const IPC: u64 = libc::CLONE_NEWIPC as u64;
+    /// User namespace.
+    pub const USER: u64 = libc::CLONE_NEWUSER as u64;
+    /// PID namespace.
+    pub const PID: u64 = libc::CLONE_NEWPID as u64;
+    /// Network namespace.
+    pub const NET: u64 = libc::CLONE_NEWNET as u64;
+}
+
+/// clone(2)'s CLONE_PARENT: the new process becomes a sibling of the caller.
+pub const CLONE_PARENT: u64 = libc::CLONE_PARENT as u64;
+
+const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
+
+/// What clone3(2) returned, seen from either side.
+pub enum Cloned {
+    /// The new process; only system calls from here on.
+    Child,
+    /// The caller: the new process's id in the caller's pid namespace, and a pidfd for it.
+    Parent(i32, OwnedFd),
+}
+
+#[repr(C)]
+#[derive(Default)]
+struct CloneArgs {
+    flags: u64,
+    pidfd: u64,
+    child_tid: u64,
+    parent_tid: u64,
+    exit_signal: u64,
+    stack: u64,
+    stack_size: u64,
+    tls: u64,
+    set_tid: u64,
+    set_tid_size: u64,
+    cgroup: u64,
+}
+
+/// clone3(2) like fork(2): with namespace `flags`, a pidfd, and, on cgroup v2, born in `cgroup` (never migrated there).
+pub fn clone3(flags: u64, cgroup: Option<BorrowedFd<'_>>) -> Result<Cloned> {
+    let mut pidfd: RawFd = -1;
+    let mut args = CloneArgs {
+        flags: flags | libc::CLONE_PIDFD as u64,
+        pidfd: (&raw mut pidfd) as u64,
+        exit_signal: libc::SIGCHLD as u64,
+        ..CloneArgs::default()
+    };
+    if let Some(cgroup) = cgroup {
+        args.flags |= CLONE_INTO_CGROUP;
+        args.cgroup = cgroup.as_raw_fd() as u64;
+    }
+    // SAFETY: without CLONE_VM the child gets its own copy of the address space and goes on from here on its own stack;
+    // `args` and `pidfd` outlive the call. The process is single-threaded (keel starts no thread), so no lock can be held.
+    match unsafe { libc::syscall(libc::SYS_clone3, &raw mut args, size_of::<CloneArgs>()) } {
+        -1 => Err(last_errno()),
+        0 => Ok(Cloned::Child),
+        // SAFETY: the kernel stored a new descriptor that nobody else owns.
+        pid => Ok(Cloned::Parent(pid as i32, unsafe { OwnedFd::from_raw_fd(pidfd) })),
+    }
+}
+
+fn last_errno() -> Errno {
+    // SAFETY: __errno_location returns this thread's errno, always valid.
+    Errno::from_raw_os_error(unsafe { *libc::__errno_location() })
+}
+
+fn check(ret: i64) -> Result<i64> {
+    if ret < 0 { Err(last_errno()) } else { Ok(ret) }
+}
+
+/// setns(2): `fd` is a namespace file or a pidfd, `flags` the kinds to join.
+pub fn setns(fd: impl AsFd, flags: u64) -> Result<()> {
+    // SAFETY: takes two integers.
+    check(unsafe { libc::syscall(libc::SYS_setns, fd.as_fd().as_raw_fd(), flags) }).map(drop)
+}
+
+/// unshare(2) for namespaces.
+pub fn unshare(flags: u64) -> Result<()> {
+    // SAFETY: namespace flags only; nothing of the address space or the descriptor table is unshared.
+    check(unsafe { libc::syscall(libc::SYS_unshare, flags) }).map(drop)
+}
+
+/// A NULL-terminated array of C strings for execve(2), made before the clone.
+pub struct CStrings {
+    pointers: Vec<*const c_char>,
+    /// Owns what `pointers` points at.
+    _strings: Vec<CString>,
+    /// A last string whose end is written after the clone: `HOME=` and what the container's passwd says.
+    room: Vec<u8>,
+}
+
+impl CStrings {
+    /// Takes over the strings.
+    pub fn new(strings: Vec<CString>) -> Self {
+        let pointers = strings.iter().map(|s| s.as_ptr()).chain([std::ptr::null()]).collect();
+        Self { pointers, _strings: strings, room: Vec::new() }
+    }
+
+    /// Takes over the strings and adds `last`, for which [`CStrings::rewrite`] has `size` bytes.
+    pub fn with_room(strings: Vec<CString>, last: &[u8], size: usize) -> Self {
+        let mut room = last.to_vec();
+        room.resize(size.max(last.len() + 1), 0);
+        let pointers = strings.iter().map(|s| s.as_ptr()).chain([room.as_ptr().cast(), std::ptr::null()]).collect();
+        Self { pointers, _strings: strings, room }
+    }
+
+    /// Overwrites the last string from byte `at` on, if it fits and holds no NUL; the vector is never reallocated.
+    pub fn rewrite(&mut self, at: usize, text: &[u8]) -> bool {
+        let fits = at + text.len() < self.room.len() && !text.contains(&0);
+        if fits {
+            self.room[at..at + text.len()].copy_from_slice(text);
+            self.room[at + text.len()] = 0;
+        }
+        fits
+    }
+}
+
+/// execve(2). Returns only with an error.
+pub fn execve(path: &CStr, argv: &CStrings, envp: &CStrings) -> Errno {
+    // SAFETY: all three are NUL-terminated and the arrays NULL-terminated, owned by `argv` and `envp`.
+    unsafe { libc::syscall(libc::SYS_execve, path.as_ptr(), argv.pointers.as_ptr(), envp.pointers.as_ptr()) };
+    last_errno()
+}
+
+/// execveat(2) of the file that `fd` refers to. Returns only with an error.
+pub fn execveat(fd: impl AsFd, argv: &CStrings, envp: &CStrings) -> Errno {
+    let fd = fd.as_fd().as_raw_fd();
+    // SAFETY: as for `execve`; the empty path with AT_EMPTY_PATH names the descriptor itself.
+    unsafe {
+        libc::syscall(libc::SYS_execveat, fd, c"".as_ptr(), argv.pointers.as_ptr(), envp.pointers.as_ptr(), libc::AT_EMPTY_PATH);
+    }
+    last_errno()
+}
+
+/// _exit(2): no destructors, no flushing.
+pub fn exit(code: i32) -> ! {
+    // SAFETY: ends the process.
+    unsafe { libc::_exit(code) }
+}
+
+/// Sets close-on-exec on every descriptor from `first` to `last`, or closes them (close_range(2), Linux 5.11).
+pub fn close_range(first: u32, last: u32, only_on_exec: bool) -> Result<()> {
+    let flags = if only_on_exec { libc::CLOSE_RANGE_CLOEXEC } else { 0 };
+    // SAFETY: callers name descriptors that no live `OwnedFd` of this process will use again.
+    check(unsafe { libc::syscall(libc::SYS_close_range, first, last, flags) }).map(drop)
+}
+
+/// keyctl(2) KEYCTL_JOIN_SESSION_KEYRING with a new keyring of that name. Gives its serial number.
+pub fn keyctl_join_session_keyring(name: &CStr) -> Result<i64> {
+    const JOIN_SESSION_KEYRING: i32 = 1;
+    // SAFETY: `name` is NUL-terminated.
+    check(unsafe { libc::syscall(libc::SYS_keyctl, JOIN_SESSION_KEYRING, name.as_ptr()) })
+}
+
+/// Puts every signal that callers are known to ignore back to its default action and empties the signal mask.
+///
+/// Ignored signals and the mask survive execve(2) (signal(7)); conmon ignores SIGPIPE, nohup SIGHUP.
+pub fn reset_signals() -> Result<()> {
+    use libc::{SIGCHLD, SIGHUP, SIGINT, SIGPIPE, SIGQUIT, SIGTERM, SIGTSTP, SIGTTIN, SIGTTOU, SIGUSR1, SIGUSR2, SIGWINCH};
+    for signal in [SIGHUP, SIGINT, SIGQUIT, SIGPIPE, SIGTERM, SIGUSR1, SIGUSR2, SIGCHLD, SIGTSTP, SIGTTIN, SIGTTOU, SIGWINCH] {
+        // SAFETY: installs the default action; no handler of ours exists that could be lost.
+        if unsafe { libc::signal(signal, libc::SIG_DFL) } == libc::SIG_ERR {
+            return Err(last_errno());
+        }
+    }
+    let none = [0u64; 1];
+    // SAFETY: the kernel's sigset is 8 bytes; the old mask is not asked for.
+    check(unsafe { libc::syscall(libc::SYS_rt_sigprocmask, libc::SIG_SETMASK, none.as_ptr(), 0, 8) }).map(drop)
+}
+
+/// Brings the loopback interface up: SIOCSIFFLAGS with IFF_UP|IFF_RUNNING (netdevice(7)).
+pub fn loopback_up(socket: impl AsFd) -> Result<()> {
+    // SAFETY: all-zero is a valid ifreq.
+    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+    request.ifr_name[0] = b'l' as c_char;
+    request.ifr_name[1] = b'o' as c_char;
+    request.ifr_ifru.ifru_flags = (libc::IFF_UP | libc::IFF_RUNNING) as i16;
+    // SAFETY: SIOCSIFFLAGS reads an ifreq.
+    check(i64::from(unsafe { libc::ioctl(socket.as_fd().as_raw_fd(), libc::SIOCSIFFLAGS as _, &raw const request) })).map(drop)
+}
+
+/// Makes `fd` the controlling terminal of this session leader (TIOCSCTTY, ioctl_tty(2)).
+pub fn set_controlling_terminal(fd: impl AsFd) -> Result<()> {
+    // SAFETY: takes an integer.
+    check(i64::from(unsafe { libc::ioctl(fd.as_fd().as_raw_fd(), libc::TIOCSCTTY as _, 0) })).map(drop)
+}
+
+/// Borrows an inherited descriptor by number: `--preserve-fds`, LISTEN_FDS, a socket handed over.
+///
+/// Fails with EBADF unless it is open; this process never closes such numbers while it lives.
+pub fn inherited(fd: RawFd) -> Result<BorrowedFd<'static>> {
+    // SAFETY: F_GETFD only asks whether the number is open.
+    check(i64::from(unsafe { libc::fcntl(fd, libc::F_GETFD) }))?;
+    // SAFETY: just seen open; numbers handed over by the caller have no owner in this process that could close them.
+    Ok(unsafe { BorrowedFd::borrow_raw(fd) })
+}
+
+/// Copies `fd` to exactly the number `to` without close-on-exec: dup3(2) over 0, 1 or 2.
+pub fn dup_to(fd: impl AsFd, to: RawFd) -> Result<()> {
+    // SAFETY: callers name the standard descriptors, which no `OwnedFd` owns.
+    check(i64::from(unsafe { libc::dup2(fd.as_fd().as_raw_fd(), to) })).map(drop)
+}
+
+/// Like [`dup_to`], close-on-exec, for a number that a caller reserved.
+pub fn dup_to_cloexec(fd: impl AsFd, to: RawFd) -> Result<BorrowedFd<'static>> {
+    // SAFETY: the caller reserved the number; it stays open until exec or exit.
+    check(i64::from(unsafe { libc::dup3(fd.as_fd().as_raw_fd(), to, libc::O_CLOEXEC) }))?;
+    // SAFETY: as above.
+    Ok(unsafe { BorrowedFd::borrow_raw(to) })
+}
+
+/// Gives the unused pages of the C library's heap back, so that a process that only waits stays small.
+pub fn trim_heap(range: std::ops::Range<usize>) {
+    if range.start < range.end {
+        // SAFETY: the caller guarantees that nothing in the range is read again.
+        unsafe { libc::madvise(range.start as *mut libc::c_void, range.end - range.start, libc::MADV_DONTNEED) };
+    }
+}
+
+/// prctl(2) PR_CAPBSET_DROP; EINVAL past the last capability of this kernel.
+pub fn drop_bounding(capability: u32) -> Result<()> {
+    // SAFETY: takes integers.
+    check(i64::from(unsafe { libc::prctl(libc::PR_CAPBSET_DROP, capability, 0, 0, 0) })).map(drop)
+}
+
+/// prctl(2) PR_CAP_AMBIENT_RAISE.
+pub fn raise_ambient(capability: u32) -> Result<()> {
+    // SAFETY: takes integers.
+    check(i64::from(unsafe { libc::prctl(libc::PR_CAP_AMBIENT, libc::PR_CAP_AMBIENT_RAISE, capability, 0, 0) })).map(drop)
+}
+
+/// setgroups(2) of this (only) thread.
+pub fn setgroups(groups: &[u32]) -> Result<()> {
+    // SAFETY: pointer and length are those of the slice; gid_t is 32 bits.
+    check(unsafe { libc::syscall(libc::SYS_setgroups, groups.len(), groups.as_ptr()) }).map(drop)
+}
+
+/// setrlimit(2) by number, for this process or another.
+pub fn prlimit(pid: i32, resource: u32, soft: u64, hard: u64) -> Result<()> {
+    let limit = [soft, hard];
+    // SAFETY: the kernel's rlimit64 is two 64-bit numbers; the old limit is not asked for.
+    check(unsafe { libc::syscall(libc::SYS_prlimit64, pid, resource, limit.as_ptr(), 0) }).map(drop)
+}
+
+/// getcwd(2), reduced to whether the directory can be reached from the root: the kernel puts `(unreachable)` in front
+/// of the path if not. A deleted directory (ENOENT) is an error.
+pub fn getcwd_is_reachable() -> Result<bool> {
+    let mut path = [0u8; 4096];
+    // SAFETY: the kernel writes at most `path.len()` bytes. The raw call, since C libraries hide the prefix.
+    check(unsafe { libc::syscall(libc::SYS_getcwd, path.as_mut_ptr(), path.len()) })?;
+    Ok(path[0] == b'/')
+}
+
+/// A signal by number, real-time ones included.
+pub fn signal_from_raw(number: i32) -> Option<rustix::process::Signal> {
+    // SAFETY: numbers from 1 to 64 are the kernel's signals; they are only ever sent, never handled.
+    (1..=64).contains(&number).then(|| unsafe { rustix::process::Signal::from_raw_unchecked(number) })
+}
