@@ -52,6 +52,7 @@ pub enum CgroupManager {
 }
 
 #[derive(Subcommand)]
+#[allow(clippy::large_enum_variant)] // one value a process
 pub enum Command {
     /// Create a container; its program waits for `start`
     Create(Create),

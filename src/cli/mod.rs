@@ -9,7 +9,7 @@ use crate::cgroup::Manager;
 use crate::lifecycle::Runtime;
 use crate::store::Root;
 use crate::sys::{Error, Log, Result};
-use args::{Cli, Command, CgroupManager};
+use args::{CgroupManager, Cli, Command};
 use clap::Parser;
 use clap::error::ErrorKind;
 use std::ffi::OsString;

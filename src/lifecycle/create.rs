@@ -136,8 +136,13 @@ fn decide(runtime: &Runtime, id: &ContainerId, options: &CreateOptions, park: bo
 
 fn rootfs_exists(bundle: &Path, spec: &Spec) -> Result<()> {
     let path = bundle.join(spec.root.as_ref().map_or("", |root| &root.path));
-    let metadata = std::fs::metadata(&path).context(|| format!("open the root file system {}", path.display())).map_err(|e| e.at("root.path"))?;
-    if metadata.is_dir() { Ok(()) } else { Err(Error::new(format!("the root file system {} is not a directory", path.display())).at("root.path")) }
+    let metadata =
+        std::fs::metadata(&path).context(|| format!("open the root file system {}", path.display())).map_err(|e| e.at("root.path"))?;
+    if metadata.is_dir() {
+        Ok(())
+    } else {
+        Err(Error::new(format!("the root file system {} is not a directory", path.display())).at("root.path"))
+    }
 }
 
 /// The container's cgroup as the plan sees it.
@@ -162,7 +167,14 @@ struct Made {
 
 impl Made {
     /// From here on something exists. The console is where the terminal goes in the foreground.
-    fn begin(runtime: &Runtime, id: &ContainerId, options: &CreateOptions, decided: Decided, console: Option<OwnedFd>, log: &Log) -> Result<(Self, Process)> {
+    fn begin(
+        runtime: &Runtime,
+        id: &ContainerId,
+        options: &CreateOptions,
+        decided: Decided,
+        console: Option<OwnedFd>,
+        log: &Log,
+    ) -> Result<(Self, Process)> {
         let console = match &options.console_socket {
             Some(path) if decided.plan.process.terminal => Some(arm::console_socket(path)?),
             Some(_) => return Err(Error::new("--console-socket without a terminal").at("process.terminal").hint("set terminal to true")),
@@ -203,7 +215,8 @@ impl Made {
         // Hooks run in the bundle, as runc's do.
         std::env::set_current_dir(&bundle).context(|| format!("change to the bundle {}", bundle.display()))?;
         let before = decided.cgroup.clone();
-        let mut entry = decided.cgroup.create(&decided.limits, decided.devices.as_ref(), !decided.facts.privileged || decided.facts.uid != 0)?;
+        let mut entry =
+            decided.cgroup.create(&decided.limits, decided.devices.as_ref(), !decided.facts.privileged || decided.facts.uid != 0)?;
         let (into, tasks) = (entry.into.take(), std::mem::take(&mut entry.tasks));
         self.entry = Some(entry);
         if decided.cgroup != before {
@@ -236,10 +249,10 @@ impl Made {
             let place = Place { facts: &self.decided.facts, container: None };
             let _ = hooks::run("poststop", stop, &self.record, Status::Stopped, &place);
         }
-        if let Ok(Some(cgroup)) = cgroup_of(&self.record) {
-            if self.entry.is_some() {
-                let _ = cgroup.remove();
-            }
+        if let Ok(Some(cgroup)) = cgroup_of(&self.record)
+            && self.entry.is_some()
+        {
+            let _ = cgroup.remove();
         }
         let _ = self.container.remove();
     }
@@ -260,7 +273,15 @@ fn listener(container: &Container) -> Result<OwnedFd> {
 }
 
 /// What the parent does while the child waits.
-fn reached(stage: Stage, process: &Process, spec: &Spec, facts: &Facts, record: &mut Record, container: &Container, options: &CreateOptions) -> Result<()> {
+fn reached(
+    stage: Stage,
+    process: &Process,
+    spec: &Spec,
+    facts: &Facts,
+    record: &mut Record,
+    container: &Container,
+    options: &CreateOptions,
+) -> Result<()> {
     if record.init.is_none() {
         record.init = Some(ProcessId::of(process.pid)?);
         if stage != Stage::Created {

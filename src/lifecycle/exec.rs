@@ -6,11 +6,11 @@ use super::status::{Status, look};
 use super::{Runtime, cgroup_of, foreground, listen_fds, write_pid_file};
 use crate::arm::{self, Armed};
 use crate::cgroup::{Cgroup, Entry};
+use crate::plan;
 use crate::sandbox::{Process, spawn};
 use crate::spec::{self, Spec};
 use crate::store::ContainerId;
 use crate::sys::{Error, Kind, Log, Result};
-use crate::plan;
 use std::path::PathBuf;
 
 /// What `exec` takes beside the id.

@@ -7,9 +7,7 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::io::Errno;
-use rustix::net::{
-    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SocketFlags, SocketType, recvmsg, socketpair,
-};
+use rustix::net::{AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SocketFlags, SocketType, recvmsg, socketpair};
 use rustix::process::{Signal, pidfd_send_signal};
 use rustix::termios::{OptionalActions, Termios, isatty, tcgetattr, tcgetwinsize, tcsetattr, tcsetwinsize};
 
@@ -78,10 +76,10 @@ impl Relay {
 fn forward(signals: &SignalFd, process: &Process) -> Option<Number> {
     let info = signals.read_signal().ok().flatten()?;
     let number = Number::try_from(info.ssi_signo.cast_signed()).ok()?;
-    if number != Number::SIGWINCH {
-        if let Some(signal) = Signal::from_named_raw(number as i32) {
-            let _ = pidfd_send_signal(&process.pidfd, signal);
-        }
+    if number != Number::SIGWINCH
+        && let Some(signal) = Signal::from_named_raw(number as i32)
+    {
+        let _ = pidfd_send_signal(&process.pidfd, signal);
     }
     Some(number)
 }
@@ -122,10 +120,10 @@ impl Terminal {
     }
 
     fn resize(&self) {
-        if self.before.is_some() {
-            if let Ok(size) = tcgetwinsize(rustix::stdio::stdin()) {
-                let _ = tcsetwinsize(&self.master, size);
-            }
+        if self.before.is_some()
+            && let Ok(size) = tcgetwinsize(rustix::stdio::stdin())
+        {
+            let _ = tcsetwinsize(&self.master, size);
         }
     }
 

@@ -8,8 +8,8 @@ use rustix::process::{Signal, pidfd_send_signal};
 
 /// Names of signal(7), without SIG, at the index of their number.
 const SIGNALS: [&str; 32] = [
-    "", "HUP", "INT", "QUIT", "ILL", "TRAP", "ABRT", "BUS", "FPE", "KILL", "USR1", "SEGV", "USR2", "PIPE", "ALRM", "TERM", "STKFLT", "CHLD",
-    "CONT", "STOP", "TSTP", "TTIN", "TTOU", "URG", "XCPU", "XFSZ", "VTALRM", "PROF", "WINCH", "IO", "PWR", "SYS",
+    "", "HUP", "INT", "QUIT", "ILL", "TRAP", "ABRT", "BUS", "FPE", "KILL", "USR1", "SEGV", "USR2", "PIPE", "ALRM", "TERM", "STKFLT",
+    "CHLD", "CONT", "STOP", "TSTP", "TTIN", "TTOU", "URG", "XCPU", "XFSZ", "VTALRM", "PROF", "WINCH", "IO", "PWR", "SYS",
 ];
 
 /// A signal by number or name, with or without SIG, in either case; `RTMIN+n` and `RTMAX-n` too.
@@ -17,10 +17,12 @@ pub fn signal(text: &str) -> Result<Signal> {
     let unknown = || Error::new(format!("unknown signal {text:?}")).hint("a number from 1 to 64 or a name such as TERM or SIGKILL");
     let upper = text.to_ascii_uppercase();
     let name = upper.strip_prefix("SIG").unwrap_or(&upper);
-    let offset = |prefix: &str, sign: char| name.strip_prefix(prefix).and_then(|rest| match rest {
-        "" => Some(0),
-        rest => rest.strip_prefix(sign)?.parse::<i32>().ok(),
-    });
+    let offset = |prefix: &str, sign: char| {
+        name.strip_prefix(prefix).and_then(|rest| match rest {
+            "" => Some(0),
+            rest => rest.strip_prefix(sign)?.parse::<i32>().ok(),
+        })
+    };
     let number = match name {
         "IOT" => 6,
         "POLL" => 29,
@@ -42,29 +44,29 @@ pub fn signal(text: &str) -> Result<Signal> {
 pub fn kill(runtime: &Runtime, id: &ContainerId, signal: Signal, all: bool) -> Result<()> {
     let present = look(runtime, id, false)?;
     let cgroup = cgroup_of(&present.record)?;
-    if all {
-        if let Some(cgroup) = cgroup.as_ref().filter(|c| !c.is_none()) {
-            return cgroup.kill_all(signal);
-        }
+    if all && let Some(cgroup) = cgroup.as_ref().filter(|c| !c.is_none()) {
+        return cgroup.kill_all(signal);
     }
     let Some(init) = present.init else {
         return if all { Ok(()) } else { Err(not_running(id)) };
     };
     // Without a pid namespace of its own the kernel ends only the first process; runc then kills all, so do we.
-    if signal == Signal::KILL && present.record.namespaces & ns::PID == 0 {
-        if let Some(cgroup) = &cgroup {
-            cgroup.kill_all(signal)?;
-        }
+    if signal == Signal::KILL
+        && present.record.namespaces & ns::PID == 0
+        && let Some(cgroup) = &cgroup
+    {
+        cgroup.kill_all(signal)?;
     }
     match pidfd_send_signal(&init, signal) {
         Err(rustix::io::Errno::SRCH) => return Err(not_running(id)),
         other => other.context(|| format!("send signal {} to container {id}", signal.as_raw()))?,
     }
     // A frozen process takes even SIGKILL only when it is thawed (v1).
-    if signal == Signal::KILL && present.status == Status::Paused {
-        if let Some(cgroup) = &cgroup {
-            cgroup.thaw()?;
-        }
+    if signal == Signal::KILL
+        && present.status == Status::Paused
+        && let Some(cgroup) = &cgroup
+    {
+        cgroup.thaw()?;
     }
     Ok(())
 }

@@ -23,7 +23,8 @@ pub fn exec(spec: &Spec, process: &Process, kinds: u64, facts: &Facts) -> Result
         plan.ops.push(Op::Console { bind: false, size });
     }
     plan.ops.push(Op::CloseFds);
-    plan.groups_denied = kinds & ns::USER != 0 && !facts.privileged && spec.linux.gid_mappings.len() == 1 && spec.linux.gid_mappings[0].size == 1;
+    plan.groups_denied =
+        kinds & ns::USER != 0 && !facts.privileged && spec.linux.gid_mappings.len() == 1 && spec.linux.gid_mappings[0].size == 1;
     plan.in_user_namespace = kinds & ns::USER != 0;
     process::identity(&mut plan, process, spec.linux.seccomp.is_some(), facts, None)?;
     Ok(plan)

@@ -58,7 +58,13 @@ pub(super) fn plan(plan: &mut Plan, spec: &Spec, facts: &Facts, options: &Option
     let inherited = if shared { 0 } else { wanted };
     // pivot_root(2) refuses a shared or unbindable root; `RootPropagation` makes it so afterwards.
     let root_attr = MountAttr::propagation(if inherited & MS_PRIVATE != 0 { MS_PRIVATE } else { MS_SLAVE });
-    let rootfs = Tree { source: plan.rootfs.clone(), recursive: true, attr: MountAttr::default(), attr_recursive: root_attr, at: At::field("root.path") };
+    let rootfs = Tree {
+        source: plan.rootfs.clone(),
+        recursive: true,
+        attr: MountAttr::default(),
+        attr_recursive: root_attr,
+        at: At::field("root.path"),
+    };
     plan.trees.push(rootfs);
     let mut ops = vec![Op::AttachRoot(0)];
     for (i, mount) in spec.mounts.iter().enumerate() {
@@ -77,7 +83,9 @@ pub(super) fn plan(plan: &mut Plan, spec: &Spec, facts: &Facts, options: &Option
 
 /// runc makes no devices or links where the whole of /dev is bound from the host.
 fn binds_dev(spec: &Spec) -> bool {
-    spec.mounts.iter().any(|m| m.destination.trim_end_matches('/') == "/dev" && (m.kind == "bind" || m.options.iter().any(|o| o == "bind" || o == "rbind")))
+    spec.mounts.iter().any(|m| {
+        m.destination.trim_end_matches('/') == "/dev" && (m.kind == "bind" || m.options.iter().any(|o| o == "bind" || o == "rbind"))
+    })
 }
 
 fn one(plan: &mut Plan, ops: &mut Vec<Op>, mount: &Mount, at: At, inherited: u64, facts: &Facts, options: &Options) -> Result<()> {
@@ -117,16 +125,13 @@ fn fs(mount: &Mount, parsed: &MountOptions, at: At) -> Result<Fs> {
     for (key, value) in &parsed.data {
         params.push((cstring(key, at)?, value.as_deref().map(|v| cstring(v, at)).transpose()?));
     }
-    for (_, word) in SUPERBLOCK.iter().filter(|(flag, word)| parsed.superblock & flag != 0 && !(*word == "ro" && VIRTUAL.contains(&mount.kind.as_str()))) {
+    for (_, word) in
+        SUPERBLOCK.iter().filter(|(flag, word)| parsed.superblock & flag != 0 && !(*word == "ro" && VIRTUAL.contains(&mount.kind.as_str())))
+    {
         params.push((cstring(word, at)?, None));
     }
     let source = if mount.source.is_empty() { &mount.kind } else { &mount.source };
-    Ok(Fs {
-        kind: cstring(&mount.kind, at)?,
-        source: cstring(source, at)?,
-        params,
-        attr: parsed.attr.set | parsed.rec_attr.set,
-    })
+    Ok(Fs { kind: cstring(&mount.kind, at)?, source: cstring(source, at)?, params, attr: parsed.attr.set | parsed.rec_attr.set })
 }
 
 /// Where a mount goes and what may be there; the path is cleaned lexically, links are the child's to resolve.

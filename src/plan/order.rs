@@ -18,11 +18,8 @@ pub fn create(spec: &Spec, facts: &Facts, options: &Options) -> Result<Plan> {
     let process = spec.process.as_ref().ok_or_else(|| Error::new("there is no process to create").at("process"))?;
     let root = spec.root.as_ref().ok_or_else(|| Error::new("there is no root file system").at("root"))?;
     let rootfs = options.bundle.join(&root.path);
-    let mut plan = Plan {
-        rootfs: cstring(&rootfs.to_string_lossy(), At::field("root.path"))?,
-        process: Program::new(process)?,
-        ..Plan::default()
-    };
+    let mut plan =
+        Plan { rootfs: cstring(&rootfs.to_string_lossy(), At::field("root.path"))?, process: Program::new(process)?, ..Plan::default() };
     plan.ops.extend((0..facts.cgroup.tasks).map(Op::JoinCgroup));
     process::before_namespaces(&mut plan, process, facts)?;
     let new = |kind: u64| spec.linux.namespaces.iter().any(|n| kind_of(n) == Some(kind) && n.path.is_empty());

@@ -27,7 +27,8 @@ pub struct Program {
 impl Program {
     pub(super) fn new(process: &spec::Process) -> Result<Self> {
         let name = process.args.first().ok_or_else(|| Error::new("no program to execute").at("process.args"))?;
-        let strings = |list: &[String], field| list.iter().enumerate().map(|(i, s)| cstring(s, At::entry(field, i))).collect::<Result<Vec<_>>>();
+        let strings =
+            |list: &[String], field| list.iter().enumerate().map(|(i, s)| cstring(s, At::entry(field, i))).collect::<Result<Vec<_>>>();
         Ok(Self {
             args: process.args.clone(),
             argv: strings(&process.args, "process.args")?,

@@ -98,9 +98,7 @@ fn step(op: &Op, index: u32, plan: &Plan, armed: &mut Armed, state: &mut State) 
         Op::RootReadonly => mount_setattr(root(state)?, c"", false, &MountAttr::RDONLY),
         Op::PivotRoot => pivot_root(root(state)?),
         Op::MoveRoot => move_root(root(state)?),
-        Op::RootPropagation(flag) => {
-            mount_setattr(CWD, c"/", flag & libc::MS_REC != 0, &MountAttr::propagation(flag & !libc::MS_REC))
-        }
+        Op::RootPropagation(flag) => mount_setattr(CWD, c"/", flag & libc::MS_REC != 0, &MountAttr::propagation(flag & !libc::MS_REC)),
         Op::CloseFds => close_fds(armed, state),
         Op::Rlimit { resource, soft, hard, .. } => sys::prlimit(0, *resource, *soft, *hard),
         Op::BoundingSet(set) => drop_bounding(*set),

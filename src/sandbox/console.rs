@@ -20,7 +20,7 @@ use std::io::IoSlice;
 pub fn open(root: BorrowedFd<'_>, socket: BorrowedFd<'_>, bind: bool, size: Option<(u16, u16)>) -> Result<()> {
     let how = ResolveFlags::IN_ROOT | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
     let master = openat2(root, c"dev/pts/ptmx", OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC, Mode::empty(), how)?;
-    if i64::from(fstatfs(&master)?.f_type) != DEVPTS_SUPER_MAGIC || fstat(&master)?.st_rdev != makedev(5, 2) {
+    if fstatfs(&master)?.f_type != DEVPTS_SUPER_MAGIC || fstat(&master)?.st_rdev != makedev(5, 2) {
         return Err(Errno::NODEV);
     }
     unlockpt(&master)?;

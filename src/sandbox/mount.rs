@@ -9,8 +9,8 @@ use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{AtFlags, CWD, FileType, Gid, Mode, OFlags, ResolveFlags, Uid, chownat, fstat, fstatfs, mknodat, statat, symlinkat};
 use rustix::io::{Errno, Result};
 use rustix::mount::{
-    FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags, fsconfig_create, fsconfig_set_flag, fsconfig_set_string, fsmount,
-    fsopen, move_mount, open_tree,
+    FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags, fsconfig_create, fsconfig_set_flag, fsconfig_set_string,
+    fsmount, fsopen, move_mount, open_tree,
 };
 use std::ffi::CStr;
 
@@ -29,13 +29,14 @@ pub fn new_fs(fs: &Fs, root: BorrowedFd<'_>, at: &CStr) -> Result<OwnedFd> {
             None => fsconfig_set_flag(&context, &**key)?,
         }
     }
-    if fs.kind.as_bytes() == b"tmpfs" && !fs.params.iter().any(|(key, _)| key.as_bytes() == b"mode") {
-        if let Ok(covered) = resolve(root, at, OFlags::DIRECTORY, ResolveFlags::empty()) {
-            let mode = fstat(&covered)?.st_mode & 0o7777;
-            let digits = [6u32, 3, 0].map(|shift| b'0' + (mode >> shift & 7) as u8);
-            let text = [b'0' + (mode >> 9 & 7) as u8, digits[0], digits[1], digits[2], 0];
-            fsconfig_set_string(&context, c"mode", CStr::from_bytes_with_nul(&text).map_err(|_| Errno::INVAL)?)?;
-        }
+    if fs.kind.as_bytes() == b"tmpfs"
+        && !fs.params.iter().any(|(key, _)| key.as_bytes() == b"mode")
+        && let Ok(covered) = resolve(root, at, OFlags::DIRECTORY, ResolveFlags::empty())
+    {
+        let mode = fstat(&covered)?.st_mode & 0o7777;
+        let digits = [6u32, 3, 0].map(|shift| b'0' + (mode >> shift & 7) as u8);
+        let text = [b'0' + (mode >> 9 & 7) as u8, digits[0], digits[1], digits[2], 0];
+        fsconfig_set_string(&context, c"mode", CStr::from_bytes_with_nul(&text).map_err(|_| Errno::INVAL)?)?;
     }
     fsconfig_create(&context)?;
     fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::from_bits_retain(fs.attr as u32))
@@ -56,7 +57,7 @@ pub fn attach(mount: BorrowedFd<'_>, root: BorrowedFd<'_>, to: &Target) -> Resul
         Rule::OnProc => resolve_or_make(root, &to.path, directory)?,
         Rule::Plain => {
             let point = resolve_or_make(root, &to.path, directory)?;
-            if i64::from(fstatfs(&point)?.f_type) == PROC_SUPER_MAGIC {
+            if fstatfs(&point)?.f_type == PROC_SUPER_MAGIC {
                 return Err(Errno::REMOTE);
             }
             point
@@ -218,10 +219,12 @@ pub fn private_proc() -> Result<OwnedFd> {
         fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty())
     };
     let proc = match new() {
-        Err(Errno::PERM) => open_tree(CWD, c"/proc", OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_RECURSIVE)?,
+        Err(Errno::PERM) => {
+            open_tree(CWD, c"/proc", OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_RECURSIVE)?
+        }
         other => other?,
     };
-    if i64::from(fstatfs(&proc)?.f_type) == PROC_SUPER_MAGIC { Ok(proc) } else { Err(Errno::NODEV) }
+    if fstatfs(&proc)?.f_type == PROC_SUPER_MAGIC { Ok(proc) } else { Err(Errno::NODEV) }
 }
 
 /// Writes below `proc`, through nothing mounted over it and no link (CVE-2025-52881).

@@ -42,7 +42,8 @@ fn exit_code(status: &rustix::process::WaitIdStatus) -> i32 {
 /// process while it waits. Returns when the program runs, or when the child waits for `start`.
 pub fn spawn(plan: &Plan, armed: &mut Armed, facts: &Facts, mut stage: impl FnMut(Stage, &Process) -> Result<()>) -> Result<Process> {
     let flags = SocketFlags::CLOEXEC;
-    let (ours, theirs) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None).context(|| "make a socket pair for the child")?;
+    let (ours, theirs) =
+        socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None).context(|| "make a socket pair for the child")?;
     let outside = Outside::enter(plan, armed)?;
     let cloned = sys::clone3(plan.clone, armed.into.as_ref().map(AsFd::as_fd));
     if let Ok(Cloned::Child) = cloned {
@@ -66,7 +67,13 @@ pub fn spawn(plan: &Plan, armed: &mut Armed, facts: &Facts, mut stage: impl FnMu
     }
 }
 
-fn lead(plan: &Plan, facts: &Facts, ours: &OwnedFd, process: &mut Process, stage: &mut impl FnMut(Stage, &Process) -> Result<()>) -> Result<()> {
+fn lead(
+    plan: &Plan,
+    facts: &Facts,
+    ours: &OwnedFd,
+    process: &mut Process,
+    stage: &mut impl FnMut(Stage, &Process) -> Result<()>,
+) -> Result<()> {
     loop {
         let Some(report) = Report::receive(ours).context(|| "receive the child's report")? else {
             return ended(process);
@@ -101,7 +108,8 @@ fn ended(process: &Process) -> Result<()> {
     let status = waitid(WaitId::PidFd(process.pidfd.as_fd()), options).context(|| "ask for the child's state")?;
     match status.as_ref().and_then(|s| s.terminating_signal()) {
         Some(signal) if !executed(process) => {
-            let hint = if signal == 9 { "a memory limit too small to start the program, or a kill from outside" } else { "a signal from outside" };
+            let hint =
+                if signal == 9 { "a memory limit too small to start the program, or a kill from outside" } else { "a signal from outside" };
             Err(Error::new(format!("the container's process was killed by signal {signal} before it could execute the program")).hint(hint))
         }
         _ => Ok(()),

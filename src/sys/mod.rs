@@ -4,8 +4,8 @@
 
 #![allow(unsafe_code)]
 
-mod entry;
 mod bpf;
+mod entry;
 mod error;
 mod log;
 mod mount;
@@ -13,8 +13,8 @@ mod process;
 mod seccomp;
 mod time;
 
-pub use entry::arguments;
 pub use bpf::*;
+pub use entry::arguments;
 pub use error::{Context, Error, Kind, Result};
 pub use log::Log;
 pub use mount::{MountAttr, mount_setattr};

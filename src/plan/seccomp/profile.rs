@@ -1,0 +1,250 @@
+//! From the rules of a profile to the verdict on each number of each architecture.
+
+use super::BAD_ARCHITECTURE;
+use super::abi::{self, ARCHITECTURES, Abi, Family};
+use super::emit::{Program, Run, Target};
+use super::rules::{self, Condition, Rule};
+use super::table::NONE;
+use crate::spec::Seccomp;
+use crate::sys::{Error, Result};
+
+/// What a tracer puts in place of a system call that it skips; without x32, no architecture's business.
+const SKIPPED: u32 = u32::MAX;
+
+/// What happens to a system call.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// The filter returns this value.
+    Return(u32),
+    /// It depends on the arguments: an index into [`Verdicts`].
+    Rules(usize),
+}
+
+/// A rule applied to one number. They order by number, then as the profile does.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Use {
+    number: u32,
+    rule: usize,
+    /// For socketcall(2) and ipc(2) the first argument, for all others 0.
+    call: u8,
+}
+
+/// A profile with its names looked up.
+pub(super) struct Profile<'a> {
+    family: &'static Family,
+    /// For each ABI of the family, whether the profile lists it.
+    listed: Vec<bool>,
+    default: u32,
+    /// For each entry of `syscalls`.
+    rules: Vec<Rule>,
+    calls: Vec<Call<'a>>,
+}
+
+/// One name of one rule.
+struct Call<'a> {
+    name: &'a str,
+    rule: usize,
+    numbers: Option<&'static [u32]>,
+    multiplexer: Option<(u32, u8)>,
+}
+
+impl<'a> Profile<'a> {
+    pub fn new(family: &'static Family, seccomp: &'a Seccomp) -> Result<Self> {
+        let default = rules::action(
+            &seccomp.default_action,
+            seccomp.default_errno_ret,
+            "linux.seccomp.defaultAction",
+            "linux.seccomp.defaultErrnoRet",
+        )?;
+        let mut listed = vec![false; family.abis.len()];
+        listed[0] = true;
+        for (i, name) in seccomp.architectures.iter().enumerate() {
+            match family.abis.iter().position(|abi| abi.name == name) {
+                Some(abi) => listed[abi] = true,
+                None if ARCHITECTURES.contains(&name.as_str()) => {}
+                None => return Err(Error::new(format!("{name} is not an architecture")).at(format!("linux.seccomp.architectures[{i}]"))),
+            }
+        }
+        let multiplexed = family.abis.iter().zip(&listed).any(|(abi, listed)| *listed && abi.multiplexed);
+        let mut rules = Vec::with_capacity(seccomp.syscalls.len());
+        let mut calls = Vec::with_capacity(seccomp.syscalls.iter().map(|rule| rule.names.len()).sum());
+        for (i, rule) in seccomp.syscalls.iter().enumerate() {
+            rules.push(Rule::new(rule, &format!("linux.seccomp.syscalls[{i}]"))?);
+            calls.extend(rule.names.iter().map(|name| Call {
+                name,
+                rule: i,
+                numbers: (family.numbers)(name),
+                multiplexer: if multiplexed { abi::multiplexer(name) } else { None },
+            }));
+        }
+        Ok(Self { family, listed, default, rules, calls })
+    }
+
+    /// Whether system calls by this ABI are filtered rather than refused.
+    pub fn lists(&self, abi: &Abi) -> bool {
+        self.listed[self.column(abi)]
+    }
+
+    fn column(&self, abi: &Abi) -> usize {
+        self.family.abis.iter().position(|a| a.name == abi.name).unwrap_or_default()
+    }
+
+    /// Whether a call that is newer than the profile gets ENOSYS. A tracer handles such calls itself, as runc has it.
+    fn denies(&self) -> bool {
+        let action = self.default & libc::SECCOMP_RET_ACTION_FULL;
+        ![libc::SECCOMP_RET_ALLOW, libc::SECCOMP_RET_LOG, libc::SECCOMP_RET_TRACE].contains(&action)
+    }
+
+    /// The verdicts on all numbers that come with one audit value, equal neighbours merged.
+    pub fn runs(&self, abis: &[Abi], verdicts: &mut Verdicts) -> Vec<Run<Verdict>> {
+        let mut uses = Vec::with_capacity(self.calls.len() + 32);
+        // From each of these numbers on, a number that no rule names gets this.
+        let mut floors = Vec::new();
+        for abi in abis {
+            if self.lists(abi) {
+                floors.push((abi.base, self.default));
+                if let (Some(newest), true) = (self.uses(abi, &mut uses), self.denies()) {
+                    floors.push((newest + 1, libc::SECCOMP_RET_ERRNO | libc::ENOSYS as u32));
+                    floors.extend(abi.private.map(|private| (private, self.default)));
+                }
+            } else {
+                floors.extend([(abi.base, BAD_ARCHITECTURE), (SKIPPED, self.default)]);
+            }
+        }
+        uses.sort_unstable();
+        let mut floors = floors.into_iter().peekable();
+        let mut unlisted = self.default;
+        let mut runs = Runs::default();
+        for uses in uses.chunk_by(|a, b| a.number == b.number) {
+            let number = uses[0].number;
+            while let Some(floor) = floors.next_if(|floor| floor.0 <= number) {
+                unlisted = floor.1;
+                runs.push(floor.0, Verdict::Return(unlisted));
+            }
+            let wide = abis.iter().rev().find(|abi| abi.base <= number).is_some_and(|abi| abi.wide);
+            runs.push(number, self.verdict(uses, wide, verdicts));
+            runs.push(number + 1, Verdict::Return(unlisted));
+        }
+        for floor in floors {
+            runs.push(floor.0, Verdict::Return(floor.1));
+        }
+        runs.0
+    }
+
+    /// Adds what the rules say about the numbers of one ABI and returns the greatest number that the profile names.
+    fn uses(&self, abi: &Abi, uses: &mut Vec<Use>) -> Option<u32> {
+        let column = self.column(abi);
+        let mut newest = None;
+        for call in &self.calls {
+            let inert = self.rules[call.rule].action == self.default;
+            if let Some(number) = call.numbers.map(|numbers| numbers[column]).filter(|number| *number != NONE) {
+                if abi.private.is_none_or(|private| number < private) {
+                    newest = newest.max(Some(abi.base + number));
+                }
+                if !inert {
+                    uses.push(Use { number: abi.base + number, rule: call.rule, call: 0 });
+                }
+            }
+            if let (Some((number, argument)), true, false) = (call.multiplexer, abi.multiplexed, inert) {
+                uses.push(Use { number, rule: call.rule, call: argument });
+            }
+        }
+        newest
+    }
+
+    fn verdict(&self, uses: &[Use], wide: bool, verdicts: &mut Verdicts) -> Verdict {
+        let action = |u: &Use| self.rules[u.rule].action;
+        if let Some(first) = uses.iter().find(|u| self.alternatives(u, wide).any(|mut conditions| conditions.next().is_none())) {
+            for idle in uses.iter().filter(|u| action(u) != action(first)) {
+                self.warn(idle, first, &mut verdicts.warnings);
+            }
+            return Verdict::Return(action(first));
+        }
+        let mut uses = uses.to_vec();
+        uses.sort_by_key(|u| (action(u) & libc::SECCOMP_RET_ACTION_FULL).cast_signed());
+        verdicts.intern(&uses, wide)
+    }
+
+    fn warn(&self, idle: &Use, first: &Use, warnings: &mut Vec<String>) {
+        let names = |u: &Use| self.calls.iter().filter(|call| call.rule == u.rule).map(|call| call.name).collect::<Vec<_>>();
+        let (idle_names, first_names) = (names(idle), names(first));
+        let Some(name) = idle_names.iter().find(|name| first_names.contains(name)) else { return };
+        let warning = format!(
+            "linux.seccomp.syscalls[{}] has no effect on {name}: linux.seccomp.syscalls[{}] decides on it without conditions",
+            idle.rule, first.rule
+        );
+        if !warnings.contains(&warning) {
+            warnings.push(warning);
+        }
+    }
+
+    /// What must hold for a rule to apply: all conditions of any of these.
+    fn alternatives(&self, u: &Use, wide: bool) -> impl DoubleEndedIterator<Item = impl DoubleEndedIterator<Item = Condition>> {
+        let call = u.call;
+        self.rules[u.rule].alternatives.iter().map(move |conditions| {
+            let which = (call != 0).then(|| Condition::multiplexed(call));
+            let others = conditions.iter().copied().filter(move |c| call == 0 || c.index != 0);
+            which.into_iter().chain(others).map(move |c| if wide { c } else { c.narrow() }).filter(|c| !c.always())
+        })
+    }
+}
+
+/// Runs under construction, from the lowest number up. A run that begins where the last one does replaces it.
+#[derive(Default)]
+struct Runs(Vec<Run<Verdict>>);
+
+impl Runs {
+    fn push(&mut self, first: u32, verdict: Verdict) {
+        self.0.pop_if(|last| last.first == first);
+        if self.0.last().is_none_or(|last| last.verdict != verdict) {
+            self.0.push(Run { first, verdict });
+        }
+    }
+}
+
+/// The verdicts that depend on arguments. Equal ones are written once.
+#[derive(Default)]
+pub(super) struct Verdicts {
+    sets: Vec<Set>,
+    /// Rules that another leaves without effect.
+    pub warnings: Vec<String>,
+}
+
+struct Set {
+    wide: bool,
+    /// The strictest first; the numbers in them don't matter.
+    uses: Vec<Use>,
+    written: Option<Target>,
+}
+
+impl Verdicts {
+    fn intern(&mut self, uses: &[Use], wide: bool) -> Verdict {
+        let same = |set: &Set| set.wide == wide && set.uses.iter().map(|u| (u.rule, u.call)).eq(uses.iter().map(|u| (u.rule, u.call)));
+        Verdict::Rules(self.sets.iter().position(same).unwrap_or_else(|| {
+            self.sets.push(Set { wide, uses: uses.to_vec(), written: None });
+            self.sets.len() - 1
+        }))
+    }
+
+    /// Where the program goes for a verdict.
+    pub fn write(&mut self, verdict: Verdict, profile: &Profile, program: &mut Program) -> Target {
+        let index = match verdict {
+            Verdict::Return(value) => return Target::Return(value),
+            Verdict::Rules(index) => index,
+        };
+        let set = &mut self.sets[index];
+        *set.written.get_or_insert_with(|| {
+            let mut otherwise = Target::Return(profile.default);
+            for u in set.uses.iter().rev() {
+                for conditions in profile.alternatives(u, set.wide).rev() {
+                    let mut holds = Target::Return(profile.rules[u.rule].action);
+                    for condition in conditions.rev() {
+                        holds = program.condition(condition, set.wide, holds, otherwise);
+                    }
+                    otherwise = holds;
+                }
+            }
+            otherwise
+        })
+    }
+}

@@ -1,0 +1,268 @@
+//! What the tests on real containers share: bundles, the keel under test, and a census that nothing is left.
+
+#![allow(dead_code)] // each test binary uses its part
+
+use serde_json::{Value, json};
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+/// The binary that `cargo test` built.
+pub const KEEL: &str = env!("CARGO_BIN_EXE_keel");
+
+/// The distribution's static busybox (package busybox-static).
+const BUSYBOX: &str = "/bin/busybox";
+
+/// Applets that the tests call by name.
+const APPLETS: &[&str] = &[
+    "sh", "ls", "cat", "echo", "id", "sleep", "true", "false", "mount", "umount", "grep", "stat", "touch", "mkdir", "rm", "ln", "hostname",
+    "env", "pwd", "test", "head", "tail", "wc", "sort", "readlink", "kill", "ps", "dd", "mknod", "chmod", "chown", "stty", "tty", "nc",
+    "seq", "tr", "cut", "sed", "awk", "ulimit", "umask", "dmesg", "date", "mv", "cp", "find", "od", "printf", "sync", "nproc", "ip",
+    "ifconfig", "trap", "yes", "usleep", "timeout",
+];
+
+static NUMBER: AtomicU32 = AtomicU32::new(0);
+
+/// A directory with a bundle and a state root of its own; removed when dropped.
+pub struct Bundle {
+    pub dir: PathBuf,
+    pub config: Value,
+}
+
+/// What a command said.
+#[derive(Debug)]
+pub struct Said {
+    pub code: i32,
+    pub out: String,
+    pub err: String,
+}
+
+impl Said {
+    fn new(output: Output) -> Self {
+        use std::os::unix::process::ExitStatusExt;
+        let code = output.status.code().unwrap_or_else(|| 128 + output.status.signal().unwrap_or_default());
+        Self { code, out: String::from_utf8_lossy(&output.stdout).into_owned(), err: String::from_utf8_lossy(&output.stderr).into_owned() }
+    }
+
+    /// Asserts success and gives stdout.
+    #[track_caller]
+    pub fn ok(self) -> String {
+        assert_eq!(self.code, 0, "{self:?}");
+        self.out
+    }
+
+    /// Asserts failure with this exit code and that stderr contains all `words`.
+    #[track_caller]
+    pub fn fails(self, code: i32, words: &[&str]) -> String {
+        assert_eq!(self.code, code, "{self:?}");
+        for word in words {
+            assert!(self.err.contains(word), "{word:?} is missing in {self:?}");
+        }
+        self.err
+    }
+}
+
+/// A rootfs of busybox, made once a test process in `dir`.
+pub fn make_rootfs(dir: &Path) {
+    for name in ["bin", "dev", "etc", "home", "proc", "root", "run", "sys", "tmp", "usr", "var"] {
+        fs::create_dir_all(dir.join(name)).unwrap();
+    }
+    fs::copy(BUSYBOX, dir.join("bin/busybox")).expect("busybox-static is installed");
+    for applet in APPLETS {
+        let _ = std::os::unix::fs::symlink("busybox", dir.join("bin").join(applet));
+    }
+    fs::write(dir.join("etc/passwd"), "root:x:0:0:root:/root:/bin/sh\napp:x:1000:1000:app:/home/app:/bin/sh\n").unwrap();
+    fs::write(dir.join("etc/group"), "root:x:0:\napp:x:1000:\n").unwrap();
+}
+
+impl Bundle {
+    /// `keel spec`'s configuration with a busybox root, running `args` without a terminal.
+    pub fn new(args: &[&str]) -> Self {
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let base = std::env::var_os("KEEL_TEST_DIR").map_or_else(|| "/tmp".into(), PathBuf::from);
+        let dir = base.join(format!("keel-test-{}-{number}", std::process::id()));
+        fs::create_dir_all(&dir).unwrap();
+        make_rootfs(&dir.join("rootfs"));
+        let said = Said::new(Command::new(KEEL).arg("spec").arg("--bundle").arg(&dir).output().unwrap());
+        said.ok();
+        let mut config: Value = serde_json::from_slice(&fs::read(dir.join("config.json")).unwrap()).unwrap();
+        config["process"]["terminal"] = json!(false);
+        config["process"]["args"] = json!(args);
+        config["root"]["readonly"] = json!(false);
+        Self { dir, config }
+    }
+
+    /// Changes the configuration.
+    pub fn with(mut self, change: impl FnOnce(&mut Value)) -> Self {
+        change(&mut self.config);
+        self
+    }
+
+    /// An id that no other test uses at the same time (cgroups are named after it).
+    pub fn id(&self) -> String {
+        self.dir.file_name().unwrap().to_string_lossy().into_owned()
+    }
+
+    pub fn rootfs(&self) -> PathBuf {
+        self.dir.join("rootfs")
+    }
+
+    pub fn state_root(&self) -> PathBuf {
+        self.dir.join("state")
+    }
+
+    /// Writes config.json as it stands.
+    pub fn write(&self) {
+        fs::write(self.dir.join("config.json"), serde_json::to_vec_pretty(&self.config).unwrap()).unwrap();
+    }
+
+    /// A keel command with this bundle's state root.
+    pub fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(KEEL);
+        command.arg("--root").arg(self.state_root()).args(args).stdin(Stdio::null()).current_dir(&self.dir);
+        command
+    }
+
+    /// Runs a keel command to its end. `ID` among the arguments stands for the container's id.
+    pub fn keel(&self, args: &[&str]) -> Said {
+        let id = self.id();
+        let args: Vec<&str> = args.iter().map(|arg| if *arg == "ID" { id.as_str() } else { arg }).collect();
+        Said::new(self.command(&args).output().unwrap())
+    }
+
+    /// Writes config.json, then `keel run`.
+    pub fn run(&self) -> Said {
+        self.write();
+        self.keel(&["run", "ID"])
+    }
+
+    /// Writes config.json, then create and start. stdio goes to files, since a container keeps its pipes open.
+    pub fn start(&self) -> &Self {
+        self.create();
+        self.keel(&["start", "ID"]).ok();
+        self
+    }
+
+    pub fn create(&self) -> &Self {
+        self.write();
+        let said = self.detached(&["create", "--bundle", ".", "--pid-file", "pid", "ID"]);
+        said.ok();
+        self
+    }
+
+    /// Runs a command whose container goes on: stdout and stderr of both are in files `out` and `err` of the bundle.
+    pub fn detached(&self, args: &[&str]) -> Said {
+        let id = self.id();
+        let args: Vec<&str> = args.iter().map(|arg| if *arg == "ID" { id.as_str() } else { arg }).collect();
+        let file = |name: &str| fs::File::create(self.dir.join(name)).unwrap();
+        let status = self.command(&args).stdout(file("out")).stderr(file("err")).status().unwrap();
+        let read = |name: &str| fs::read_to_string(self.dir.join(name)).unwrap_or_default();
+        Said { code: status.code().unwrap_or(-1), out: read("out"), err: read("err") }
+    }
+
+    /// The container's stdout so far (after `start`).
+    pub fn out(&self) -> String {
+        fs::read_to_string(self.dir.join("out")).unwrap_or_default()
+    }
+
+    pub fn pid(&self) -> i32 {
+        fs::read_to_string(self.dir.join("pid")).unwrap().parse().unwrap()
+    }
+
+    pub fn status(&self) -> String {
+        let state: Value = serde_json::from_str(&self.keel(&["state", "ID"]).ok()).unwrap();
+        state["status"].as_str().unwrap().to_owned()
+    }
+
+    /// `keel exec` of a shell line; stdout.
+    #[track_caller]
+    pub fn sh(&self, line: &str) -> String {
+        self.keel(&["exec", "ID", "sh", "-c", line]).ok()
+    }
+
+    pub fn delete(&self) {
+        self.keel(&["delete", "--force", "ID"]).ok();
+    }
+}
+
+impl Drop for Bundle {
+    fn drop(&mut self) {
+        let _ = self.keel(&["delete", "--force", "ID"]);
+        let _ = fs::remove_dir_all(&self.dir);
+    }
+}
+
+/// Waits until `done` holds; the bound is generous as machines are shared.
+#[track_caller]
+pub fn eventually(what: &str, mut done: impl FnMut() -> bool) {
+    for _ in 0..1000 {
+        if done() {
+            return;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+    panic!("{what} did not happen within 10 s");
+}
+
+/// What must be the same before and after a test of one bundle: what names it among mounts, cgroups, processes and state.
+pub struct Census {
+    name: String,
+}
+
+impl Census {
+    pub fn of(bundle: &Bundle) -> Self {
+        Self { name: bundle.id() }
+    }
+
+    /// Everything on the machine that carries the name: cgroup directories, mounts, processes with it in their arguments
+    /// or their cgroup.
+    pub fn found(&self) -> BTreeSet<String> {
+        let mut found = BTreeSet::new();
+        for entry in walk(Path::new("/sys/fs/cgroup"), 4) {
+            if entry.file_name().is_some_and(|name| name.to_string_lossy().contains(&self.name)) {
+                found.insert(format!("cgroup {}", entry.display()));
+            }
+        }
+        let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
+        found.extend(mounts.lines().filter(|line| line.contains(&self.name)).map(|line| format!("mount {line}")));
+        for entry in fs::read_dir("/proc").unwrap().flatten() {
+            let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else { continue };
+            if pid == std::process::id() {
+                continue;
+            }
+            let read = |file: &str| fs::read(entry.path().join(file)).map(|b| String::from_utf8_lossy(&b).into_owned()).unwrap_or_default();
+            if read("cmdline").contains(&self.name) || read("cgroup").contains(&self.name) {
+                found.insert(format!("process {pid} {}", read("cmdline").replace('\0', " ")));
+            }
+        }
+        found
+    }
+
+    /// Asserts that nothing is left, in the state root neither. Zombies of killed processes may take a moment.
+    #[track_caller]
+    pub fn nothing_left(&self, bundle: &Bundle) {
+        let state = bundle.state_root().join(bundle.id());
+        for _ in 0..100 {
+            if self.found().is_empty() && !state.exists() {
+                return;
+            }
+            std::thread::sleep(std::time::Duration::from_millis(10));
+        }
+        assert!(!state.exists(), "the state directory is left");
+        assert_eq!(self.found(), BTreeSet::new(), "left behind");
+    }
+}
+
+fn walk(dir: &Path, depth: u32) -> Vec<PathBuf> {
+    let Ok(entries) = fs::read_dir(dir) else { return Vec::new() };
+    let mut all = Vec::new();
+    for entry in entries.flatten().filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())) {
+        if depth > 0 {
+            all.extend(walk(&entry.path(), depth - 1));
+        }
+        all.push(entry.path());
+    }
+    all
+}
