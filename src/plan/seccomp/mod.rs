@@ -67,7 +67,7 @@ pub fn compile_for(family: &'static Family, seccomp: &spec::Seccomp) -> Result<F
     if !seccomp.listener_metadata.is_empty() && seccomp.listener_path.is_empty() {
         return Err(Error::new("metadata for a seccomp listener without its path").at("linux.seccomp.listenerMetadata"));
     }
-    let flags = rules::flags(&seccomp.flags)?;
+    let flags = rules::flags(seccomp.flags.as_deref())?;
     if seccomp.default_action.is_empty() && seccomp.syscalls.is_empty() {
         return Ok(Filter { program: Vec::new(), flags, warnings: Vec::new() });
     }

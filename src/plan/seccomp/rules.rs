@@ -139,10 +139,10 @@ fn condition(arg: &SyscallArg, at: &dyn Fn(&str) -> String) -> Result<Condition>
 /// As in runc: without any, `SPEC_ALLOW`, because a container's speed should not depend on a mitigation that kernels
 /// since 5.16 leave to prctl(2) anyway; `TSYNC` changes nothing, for a process about to execute its program has one
 /// thread. `WAIT_KILLABLE_RECV` says how a listener's caller waits, and there is no listener.
-pub(super) fn flags(names: &[String]) -> Result<u32> {
-    if names.is_empty() {
+pub(super) fn flags(names: Option<&[String]>) -> Result<u32> {
+    let Some(names) = names else {
         return Ok(libc::SECCOMP_FILTER_FLAG_SPEC_ALLOW as u32);
-    }
+    };
     let mut flags = 0;
     for (i, name) in names.iter().enumerate() {
         flags |= match name.as_str() {
