@@ -257,8 +257,10 @@ pub enum Op {
     Groups(Vec<u32>),
     /// setresgid(2).
     Gid(u32),
-    /// fchown(2) of the container's own terminal and pipes, then setresuid(2).
+    /// setresuid(2).
     Uid(u32),
+    /// fchown(2) of the container's own terminal and pipes to its user.
+    OwnStdio(u32),
     /// capset(2).
     Capset {
         /// Effective set.
@@ -311,7 +313,7 @@ impl Op {
             Op::BoundingSet(_) | Op::Capset { .. } | Op::Ambient(_) | Op::KeepCaps => At::field("process.capabilities"),
             Op::Groups(_) => At::field("process.user.additionalGids"),
             Op::Gid(_) => At::field("process.user.gid"),
-            Op::Uid(_) => At::field("process.user.uid"),
+            Op::Uid(_) | Op::OwnStdio(_) => At::field("process.user.uid"),
             Op::TryChdir(_) | Op::Cwd(_) => At::field("process.cwd"),
             Op::Umask(_) => At::field("process.user.umask"),
             Op::NoNewPrivs => At::field("process.noNewPrivileges"),

@@ -164,8 +164,9 @@ fn device_in(directory: BorrowedFd<'_>, name: &CStr, node: &Node) -> Result<()> 
 }
 
 fn bind_device(directory: BorrowedFd<'_>, name: &CStr, node: &Node) -> Result<()> {
-    // The node's path below the container's root is also its path on the host: `dev/null` from the child's cwd, /.
-    let host = rustix::fs::open(&*node.path, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())?;
+    // The node's path below the container's root is also its path on the host.
+    let slash = rustix::fs::open(c"/", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+    let host = rustix::fs::openat(slash, &*node.path, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())?;
     let stat = fstat(&host)?;
     if FileType::from_raw_mode(stat.st_mode) != FileType::from_raw_mode(node.mode) || stat.st_rdev != node.rdev {
         return Err(Errno::NODEV);
