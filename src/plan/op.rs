@@ -52,6 +52,8 @@ pub struct Tree {
     pub source: CString,
     /// Together with the mounts below (`rbind`).
     pub recursive: bool,
+    /// Known to be a directory.
+    pub directory: bool,
     /// For the top mount.
     pub attr: MountAttr,
     /// For all mounts of the tree (`rro` and its relatives).
@@ -164,8 +166,8 @@ pub enum Op {
     Keyring(CString),
     /// open_tree(2) of tree number…, where the parent is not privileged to do it.
     OpenTree(usize),
-    /// mount_setattr(2) on / with AT_RECURSIVE: nothing may travel back to the host.
-    PrivateMounts,
+    /// mount_setattr(2) on / with AT_RECURSIVE, MS_SLAVE or MS_PRIVATE: nothing may travel back to the host.
+    PrivateMounts(u64),
     /// move_mount(2) of the root file system onto itself.
     AttachRoot(usize),
     /// move_mount(2) of tree number… to a path below the root.

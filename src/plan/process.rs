@@ -72,6 +72,7 @@ pub(super) fn rlimits(process: &spec::Process) -> Result<Vec<Op>> {
 /// From a root process in its namespaces to the user's program.
 ///
 /// The sequence and its reasons:
+/// - resource limits only now, since keel itself needs more descriptors than a program may be given;
 /// - keepcaps before the change of user, capset(2) after it, ambient after capset (capabilities(7));
 /// - groups, then gid, then uid, since each needs the privileges that the next gives up;
 /// - the working directory is entered both before (a directory only root may search) and after (one that only the user
@@ -89,6 +90,9 @@ pub(super) fn identity(plan: &mut Plan, process: &spec::Process, seccomp: bool, 
     }
     plan.capabilities = [&caps.effective, &caps.permitted, &caps.inheritable].map(|names| capability_set(names) & available);
     let [effective, permitted, inheritable] = plan.capabilities;
+    if !plan.in_user_namespace {
+        plan.ops.extend(rlimits(process)?);
+    }
     let admin = if keeps_admin(plan, process, seccomp) { CAP_SYS_ADMIN } else { 0 };
     let ops = &mut plan.ops;
     ops.push(Op::TryChdir(cstring(&process.cwd, At::field("process.cwd"))?));

@@ -53,7 +53,7 @@ impl Plan {
             Op::LoopbackUp => "bring the loopback interface up".into(),
             Op::Keyring(name) => format!("join the session keyring {}", text(name)),
             Op::OpenTree(i) => format!("open the mount source {}", text(&self.trees[*i].source)),
-            Op::PrivateMounts => "keep mounts from reaching the host".into(),
+            Op::PrivateMounts(_) => "keep mounts from reaching the host".into(),
             Op::AttachRoot(i) => format!("attach the root file system {}", text(&self.trees[*i].source)),
             Op::Attach { tree, to } => format!("attach {} at /{}", text(&self.trees[*tree].source), text(&to.path)),
             Op::Mount { fs, to, .. } => {
