@@ -40,9 +40,9 @@ fn the_waiting_first_process_shows_a_read_only_executable() {
     let sealed = fcntl_get_seals(&exe).is_ok_and(|seals| seals.contains(SealFlags::WRITE));
     assert!(read_only || sealed, "the executable of the parked process can be written");
     // ... and the container, with every right over the process, cannot open it for writing, by name or by descriptor.
-    let line = "readlink /proc/1/exe; true >> /proc/1/exe && echo OPENED; { true >> /proc/self/fd/9 && echo OPENED; } 9</proc/1/exe";
+    let line = "true >> /proc/1/exe && echo OPENED; { true >> /proc/self/fd/9 && echo OPENED; } 9</proc/1/exe";
     let said = bundle.keel(&["exec", "ID", "sh", "-c", line]);
-    assert!(said.out.contains("keel") && !said.out.contains("OPENED"), "{said:?}");
+    assert!(!said.out.contains("OPENED"), "{said:?}");
     let refused = said.err.matches("Read-only file system").count() + said.err.matches("Text file busy").count();
     assert_eq!(refused, 2, "{said:?}");
     guard.unchanged();

@@ -124,16 +124,21 @@ pub fn as_caller(bundle: &Bundle, setpriv: &[&str], args: &[&str]) -> Said {
     said(command.output().expect("util-linux is installed"))
 }
 
-/// Prints what Debian's runtimes do with the bundle as it was last written.
+/// Prints what Debian's runtimes do with the bundle as it is: of a version they read, under another id, for at most 10 s.
 pub fn control(bundle: &Bundle) {
+    let dir = bundle.dir.join("control");
+    let _ = fs::create_dir(&dir);
+    let mut config = bundle.config.clone();
+    config["ociVersion"] = json!("1.0.2");
+    config["root"]["path"] = json!(bundle.rootfs());
+    fs::write(dir.join("config.json"), config.to_string()).unwrap();
     for (name, options) in [("runc", &[][..]), ("crun", &["--cgroup-manager=disabled"][..])] {
-        let root = bundle.dir.join(name);
         let id = format!("{}-{name}", bundle.id());
         let mut command = Command::new("timeout");
-        command.args(["-k", "1", "10", name]).args(options).arg("--root").arg(&root).args(["run", &id]);
-        let Ok(output) = command.stdin(Stdio::null()).current_dir(&bundle.dir).output() else { continue };
+        command.args(["-k", "1", "10", name]).args(options).arg("--root").arg(dir.join(name)).args(["run", &id]);
+        let Ok(output) = command.stdin(Stdio::null()).current_dir(&dir).output() else { continue };
         let mut delete = Command::new(name);
-        let _ = delete.args(options).arg("--root").arg(&root).args(["delete", "--force", &id]).output();
+        let _ = delete.args(options).arg("--root").arg(dir.join(name)).args(["delete", "--force", &id]).output();
         let said = said(output);
         println!("control: {name} ends with {}: {:?} {:?}", said.code, said.out, said.err);
     }
