@@ -80,10 +80,12 @@ pub struct Fs {
 pub enum Rule {
     /// Anything that is not on a procfs: a link into /proc must not redirect a mount (CVE-2025-31133's relatives).
     Plain,
-    /// One of the few files of /proc that may be covered, or /proc itself.
+    /// One of the few files of /proc that may be covered.
     OnProc,
-    /// A directory reached through no link: where proc and sysfs go (CVE-2019-19921).
+    /// A directory reached through no link: where proc, sysfs and /dev go (CVE-2019-19921, CVE-2026-41579).
     RealDirectory,
+    /// /proc itself: as `RealDirectory`, and only for a procfs, so that no volume takes its place (CVE-2019-16884).
+    ProcRoot,
 }
 
 /// Where a mount goes.
