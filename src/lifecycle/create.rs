@@ -82,7 +82,7 @@ pub fn run(runtime: &Runtime, id: &ContainerId, options: &CreateOptions, log: &L
     let Some(relay) = relay else { return Ok(0) };
     let code = relay.wait(&process)?;
     if !options.keep {
-        super::delete::destroy(&made.container, &made.record, log)?;
+        super::delete::destroy(&made.container, &made.record, Some(&made.decided.spec), log)?;
     }
     Ok(code)
 }
@@ -205,6 +205,7 @@ impl Made {
             owner: decided.facts.uid,
             creator: Some(ProcessId::own()?),
             namespaces: kinds.fold(0, |set, kind| set | u64::from(kind.cast_unsigned())),
+            owns_pid_namespace: decided.spec.linux.namespace("pid").is_some_and(|pid| pid.path.is_empty()),
             cgroup: cgroup_value(&decided.cgroup)?,
             annotations: decided.spec.annotations.clone(),
             ..Record::default()

@@ -136,7 +136,7 @@ fn condition(arg: &SyscallArg, at: &dyn Fn(&str) -> String) -> Result<Condition>
 
 /// The flags for seccomp(2).
 ///
-/// As in runc: without any, `SPEC_ALLOW`, because a container's speed should not depend on a mitigation that kernels
+/// As in runc: where the field is absent, `SPEC_ALLOW`, because a container's speed should not depend on a mitigation that kernels
 /// since 5.16 leave to prctl(2) anyway; `TSYNC` changes nothing, for a process about to execute its program has one
 /// thread. `WAIT_KILLABLE_RECV` says how a listener's caller waits, and there is no listener.
 pub(super) fn flags(names: Option<&[String]>) -> Result<u32> {
