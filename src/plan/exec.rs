@@ -68,6 +68,7 @@ pub fn hook(hook: &Hook, kinds: u64, facts: &Facts) -> Result<Plan> {
     }
     plan.ops.push(Op::CloseFds);
     plan.ops.push(Op::Umask(0o022));
+    plan.last = plan.ops.len();
     plan.ops.push(Op::Exec);
     Ok(plan)
 }
