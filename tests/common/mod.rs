@@ -232,6 +232,11 @@ impl Census {
             if pid == std::process::id() {
                 continue;
             }
+            // What has ended waits for its parent, which is not ours once keel is gone.
+            let ended = fs::read_to_string(entry.path().join("stat")).is_ok_and(|stat| stat.contains(") Z "));
+            if ended {
+                continue;
+            }
             let read = |file: &str| fs::read(entry.path().join(file)).map(|b| String::from_utf8_lossy(&b).into_owned()).unwrap_or_default();
             if read("cmdline").contains(&self.name) || read("cgroup").contains(&self.name) {
                 found.insert(format!("process {pid} {}", read("cmdline").replace('\0', " ")));
