@@ -38,6 +38,8 @@ pub struct Record {
     pub init: Option<ProcessId>,
     /// Namespaces that the container does not share with the host, as clone(2) flags.
     pub namespaces: u64,
+    /// The first process is pid 1 of a namespace made for it: its end is the end of all.
+    pub owns_pid_namespace: bool,
     /// The container's cgroup, in the form of the room `cgroup`.
     pub cgroup: serde_json::Value,
     /// Index in the plan of the first operation after `start`.
@@ -184,16 +186,25 @@ impl Container {
         format!("/proc/self/fd/{}/{}", self.dir.as_raw_fd(), SOCKET.to_string_lossy())
     }
 
-    /// Removes everything of the container. The record goes last, so that a remove that is killed can be repeated.
+    /// Removes everything of the container. A remove that is killed can be repeated: a directory without a record is one
+    /// of a container of which nothing but the id is known.
     pub fn remove(&self) -> Result<()> {
         let what = || format!("remove the state directory {}", self.path.display());
-        for name in [SOCKET, CONFIG, TEMPORARY, RECORD] {
-            match unlinkat(&self.dir, name, AtFlags::empty()) {
-                Ok(()) | Err(Errno::NOENT) => {}
-                Err(errno) => return Err(Error::new(what()).errno(errno)),
+        let unlink = |names: &[&CStr]| {
+            names.iter().try_for_each(|name| match unlinkat(&self.dir, *name, AtFlags::empty()) {
+                Err(Errno::NOENT) => Ok(()),
+                other => other,
+            })
+        };
+        unlink(&[CONFIG, RECORD]).context(what)?;
+        match rustix::fs::rmdir(&self.path) {
+            // What only some containers have, and what a killed command left.
+            Err(Errno::NOTEMPTY | Errno::EXIST) => {
+                unlink(&[SOCKET, TEMPORARY]).context(what)?;
+                rustix::fs::rmdir(&self.path).context(what)
             }
+            other => other.context(what),
         }
-        rustix::fs::rmdir(&self.path).context(what)
     }
 
     fn read(&self, name: &CStr) -> rustix::io::Result<Vec<u8>> {
