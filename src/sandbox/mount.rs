@@ -46,8 +46,10 @@ pub fn new_fs(fs: &Fs, root: BorrowedFd<'_>, at: &CStr) -> Result<OwnedFd> {
 }
 
 /// Attaches `mount` at `to`, making the mount point: a directory for a directory, a file for anything else.
-<<<<<<< HEAD
 pub fn attach<'p>(mount: BorrowedFd<'_>, directory: bool, ground: &mut Ground<'p>, to: &'p Target) -> Result<()> {
+    if to.rule == Rule::ProcRoot && fstatfs(mount)?.f_type != PROC_SUPER_MAGIC {
+        return Err(Errno::REMOTE);
+    }
     if to.rule == Rule::Plain
         && let Some((fresh, name)) = ground.fresh(&to.path)
     {
@@ -59,13 +61,6 @@ pub fn attach<'p>(mount: BorrowedFd<'_>, directory: bool, ground: &mut Ground<'p
         }
     }
     let root = ground.root();
-=======
-pub fn attach(mount: BorrowedFd<'_>, root: BorrowedFd<'_>, to: &Target) -> Result<()> {
-    let directory = is_directory(mount)?;
-    if to.rule == Rule::ProcRoot && fstatfs(mount)?.f_type != PROC_SUPER_MAGIC {
-        return Err(Errno::REMOTE);
-    }
->>>>>>> t2
     let point = match to.rule {
         Rule::RealDirectory | Rule::ProcRoot => match resolve(root, &to.path, OFlags::DIRECTORY, ResolveFlags::NO_SYMLINKS) {
             Err(Errno::NOENT) => {
