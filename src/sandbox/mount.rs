@@ -40,9 +40,18 @@ pub fn new_fs(fs: &Fs, root: BorrowedFd<'_>, at: &CStr) -> Result<OwnedFd> {
         fsconfig_set_string(&context, c"mode", CStr::from_bytes_with_nul(&text).map_err(|_| Errno::INVAL)?)?;
     }
     fsconfig_create(&context)?;
-    let mount = fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::from_bits_retain(fs.attr as u32));
+    // A copy has to be written before the mount is read-only.
+    let attr = if fs.copy_up { fs.attr & !libc::MOUNT_ATTR_RDONLY } else { fs.attr };
+    let mount = fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::from_bits_retain(attr as u32))?;
     leave_open(context);
-    mount
+    if fs.copy_up {
+        match resolve(root, at, OFlags::DIRECTORY, ResolveFlags::empty()) {
+            Err(Errno::NOENT) => {}
+            covered => super::copy_up::copy(covered?.as_fd(), mount.as_fd())?,
+        }
+        mount_setattr(&mount, c"", false, &MountAttr { attr_set: fs.attr & libc::MOUNT_ATTR_RDONLY, ..MountAttr::default() })?;
+    }
+    Ok(mount)
 }
 
 /// Attaches `mount` at `to`, making the mount point: a directory for a directory, a file for anything else.

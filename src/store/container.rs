@@ -202,11 +202,11 @@ impl Container {
                 other => other,
             })
         };
-        unlink(&[CONFIG, RECORD]).context(what)?;
+        unlink(&[SOCKET, CONFIG, RECORD]).context(what)?;
         match rustix::fs::rmdir(&self.path) {
-            // What only some containers have, and what a killed command left.
+            // What a killed command left.
             Err(Errno::NOTEMPTY | Errno::EXIST) => {
-                unlink(&[SOCKET, TEMPORARY]).context(what)?;
+                unlink(&[TEMPORARY]).context(what)?;
                 rustix::fs::rmdir(&self.path).context(what)
             }
             other => other.context(what),
