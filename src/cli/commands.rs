@@ -78,9 +78,9 @@ pub fn spec(options: &args::Spec) -> Result<i32> {
 /// Commands of runc that this version does not have.
 pub fn later(command: &Command) -> Error {
     let name = match command {
-        Command::Update => "update",
-        Command::Events => "events",
-        Command::Checkpoint => "checkpoint",
+        Command::Update(_) => "update",
+        Command::Events(_) => "events",
+        Command::Checkpoint(_) => "checkpoint",
         _ => "restore",
     };
     Error::new(format!("the command {name} is not supported by this version of keel"))

@@ -65,7 +65,7 @@ fn dispatch(command: &Command, runtime: &Runtime, log: &Log, args: &[OsString]) 
         Command::Spec(options) => commands::spec(options),
         Command::Features => show::features(),
         Command::Plan(options) => show::plan(options, runtime, log),
-        Command::Update | Command::Events | Command::Checkpoint | Command::Restore => Err(commands::later(command)),
+        Command::Update(_) | Command::Events(_) | Command::Checkpoint(_) | Command::Restore(_) => Err(commands::later(command)),
     }
 }
 
