@@ -63,13 +63,18 @@ pub(super) struct Present {
     pub init: Option<OwnedFd>,
 }
 
-/// Opens a container and asks for its status. `lock` waits until no other command changes it.
+/// Opens a container and asks for its status. `lock` waits until no other command changes it, but not for a create,
+/// which may hang in a hook: whoever changes a container refuses one that is being created anyway.
 pub(super) fn look(runtime: &Runtime, id: &ContainerId, lock: bool) -> Result<Present> {
     let container = runtime.root.open(id)?;
-    if lock {
-        container.lock()?;
-    }
     let record = container.record()?;
+    let creating = record.creator.is_some_and(|creator| creator.open().is_some());
+    let record = if lock && !creating {
+        container.lock()?;
+        container.record()?
+    } else {
+        record
+    };
     let init = record.init.and_then(crate::store::ProcessId::open);
     let status = status(&container, &record, init.as_ref())?;
     Ok(Present { container, record, status, init })

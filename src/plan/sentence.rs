@@ -30,6 +30,7 @@ impl Plan {
             Op::OpenLabel(path) => format!("open {}", text(path)),
             Op::OomScoreAdj(value) => format!("set oom_score_adj to {}", text(value)),
             Op::Stdio => "set up stdin, stdout and stderr".into(),
+            Op::DieWithParent => "end together with keel".into(),
             Op::NonDumpable => "become non-dumpable".into(),
             Op::Sync(stage) => match stage {
                 Stage::Ids => "wait for the id maps".into(),

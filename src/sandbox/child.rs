@@ -108,6 +108,7 @@ fn step<'p>(op: &'p Op, index: u32, plan: &'p Plan, armed: &mut Armed, state: &m
             let stdio = armed.stdio.as_ref().ok_or(Errno::BADF)?;
             (0..3).zip(stdio).try_for_each(|(number, fd)| sys::dup_to(fd, number))
         }
+        Op::DieWithParent => rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL)),
         Op::NonDumpable => rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable),
         Op::Sync(_) => wait_for_parent(index, state),
         Op::JoinNamespace(i) => sys::setns(armed.joins.get(*i).ok_or(Errno::BADF)?, plan.joins[*i].kind),

@@ -145,6 +145,11 @@ impl Container {
         if rustix::fs::fstat(&self.dir).context(what)?.st_nlink == 0 { Err(missing(&self.id)) } else { Ok(()) }
     }
 
+    /// Lets other commands change this container.
+    pub fn unlock(&self) {
+        let _ = flock(&self.dir, FlockOperation::Unlock);
+    }
+
     /// Whether nobody holds the lock; it is held from then on if so.
     pub fn try_lock(&self) -> bool {
         flock(&self.dir, FlockOperation::NonBlockingLockExclusive).is_ok()
