@@ -9,8 +9,9 @@ use crate::{arm, plan, sandbox, spec};
 use rustix::fd::AsFd;
 use rustix::net::{RecvFlags, SendFlags, recv, send};
 
-/// `keel start`. Returns when the program runs and the poststart hooks have.
-pub fn start(runtime: &Runtime, id: &ContainerId) -> Result<()> {
+/// `keel start`. Returns when the program runs and the poststart hooks have. `protect` runs before anything of ours enters
+/// the container: only a hook may, and its file may be the image's (CVE-2019-5736).
+pub fn start(runtime: &Runtime, id: &ContainerId, protect: impl FnOnce() -> Result<()>) -> Result<()> {
     let present = look(runtime, id, true)?;
     let word = match present.status {
         Status::Created => None,
@@ -24,6 +25,9 @@ pub fn start(runtime: &Runtime, id: &ContainerId) -> Result<()> {
     let (container, record) = (&present.container, &present.record);
     let init = present.init.as_ref().ok_or_else(|| Error::new("the container's process is gone"))?;
     let spec = spec::parse(&container.config()?)?.spec;
+    if !spec.hooks.start_container.is_empty() {
+        protect()?;
+    }
     let facts = arm::facts(false);
     let inside = Place { facts: &facts, container: Some((init.as_fd(), record.namespaces & !ns::TIME)) };
     if let Err(error) = hooks::run("startContainer", &spec.hooks.start_container, record, Status::Created, &inside) {
