@@ -263,6 +263,9 @@ pub enum Op {
     Uid(u32),
     /// fchown(2) of the container's own terminal and pipes to its user.
     OwnStdio(u32),
+    /// Where stdio is the host's /dev/null, open the container's own instead, for reading and writing: containerd
+    /// gives one descriptor opened for reading as all three.
+    OwnNull,
     /// capset(2).
     Capset {
         /// Effective set.
