@@ -85,3 +85,73 @@ fn what_cannot_be_executed_is_told_in_the_words_engines_look_for() {
         running.keel(&["exec", "ID", program]).fails(255, words);
     }
 }
+
+/// `podman run --read-only` and `--tmpfs`: the image's content is there, with its modes, owners and links, and can be changed
+/// without touching the image.
+#[test]
+fn tmpcopyup_copies_what_it_covers() {
+    let line = "cd /data; cat a/b/deep; stat -c %a:%u:%g . a a/b/deep; readlink link; test -p fifo && echo fifo; ls | wc -l; \
+                echo new > new && rm link; df . | tail -n 1 | cut -d ' ' -f 1";
+    let bundle = Bundle::new(&["sh", "-c", line]).with(|config| {
+        config["root"]["readonly"] = json!(true);
+        let options = json!(["tmpcopyup", "nosuid", "nodev", "size=1m"]);
+        config["mounts"]
+            .as_array_mut()
+            .unwrap()
+            .push(json!({ "destination": "/data", "type": "tmpfs", "source": "tmpfs", "options": options }));
+    });
+    let data = bundle.rootfs().join("data");
+    fs::create_dir_all(data.join("a/b")).unwrap();
+    fs::write(data.join("a/b/deep"), "content\n").unwrap();
+    std::os::unix::fs::symlink("/etc/passwd", data.join("link")).unwrap();
+    rustix::fs::mknodat(rustix::fs::CWD, data.join("fifo"), rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
+    for (path, mode, owner) in [(data.join("a/b/deep"), 0o4644, 1000), (data.join("a"), 0o1755, 1001), (data.clone(), 0o711, 0)] {
+        std::os::unix::fs::chown(&path, Some(owner), Some(owner)).unwrap();
+        rustix::fs::chmod(&path, mode.into()).unwrap();
+    }
+    let out = bundle.run().ok();
+    assert_eq!(out, "content\n711:0:0\n1755:1001:1001\n4644:1000:1000\n/etc/passwd\nfifo\n3\ntmpfs\n");
+    assert!(!data.join("new").exists());
+    assert!(data.join("link").is_symlink());
+}
+
+/// A read-only one holds the copy too; a link in the image is copied as a link, never followed to the host.
+#[test]
+fn tmpcopyup_of_a_read_only_tmpfs() {
+    let bundle = Bundle::new(&["sh", "-c", "cat /data/file; touch /data/new; cat /data/out"]).with(|config| {
+        let options = json!(["tmpcopyup", "ro"]);
+        config["mounts"]
+            .as_array_mut()
+            .unwrap()
+            .push(json!({ "destination": "/data", "type": "tmpfs", "source": "tmpfs", "options": options }));
+    });
+    let secret = bundle.dir.join("secret");
+    fs::write(&secret, "host\n").unwrap();
+    fs::create_dir(bundle.rootfs().join("data")).unwrap();
+    fs::write(bundle.rootfs().join("data/file"), "kept\n").unwrap();
+    std::os::unix::fs::symlink(&secret, bundle.rootfs().join("data/out")).unwrap();
+    let said = bundle.run();
+    said.fails(1, &["Read-only file system", "No such file or directory"]);
+}
+
+/// What does not fit is told, and the depth of a hostile image has a bound.
+#[test]
+fn tmpcopyup_that_cannot_be_done_is_an_error() {
+    let with = |option: &str| {
+        let bundle = Bundle::new(&["true"]).with(|config| {
+            let options = json!(["tmpcopyup", option]);
+            config["mounts"]
+                .as_array_mut()
+                .unwrap()
+                .push(json!({ "destination": "/data", "type": "tmpfs", "source": "tmpfs", "options": options }));
+        });
+        fs::create_dir(bundle.rootfs().join("data")).unwrap();
+        bundle
+    };
+    let large = with("size=64k");
+    fs::write(large.rootfs().join("data/large"), vec![1; 1 << 20]).unwrap();
+    large.run().fails(1, &["/data", "no space left"]);
+    let deep = with("size=1m");
+    fs::create_dir_all(deep.rootfs().join("data").join("d/".repeat(100))).unwrap();
+    deep.run().fails(1, &["mounts[", "file name too long"]);
+}

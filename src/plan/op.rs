@@ -73,6 +73,8 @@ pub struct Fs {
     pub params: Vec<(CString, Option<CString>)>,
     /// MOUNT_ATTR_* of fsmount(2).
     pub attr: u64,
+    /// What it covers is copied into it first (`tmpcopyup`).
+    pub copy_up: bool,
 }
 
 /// What a mount point may be.

@@ -64,6 +64,9 @@ impl Plan {
                         let _ = write!(sentence, "={}", text(value));
                     }
                 }
+                if fs.copy_up {
+                    sentence.push_str(", with a copy of what it covers");
+                }
                 sentence
             }
             Op::SetAttr { path, .. } => format!("set the mount attributes of /{}", text(path)),
