@@ -154,13 +154,8 @@ fn fs(mount: &Mount, parsed: &MountOptions, at: At) -> Result<Fs> {
         params.push((cstring(word, at)?, None));
     }
     let source = if mount.source.is_empty() { &mount.kind } else { &mount.source };
-    Ok(Fs {
-        kind: cstring(&mount.kind, at)?,
-        source: cstring(source, at)?,
-        params,
-        attr: parsed.attr.set | parsed.rec_attr.set,
-        copy_up: parsed.tmpcopyup,
-    })
+    let attr = parsed.attr.set | parsed.rec_attr.set;
+    Ok(Fs { kind: cstring(&mount.kind, at)?, source: cstring(source, at)?, params, attr, copy_up: parsed.tmpcopyup })
 }
 
 /// Where a mount goes and what may be there; the path is cleaned lexically, links are the child's to resolve.

@@ -73,7 +73,7 @@ pub struct Fs {
     pub params: Vec<(CString, Option<CString>)>,
     /// MOUNT_ATTR_* of fsmount(2).
     pub attr: u64,
-    /// Starts with a copy of what the root file system has there (`tmpcopyup`).
+    /// What it covers is copied into it first (`tmpcopyup`).
     pub copy_up: bool,
 }
 
@@ -142,8 +142,6 @@ pub enum Op {
     OomScoreAdj(CString),
     /// dup2(2) of the armed descriptors over 0, 1 and 2 (hooks).
     Stdio,
-    /// prctl(PR_SET_PDEATHSIG, SIGKILL): the end of keel is the end of a hook.
-    DieWithParent,
     /// prctl(PR_SET_DUMPABLE, 0): no other process of the container may look into this one.
     NonDumpable,
     /// Tell the parent, wait for its answer.
@@ -267,6 +265,9 @@ pub enum Op {
     Uid(u32),
     /// fchown(2) of the container's own terminal and pipes to its user.
     OwnStdio(u32),
+    /// Where stdio is the host's /dev/null, open the container's own instead, for reading and writing: containerd
+    /// gives one descriptor opened for reading as all three.
+    OwnNull,
     /// capset(2).
     Capset {
         /// Effective set.

@@ -65,6 +65,9 @@ impl Plan {
                         let _ = write!(sentence, "={}", text(value));
                     }
                 }
+                if fs.copy_up {
+                    sentence.push_str(", with a copy of what it covers");
+                }
                 sentence
             }
             Op::SetAttr { path, .. } => format!("set the mount attributes of /{}", text(path)),
@@ -87,6 +90,7 @@ impl Plan {
             Op::KeepCaps => "keep capabilities over the change of user".into(),
             Op::Groups(groups) => format!("set the additional groups {groups:?}"),
             Op::Gid(gid) => format!("become group {gid}"),
+            Op::OwnNull => "open the container's /dev/null in place of the host's".into(),
             Op::OwnStdio(uid) => format!("give user {uid} its terminal and pipes"),
             Op::Uid(uid) => format!("become user {uid}"),
             Op::Capset { effective, permitted, inheritable } => {
