@@ -103,7 +103,8 @@ fn what_lxcfs_mounts_is_let_through() {
     let names: String = files.iter().map(|name| format!(" /proc/{name}")).collect();
     let bundle = Bundle::new(&["sh", "-c", &format!("cat{names}")]);
     let guard = Guard::new(&bundle);
-    let bundle = bundle.with(|config| files.iter().for_each(|f| add_mount(config, "bind", &guard.canary.join("secret"), &format!("/proc/{f}"))));
+    let bundle =
+        bundle.with(|config| files.iter().for_each(|f| add_mount(config, "bind", &guard.canary.join("secret"), &format!("/proc/{f}"))));
     assert_eq!(bundle.run().ok(), "tweet\n".repeat(files.len()));
     guard.unchanged_and_empty(&bundle);
 }

@@ -57,9 +57,8 @@ fn nor_does_one_of_create_and_start_or_of_exec() {
         let args: Vec<&str> = ["exec"].iter().chain(args).copied().collect();
         sets(&as_caller(&bundle, &INHERITABLE, &args).ok())
     };
-    let status = |flags: &[&'static str]| -> Vec<String> {
-        flags.iter().copied().chain([id.as_str()]).chain(STATUS).map(str::to_owned).collect()
-    };
+    let status =
+        |flags: &[&'static str]| -> Vec<String> { flags.iter().copied().chain([id.as_str()]).chain(STATUS).map(str::to_owned).collect() };
     let run = |flags: &[&'static str]| exec(&status(flags).iter().map(String::as_str).collect::<Vec<_>>());
     assert_eq!(run(&[]), [0, SAMPLE, SAMPLE, SAMPLE, 0]);
     let more = SAMPLE | NET_RAW;

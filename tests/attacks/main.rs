@@ -27,8 +27,8 @@ use common::{Bundle, Census, KEEL, Said};
 use serde_json::{Value, json};
 use std::fs;
 use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
 use std::os::unix::process::ExitStatusExt;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
 /// What an attack must not change: a directory on the host beside the bundle, the keel binary, the host's mounts.
