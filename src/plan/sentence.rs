@@ -44,6 +44,7 @@ impl Plan {
                 format!("join the {} namespace {}", namespace_names(join.kind), text(&join.path))
             }
             Op::JoinInit(kinds) => format!("join the container's namespaces: {}", namespace_names(*kinds)),
+            Op::CloneAgain(0) => "clone again, into the container's pid namespace".into(),
             Op::CloneAgain(kinds) => format!("clone again inside the user namespace: {}", namespace_names(*kinds)),
             Op::BecomeRoot => "become root of the user namespace".into(),
             Op::Unshare(kinds) => format!("create the namespaces: {}", namespace_names(*kinds)),

@@ -152,7 +152,8 @@ fn step<'p>(op: &'p Op, index: u32, plan: &'p Plan, armed: &mut Armed, state: &m
         Op::Console { bind, size } => {
             let here = if state.ground.is_none() { Some(open_host(c"/", OFlags::PATH)?) } else { None };
             let root = here.as_ref().map_or_else(|| root(state), |fd| Ok(fd.as_fd()))?;
-            console::open(root, armed.console.as_ref().ok_or(Errno::BADF)?.as_fd(), *bind, *size)
+            // Taken, so that the next `CloseFds` does not keep it.
+            console::open(root, armed.console.take().ok_or(Errno::BADF)?.as_fd(), *bind, *size)
         }
         Op::Mask(path, _) => {
             let State { ground, null, empty, .. } = state;
@@ -298,8 +299,8 @@ fn move_root(root: BorrowedFd<'_>) -> Result<()> {
 /// Closes everything from 3 on but what is preserved for the program and what the last operations need.
 fn close_fds(armed: &Armed, state: &State<'_>) -> Result<()> {
     let number = |fd: Option<&OwnedFd>| fd.map_or(0, |fd| fd.as_raw_fd() as u32);
-    let mut keep =
-        [number(Some(&state.sync)), number(armed.last.as_ref().and_then(|last| last.listener.as_ref())), number(state.label.as_ref())];
+    let (listener, console) = (armed.last.as_ref().and_then(|last| last.listener.as_ref()), armed.console.as_ref());
+    let mut keep = [number(Some(&state.sync)), number(listener), number(console), number(state.label.as_ref())];
     keep.sort_unstable();
     let mut first = 3 + armed.preserve_fds;
     for fd in keep {

@@ -44,6 +44,8 @@ pub struct Record {
     pub cgroup: serde_json::Value,
     /// Index in the plan of the first operation after `start`.
     pub start_at: u32,
+    /// An `exec` has given a process CAP_SYS_PTRACE, which the configuration gives to none.
+    pub traced: bool,
     /// The configuration's annotations.
     pub annotations: BTreeMap<String, String>,
 }
