@@ -51,6 +51,11 @@ pub fn create(spec: &Spec, facts: &Facts, options: &Options) -> Result<Plan> {
     }
     hooks_before_pivot(&mut plan, spec);
     if own_mounts {
+        if process.cwd != "/" {
+            // As runc: an image's WORKDIR need not exist.
+            let at = At::field("process.cwd");
+            plan.ops.push(Op::MakeDir(below_root(&process.cwd, at)?, at));
+        }
         after_hooks(&mut plan, spec, options, root.readonly)?;
     }
     plan.ops.push(Op::CloseFds);

@@ -80,7 +80,10 @@ fn step<'p>(op: &'p Op, index: u32, plan: &'p Plan, armed: &mut Armed, state: &m
         Op::SetAttr { path, attr, recursive, .. } => mount::set_attr(root(state)?, path, attr, *recursive),
         Op::Symlink { target, path } => mount::symlink(ground(state)?, target, path),
         Op::Device(node, _) => mount::device(ground(state)?, node),
-        Op::MakeDir(path, _) => path::resolve_or_make(root(state)?, path, true).map(drop),
+        Op::MakeDir(path, _) => {
+            let _ = path::resolve_or_make(root(state)?, path, true);
+            Ok(())
+        }
         Op::Sysctl { path, value } => {
             if state.proc.is_none() {
                 state.proc = Some(mount::private_proc()?);
