@@ -168,9 +168,11 @@ fn target(mount: &Mount, at: At) -> Result<Target> {
         }
     }
     let path = clean.to_string_lossy();
-    let rule = if mount.kind == "proc" || mount.kind == "sysfs" {
+    let rule = if path == "proc" {
+        Rule::ProcRoot
+    } else if mount.kind == "proc" || mount.kind == "sysfs" || path == "dev" {
         Rule::RealDirectory
-    } else if path == "proc" || PROC_FILES.contains(&path.as_ref()) {
+    } else if PROC_FILES.contains(&path.as_ref()) {
         Rule::OnProc
     } else if clean.starts_with("proc") {
         return Err(Error::new(format!("mounting over {} is refused", mount.destination))

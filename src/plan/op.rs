@@ -80,10 +80,12 @@ pub struct Fs {
 pub enum Rule {
     /// Anything that is not on a procfs: a link into /proc must not redirect a mount (CVE-2025-31133's relatives).
     Plain,
-    /// One of the few files of /proc that may be covered, or /proc itself.
+    /// One of the few files of /proc that may be covered.
     OnProc,
-    /// A directory reached through no link: where proc and sysfs go (CVE-2019-19921).
+    /// A directory reached through no link: where proc, sysfs and /dev go (CVE-2019-19921, CVE-2026-41579).
     RealDirectory,
+    /// /proc itself: as `RealDirectory`, and only for a procfs, so that no volume takes its place (CVE-2019-16884).
+    ProcRoot,
 }
 
 /// Where a mount goes.
@@ -259,8 +261,10 @@ pub enum Op {
     Groups(Vec<u32>),
     /// setresgid(2).
     Gid(u32),
-    /// fchown(2) of the container's own terminal and pipes, then setresuid(2).
+    /// setresuid(2).
     Uid(u32),
+    /// fchown(2) of the container's own terminal and pipes to its user.
+    OwnStdio(u32),
     /// capset(2).
     Capset {
         /// Effective set.
@@ -313,7 +317,7 @@ impl Op {
             Op::BoundingSet(_) | Op::Capset { .. } | Op::Ambient(_) | Op::KeepCaps => At::field("process.capabilities"),
             Op::Groups(_) => At::field("process.user.additionalGids"),
             Op::Gid(_) => At::field("process.user.gid"),
-            Op::Uid(_) => At::field("process.user.uid"),
+            Op::Uid(_) | Op::OwnStdio(_) => At::field("process.user.uid"),
             Op::TryChdir(_) | Op::Cwd(_) => At::field("process.cwd"),
             Op::Umask(_) => At::field("process.user.umask"),
             Op::NoNewPrivs => At::field("process.noNewPrivileges"),

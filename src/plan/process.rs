@@ -95,7 +95,9 @@ pub(super) fn identity(plan: &mut Plan, process: &spec::Process, seccomp: bool, 
     }
     let admin = if keeps_admin(plan, process, seccomp) { CAP_SYS_ADMIN } else { 0 };
     let ops = &mut plan.ops;
-    ops.push(Op::TryChdir(cstring(&process.cwd, At::field("process.cwd"))?));
+    if user.uid != 0 {
+        ops.push(Op::TryChdir(cstring(&process.cwd, At::field("process.cwd"))?));
+    }
     ops.push(Op::BoundingSet(capability_set(&caps.bounding)));
     if user.uid != 0 {
         ops.push(Op::KeepCaps);
@@ -107,6 +109,9 @@ pub(super) fn identity(plan: &mut Plan, process: &spec::Process, seccomp: bool, 
             .at("process.user.additionalGids"));
     }
     ops.push(Op::Gid(user.gid));
+    if user.uid != 0 || plan.in_user_namespace {
+        ops.push(Op::OwnStdio(user.uid));
+    }
     ops.push(Op::Uid(user.uid));
     ops.push(Op::Capset { effective: effective | admin, permitted: permitted | admin, inheritable });
     if !caps.ambient.is_empty() {
@@ -136,6 +141,7 @@ fn keeps_admin(plan: &Plan, process: &spec::Process, seccomp: bool) -> bool {
 
 /// What is left after `start`.
 pub(super) fn last(plan: &mut Plan, process: &spec::Process, seccomp: bool) {
+    plan.last = plan.ops.len();
     if seccomp {
         plan.ops.push(Op::Seccomp);
     }

@@ -87,6 +87,7 @@ impl Plan {
             Op::KeepCaps => "keep capabilities over the change of user".into(),
             Op::Groups(groups) => format!("set the additional groups {groups:?}"),
             Op::Gid(gid) => format!("become group {gid}"),
+            Op::OwnStdio(uid) => format!("give user {uid} its terminal and pipes"),
             Op::Uid(uid) => format!("become user {uid}"),
             Op::Capset { effective, permitted, inheritable } => {
                 format!("set the capabilities effective {effective:#x} permitted {permitted:#x} inheritable {inheritable:#x}")

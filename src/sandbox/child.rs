@@ -6,7 +6,7 @@
 use super::ground::{Ground, leave_open};
 use super::report::{CLONED, Report};
 use super::{console, mount, path};
-use crate::arm::{Armed, clone_tree};
+use crate::arm::{Armed, Last, clone_tree};
 use crate::plan::{Op, Plan, Stage, Target};
 use crate::sys::{self, Cloned, MountAttr, mount_setattr};
 use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -35,10 +35,65 @@ pub fn run(plan: &Plan, armed: &mut Armed, sync: OwnedFd) -> ! {
     let mut state = State { sync, ground: None, label: None, null: None, empty: None, proc: None, program: 0 };
     // The caller's mask must not shape what is made below the root.
     rustix::process::umask(Mode::empty());
-    for (index, op) in plan.ops.iter().enumerate() {
+    let before = &plan.ops[..plan.last];
+    for (index, op) in before.iter().enumerate() {
         if let Err(errno) = step(op, index as u32, plan, armed, &mut state) {
-            let _ = Report { op: index as u32, errno: errno.raw_os_error() }.send(&state.sync);
-            sys::exit(REPORTED);
+            report(&state.sync, index as u32, errno);
+        }
+    }
+    let Some(last) = armed.last.take() else { sys::exit(REPORTED) };
+    let waiting = Waiting { last, sync: state.sync, program: state.program };
+    match before.last() {
+        Some(Op::Sync(Stage::Created)) => sys::only_kept(wait_for_start, waiting),
+        _ => finish(&waiting),
+    }
+}
+
+fn report(sync: &OwnedFd, index: u32, errno: Errno) -> ! {
+    let _ = Report { op: index, errno: errno.raw_os_error() }.send(sync);
+    sys::exit(REPORTED)
+}
+
+/// All that is left of a process that has done everything but execute its program.
+struct Waiting {
+    last: Last,
+    sync: OwnedFd,
+    program: usize,
+}
+
+/// Waits on the listening socket for a connection that brings a byte. Connections without one are `state` asking whether
+/// anybody is here, or a `start` that died. The connection becomes the way reports go.
+fn wait_for_start(mut waiting: Waiting) -> ! {
+    let Some(listener) = waiting.last.listener.take() else { sys::exit(REPORTED) };
+    loop {
+        let Ok(connection) = rustix::io::retry_on_intr(|| accept_with(&listener, SocketFlags::CLOEXEC)) else { sys::exit(REPORTED) };
+        let mut byte = [0; 1];
+        if let Ok((1, _)) = rustix::io::retry_on_intr(|| recv(&connection, &mut byte[..], RecvFlags::empty())) {
+            waiting.sync = connection;
+            finish(&waiting)
+        }
+    }
+}
+
+/// The operations after the last wait.
+fn finish(waiting: &Waiting) -> ! {
+    let last = &waiting.last;
+    for (index, op) in last.ops.iter().enumerate() {
+        let done = match op {
+            // A profile without rules asks for nothing.
+            Op::Seccomp => match &last.filter {
+                Some(filter) if !filter.program.is_empty() => sys::seccomp(filter.flags, &filter.program).map(drop),
+                _ => Ok(()),
+            },
+            Op::Capset { effective, permitted, inheritable } => capset(*effective, *permitted, *inheritable),
+            Op::Exec => sys::reset_signals().and_then(|()| match last.candidates.get(waiting.program) {
+                Some(program) => Err(sys::execve(program, &last.argv, &last.envp)),
+                None => Err(Errno::NOENT),
+            }),
+            _ => Err(Errno::INVAL),
+        };
+        if let Err(errno) = done {
+            report(&waiting.sync, last.first + index as u32, errno);
         }
     }
     sys::exit(REPORTED)
@@ -55,7 +110,6 @@ fn step<'p>(op: &'p Op, index: u32, plan: &'p Plan, armed: &mut Armed, state: &m
         }
         Op::DieWithParent => rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL)),
         Op::NonDumpable => rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable),
-        Op::Sync(Stage::Created) => wait_for_start(index, armed, state),
         Op::Sync(_) => wait_for_parent(index, state),
         Op::JoinNamespace(i) => sys::setns(armed.joins.get(*i).ok_or(Errno::BADF)?, plan.joins[*i].kind),
         Op::JoinInit(kinds) => sys::setns(armed.init.as_ref().ok_or(Errno::BADF)?, *kinds),
@@ -113,7 +167,11 @@ fn step<'p>(op: &'p Op, index: u32, plan: &'p Plan, armed: &mut Armed, state: &m
             let gid = Gid::from_raw(*gid);
             rustix::thread::set_thread_res_gid(gid, gid, gid)
         }
-        Op::Uid(uid) => become_user(*uid, plan.process.terminal),
+        Op::OwnStdio(uid) => own_stdio(*uid, plan.process.terminal),
+        Op::Uid(uid) => {
+            let uid = Uid::from_raw(*uid);
+            rustix::thread::set_thread_res_uid(uid, uid, uid)
+        }
         Op::Capset { effective, permitted, inheritable } => capset(*effective, *permitted, *inheritable),
         Op::Ambient(set) => (0..64).filter(|n| set >> n & 1 == 1).try_for_each(sys::raise_ambient),
         Op::TryChdir(cwd) => {
@@ -132,15 +190,7 @@ fn step<'p>(op: &'p Op, index: u32, plan: &'p Plan, armed: &mut Armed, state: &m
         }
         Op::Label(label, _) => rustix::io::write(state.label.as_ref().ok_or(Errno::BADF)?, label.as_bytes()).map(drop),
         Op::NoNewPrivs => rustix::thread::set_no_new_privs(true),
-        Op::Seccomp => {
-            let filter = armed.filter.as_ref().ok_or(Errno::INVAL)?;
-            // A profile without rules asks for nothing.
-            if filter.program.is_empty() { Ok(()) } else { sys::seccomp(filter.flags, &filter.program).map(drop) }
-        }
-        Op::Exec => {
-            sys::reset_signals()?;
-            Err(sys::execve(&plan.process.candidates[state.program], &armed.argv, &armed.envp))
-        }
+        Op::Seccomp | Op::Exec => Err(Errno::INVAL),
     }
 }
 
@@ -153,7 +203,7 @@ fn root<'s>(state: &'s State<'_>) -> Result<BorrowedFd<'s>> {
 }
 
 fn attach<'p>(tree: usize, to: &'p Target, plan: &'p Plan, armed: &mut Armed, state: &mut State<'p>) -> Result<()> {
-    let mount = armed.trees[tree].take().ok_or(Errno::BADF)?;
+    let mount = armed.tree(tree)?;
     let directory = plan.trees[tree].directory || path::is_directory(&mount)?;
     mount::attach(mount.as_fd(), directory, ground(state)?, to)?;
     leave_open(mount);
@@ -175,21 +225,6 @@ fn wait_for_parent(index: u32, state: &State<'_>) -> Result<()> {
     match rustix::io::retry_on_intr(|| recv(&state.sync, &mut byte[..], RecvFlags::empty()))?.0 {
         1 => Ok(()),
         _ => sys::exit(REPORTED),
-    }
-}
-
-/// Tells `create`, then waits on the listening socket for a connection that brings a byte. Connections without one are
-/// `state` asking whether anybody is here, or a `start` that died. The connection becomes the way reports go.
-fn wait_for_start(index: u32, armed: &Armed, state: &mut State<'_>) -> Result<()> {
-    wait_for_parent(index, state)?;
-    let listener = armed.listener.as_ref().ok_or(Errno::BADF)?;
-    loop {
-        let connection = rustix::io::retry_on_intr(|| accept_with(listener, SocketFlags::CLOEXEC))?;
-        let mut byte = [0; 1];
-        if let Ok((1, _)) = rustix::io::retry_on_intr(|| recv(&connection, &mut byte[..], RecvFlags::empty())) {
-            state.sync = connection;
-            return Ok(());
-        }
     }
 }
 
@@ -219,10 +254,9 @@ fn loopback_up() -> Result<()> {
 
 /// Attaches the root to its own path, so that it is a mount point below a private parent, as pivot_root(2) wants it.
 fn attach_root(tree: usize, plan: &Plan, armed: &mut Armed, state: &mut State<'_>) -> Result<()> {
-    let tree = armed.trees[tree].take().ok_or(Errno::BADF)?;
+    let tree = armed.tree(tree)?;
     let point = open_host(&plan.rootfs, OFlags::PATH | OFlags::DIRECTORY)?;
     mount::move_onto(tree.as_fd(), point.as_fd())?;
-    rustix::process::chdir(c"/")?;
     leave_open(point);
     state.ground = Some(Ground::new(tree));
     Ok(())
@@ -255,7 +289,8 @@ fn move_root(root: BorrowedFd<'_>) -> Result<()> {
 /// Closes everything from 3 on but what is preserved for the program and what the last operations need.
 fn close_fds(armed: &Armed, state: &State<'_>) -> Result<()> {
     let number = |fd: Option<&OwnedFd>| fd.map_or(0, |fd| fd.as_raw_fd() as u32);
-    let mut keep = [number(Some(&state.sync)), number(armed.listener.as_ref()), number(state.label.as_ref())];
+    let mut keep =
+        [number(Some(&state.sync)), number(armed.last.as_ref().and_then(|last| last.listener.as_ref())), number(state.label.as_ref())];
     keep.sort_unstable();
     let mut first = 3 + armed.preserve_fds;
     for fd in keep {
@@ -286,7 +321,7 @@ fn capset(effective: u64, permitted: u64, inheritable: u64) -> Result<()> {
 
 /// Gives the user the terminal that was made for it and the pipes of its stdio, so that it can open /dev/stdout again;
 /// never a regular file or a device, which may be the host's (CVE-2026-88265).
-fn become_user(uid: u32, terminal: bool) -> Result<()> {
+fn own_stdio(uid: u32, terminal: bool) -> Result<()> {
     let uid = Uid::from_raw(uid);
     for fd in [rustix::stdio::stdin(), rustix::stdio::stdout(), rustix::stdio::stderr()] {
         let Ok(stat) = fstat(fd) else { continue };
@@ -300,7 +335,7 @@ fn become_user(uid: u32, terminal: bool) -> Result<()> {
             }
         }
     }
-    rustix::thread::set_thread_res_uid(uid, uid, uid)
+    Ok(())
 }
 
 /// chdir(2), then the proof that the directory is below the root: getcwd(2) says "(unreachable)" of one that is not,
@@ -362,7 +397,9 @@ fn home_in(line: &[u8], uid: u32, armed: &mut Armed) -> bool {
     let mut fields = line.split(|&b| b == b':');
     let same = fields.nth(2).and_then(|field| std::str::from_utf8(field).ok()).and_then(|text| text.parse::<u32>().ok()) == Some(uid);
     match fields.nth(2) {
-        Some(directory) if same && !directory.is_empty() => armed.envp.rewrite(b"HOME=".len(), directory),
+        Some(directory) if same && !directory.is_empty() => {
+            armed.last.as_mut().is_some_and(|last| last.envp.rewrite(b"HOME=".len(), directory))
+        }
         _ => false,
     }
 }

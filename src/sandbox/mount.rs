@@ -47,6 +47,9 @@ pub fn new_fs(fs: &Fs, root: BorrowedFd<'_>, at: &CStr) -> Result<OwnedFd> {
 
 /// Attaches `mount` at `to`, making the mount point: a directory for a directory, a file for anything else.
 pub fn attach<'p>(mount: BorrowedFd<'_>, directory: bool, ground: &mut Ground<'p>, to: &'p Target) -> Result<()> {
+    if to.rule == Rule::ProcRoot && fstatfs(mount)?.f_type != PROC_SUPER_MAGIC {
+        return Err(Errno::REMOTE);
+    }
     if to.rule == Rule::Plain
         && let Some((fresh, name)) = ground.fresh(&to.path)
     {
@@ -59,7 +62,7 @@ pub fn attach<'p>(mount: BorrowedFd<'_>, directory: bool, ground: &mut Ground<'p
     }
     let root = ground.root();
     let point = match to.rule {
-        Rule::RealDirectory => match resolve(root, &to.path, OFlags::DIRECTORY, ResolveFlags::NO_SYMLINKS) {
+        Rule::RealDirectory | Rule::ProcRoot => match resolve(root, &to.path, OFlags::DIRECTORY, ResolveFlags::NO_SYMLINKS) {
             Err(Errno::NOENT) => {
                 resolve_or_make(root, &to.path, true)?;
                 resolve(root, &to.path, OFlags::DIRECTORY, ResolveFlags::NO_SYMLINKS)?
@@ -164,8 +167,9 @@ fn device_in(directory: BorrowedFd<'_>, name: &CStr, node: &Node) -> Result<()> 
 }
 
 fn bind_device(directory: BorrowedFd<'_>, name: &CStr, node: &Node) -> Result<()> {
-    // The node's path below the container's root is also its path on the host: `dev/null` from the child's cwd, /.
-    let host = rustix::fs::open(&*node.path, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())?;
+    // The node's path below the container's root is also its path on the host.
+    let slash = rustix::fs::open(c"/", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+    let host = rustix::fs::openat(slash, &*node.path, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())?;
     let stat = fstat(&host)?;
     if FileType::from_raw_mode(stat.st_mode) != FileType::from_raw_mode(node.mode) || stat.st_rdev != node.rdev {
         return Err(Errno::NODEV);

@@ -159,11 +159,17 @@ pub fn split(path: &CStr) -> (&[u8], &CStr) {
     (&bytes[..slash.unwrap_or(0)], CStr::from_bytes_with_nul(name).unwrap_or(c""))
 }
 
-/// Opens the directory that `path` is in, making it, and gives the last component.
+/// Opens the directory that `path` is in, making it, and gives the last component. Below /dev no link is followed: an
+/// image's link would carry devices into a volume, which is the host's (CVE-2026-41579).
 pub fn parent<'a>(root: BorrowedFd<'_>, path: &'a CStr) -> Result<(OwnedFd, &'a CStr)> {
     let (directory, name) = split(path);
     let directory = Buffer::new(directory)?;
-    Ok((resolve_or_make(root, directory.c_str()?, true)?, name))
+    let in_dev = directory.text() == b"dev" || directory.text().starts_with(b"dev/");
+    let how = if in_dev { ResolveFlags::NO_SYMLINKS } else { ResolveFlags::empty() };
+    match resolve(root, directory.c_str()?, OFlags::empty(), how) {
+        Err(Errno::NOENT) => Ok((make(root, directory.c_str()?, true)?, name)),
+        found => Ok((found?, name)),
+    }
 }
 
 /// Whether `fd` is a directory.

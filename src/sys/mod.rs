@@ -14,7 +14,7 @@ mod process;
 mod seccomp;
 mod time;
 
-pub use alloc::Arena;
+pub use alloc::{Arena, keep, only_kept};
 pub use bpf::*;
 pub use entry::arguments;
 pub use error::{Context, Error, Kind, Result};

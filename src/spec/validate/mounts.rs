@@ -11,6 +11,7 @@ const PROC_FILES: &[&str] = &[
     "diskstats",
     "loadavg",
     "meminfo",
+    "net/dev",
     "slabinfo",
     "stat",
     "swaps",

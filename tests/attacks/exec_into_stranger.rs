@@ -1,0 +1,55 @@
+//! A pid that was reused: commands that trusted it reached a process that is not the container's. No CVE; runc and crun
+//! both keep the start time for it, as keel does.
+
+use super::{Guard, common::Bundle};
+use serde_json::{Value, json};
+use std::fs;
+use std::process::{Child, Command};
+
+/// A process of ours that is no container's; it must live through the test.
+struct Stranger(Child);
+
+impl Stranger {
+    fn new() -> Self {
+        Self(Command::new("sleep").arg("600").spawn().unwrap())
+    }
+
+    fn lives(&mut self) -> bool {
+        self.0.try_wait().unwrap().is_none()
+    }
+}
+
+impl Drop for Stranger {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn a_record_with_a_strangers_pid_is_of_a_stopped_container() {
+    let bundle = Bundle::new(&["sleep", "600"]);
+    let guard = Guard::new(&bundle);
+    bundle.start();
+    let path = bundle.state_root().join(bundle.id()).join("record.json");
+    let mut record: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+    let mut stranger = Stranger::new();
+    // The container's own process goes first, as before a pid is reused.
+    bundle.keel(&["kill", "ID", "KILL"]).ok();
+    super::common::eventually("the container stops", || bundle.status() == "stopped");
+    assert!(record["init"]["pid"].is_i64(), "{record}");
+    record["init"]["pid"] = json!(stranger.0.id());
+    fs::write(&path, record.to_string()).unwrap();
+    let state: Value = serde_json::from_str(&bundle.keel(&["state", "ID"]).ok()).unwrap();
+    assert_eq!((&state["status"], &state["pid"]), (&json!("stopped"), &json!(0)));
+    bundle.keel(&["exec", "ID", "true"]).fails(255, &["container not running"]);
+    for signal in ["TERM", "KILL", "0"] {
+        assert_ne!(bundle.keel(&["kill", "ID", signal]).code, 0);
+    }
+    bundle.keel(&["kill", "--all", "ID", "KILL"]).ok();
+    assert_ne!(bundle.keel(&["pause", "ID"]).code, 0);
+    assert_ne!(bundle.keel(&["start", "ID"]).code, 0);
+    bundle.delete();
+    assert!(stranger.lives(), "a process that is not the container's was signalled");
+    guard.unchanged_and_empty(&bundle);
+}
