@@ -212,7 +212,7 @@ pub enum Op {
     },
     /// mknodat(2) below the root, or a bind of the host's node in a user namespace.
     Device(Box<Node>, At),
-    /// mkdir -p below the root.
+    /// mkdir(2) of the working directory with its parents, if it is missing; `Cwd` tells if that did not help.
     MakeDir(CString, At),
     /// Write a value below the private /proc/sys.
     Sysctl {
