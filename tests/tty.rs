@@ -148,6 +148,7 @@ impl Session {
     /// The exit code, after which the terminal is as it was.
     #[track_caller]
     fn ends(mut self) -> (i32, String) {
+        eventually("keel's end", || self.keel.try_wait().unwrap().is_some());
         let code = self.keel.wait().unwrap().code().unwrap();
         let modes = tcgetattr(&self.slave).unwrap();
         assert!(modes.local_modes.contains(LocalModes::ECHO | LocalModes::ICANON | LocalModes::ISIG), "the terminal is left raw");
@@ -200,8 +201,8 @@ fn exec_in_the_foreground_has_a_terminal_of_its_own() {
     session.types("it\r");
     session.screen.shows("got it\r\n");
     assert_eq!(session.ends().0, 21);
-    let session = Session::start(&bundle, &["exec", "-t", &bundle.id(), "sleep", "1000"]);
-    eventually("the sleep", || bundle.keel(&["ps", "--format", "json", "ID"]).ok().split(',').count() == 2);
+    let session = Session::start(&bundle, &["exec", "-t", &bundle.id(), "sh", "-c", "echo up; exec sleep 1000"]);
+    session.screen.shows("up");
     session.types("\x03");
     assert_eq!(session.ends().0, 130, "128 and SIGINT");
 }

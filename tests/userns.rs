@@ -148,10 +148,11 @@ fn the_user_namespace_of_another_container_is_joined() {
     let first = mapped(&["sleep", "1000"]);
     first.start();
     let own = |kind: &str| fs::read_link(format!("/proc/{}/ns/{kind}", first.pid())).unwrap().to_str().unwrap().to_owned();
-    let second = Bundle::new(&["sh", "-c", "readlink /proc/self/ns/user; readlink /proc/self/ns/net; id -u; cat /proc/self/uid_map"]).with(|c| {
-        join(c, "user", first.pid());
-        join(c, "network", first.pid());
-    });
+    let second =
+        Bundle::new(&["sh", "-c", "readlink /proc/self/ns/user; readlink /proc/self/ns/net; id -u; cat /proc/self/uid_map"]).with(|c| {
+            join(c, "user", first.pid());
+            join(c, "network", first.pid());
+        });
     let said = second.run().ok();
     let words: Vec<&str> = said.split_whitespace().collect();
     assert_eq!(words, [&own("user"), &own("net"), "0", "0", "100000", "65536"]);
