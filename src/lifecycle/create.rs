@@ -65,13 +65,16 @@ pub fn create(runtime: &Runtime, id: &ContainerId, options: &CreateOptions, log:
 
 /// `keel run`: the exit code of the program, or 0 when detached.
 pub fn run(runtime: &Runtime, id: &ContainerId, options: &CreateOptions, log: &Log) -> Result<i32> {
-    let decided = decide(runtime, id, options, false)?;
+    let mut decided = decide(runtime, id, options, false)?;
     let terminal = decided.plan.process.terminal;
     if terminal && options.detach && options.console_socket.is_none() {
         return Err(no_console());
     }
     let relay = (!options.detach).then(|| foreground::Relay::prepare(terminal && options.console_socket.is_none())).transpose()?;
     let console = relay.as_ref().and_then(foreground::Relay::socket);
+    if relay.as_ref().is_some_and(foreground::Relay::has_terminal) {
+        foreground::size_console(&mut decided.plan);
+    }
     let (made, process) = Made::begin(runtime, id, options, decided, console, log)?;
     made.decided.warnings.iter().for_each(|warning| log.warning(warning));
     let place = Place { facts: &made.decided.facts, container: None };

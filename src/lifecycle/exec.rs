@@ -72,6 +72,9 @@ pub fn exec(
     warnings.append(&mut plan.warnings);
     let filter = spec.linux.seccomp.as_ref().map(plan::seccomp::compile).transpose()?;
     let relay = (!options.detach).then(|| foreground::Relay::prepare(process.terminal && options.console_socket.is_none())).transpose()?;
+    if relay.as_ref().is_some_and(foreground::Relay::has_terminal) {
+        foreground::size_console(&mut plan);
+    }
     let mut armed = Armed::new(&plan, filter)?;
     armed.console = match &options.console_socket {
         Some(path) => Some(arm::console_socket(path)?),

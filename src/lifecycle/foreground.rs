@@ -1,5 +1,6 @@
 //! The runtime in the foreground: signals go to the program, the terminal is relayed, the exit code comes back.
 
+use crate::plan::{Op, Plan};
 use crate::sandbox::Process;
 use crate::sys::{Context, Error, Result};
 use nix::sys::signal::{SigSet, SigmaskHow, Signal as Number, sigprocmask};
@@ -46,6 +47,11 @@ impl Relay {
         Ok(Self { signals, sockets: sockets.context(|| "make a socket pair for the terminal")? })
     }
 
+    /// Whether a terminal is relayed.
+    pub fn has_terminal(&self) -> bool {
+        self.sockets.is_some()
+    }
+
     /// The child's end.
     pub fn socket(&self) -> Option<OwnedFd> {
         self.sockets.as_ref().and_then(|(_, theirs)| theirs.try_clone().ok())
@@ -68,6 +74,16 @@ impl Relay {
                 return Ok(());
             }
             while forward(&self.signals, process).is_some() {}
+        }
+    }
+}
+
+/// The program finds its terminal as large as ours from the start, unless the configuration says how large.
+pub(super) fn size_console(plan: &mut Plan) {
+    let Ok(ours) = tcgetwinsize(rustix::stdio::stdin()) else { return };
+    for op in &mut plan.ops {
+        if let Op::Console { size: size @ None, .. } = op {
+            *size = Some((ours.ws_row, ours.ws_col));
         }
     }
 }

@@ -92,6 +92,7 @@ pub fn hook(hook: &Hook, kinds: u64, facts: &Facts) -> Result<Plan> {
     plan.ops.push(Op::Umask(0o022));
     // A create that is killed must not leave its hook behind. Last, as joining a user namespace clears it.
     plan.ops.push(Op::DieWithParent);
+    plan.ops.push(Op::FindProgram);
     plan.last = plan.ops.len();
     plan.ops.push(Op::Exec);
     Ok(plan)

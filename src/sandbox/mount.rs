@@ -82,7 +82,11 @@ pub fn attach<'p>(mount: BorrowedFd<'_>, directory: bool, ground: &mut Ground<'p
             point
         }
     };
-    move_onto(mount, point.as_fd())?;
+    move_onto(mount, point.as_fd()).or_else(|error| match is_directory(&point) {
+        // The kernel has no word of its own for a directory on a file, or a file on a directory.
+        Ok(other) if error == Errno::INVAL && other != directory => Err(Errno::NOTDIR),
+        _ => Err(error),
+    })?;
     leave_open(point);
     ground.covered(&to.path, None);
     Ok(())

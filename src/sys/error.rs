@@ -42,6 +42,13 @@ impl Error {
         self
     }
 
+    /// Takes the place away, where the failure came from something else than the container's own `process`.
+    #[must_use]
+    pub fn nowhere(mut self) -> Self {
+        self.at = None;
+        self
+    }
+
     /// The errno the kernel gave.
     #[must_use]
     pub fn errno(mut self, errno: Errno) -> Self {

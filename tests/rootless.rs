@@ -1,0 +1,191 @@
+//! An ordinary user: one mapped id without help, ranges through newuidmap(1), and what cannot be done.
+
+mod common;
+
+use common::{Bundle, Census, KEEL};
+use serde_json::{Value, json};
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Output};
+
+/// Ids that no account has, one for each test that changes /etc/subuid.
+const USER: u32 = 12345;
+
+/// keel as an ordinary user, from a copy of the binary that the user may read.
+struct Ordinary {
+    bundle: Bundle,
+    uid: u32,
+}
+
+impl Ordinary {
+    /// `keel spec --rootless` of the user, with a busybox root of its own.
+    fn new(uid: u32, args: &[&str]) -> Self {
+        let bundle = Bundle::new(args);
+        fs::remove_file(bundle.dir.join("config.json")).unwrap();
+        fs::copy(KEEL, bundle.dir.join("keel")).unwrap();
+        chown_all(&bundle.dir, uid);
+        let mut user = Self { bundle, uid };
+        let output = user.keel(&["spec", "--rootless"]);
+        assert!(output.status.success(), "{output:?}");
+        let mut config: Value = serde_json::from_slice(&fs::read(user.bundle.dir.join("config.json")).unwrap()).unwrap();
+        config["process"]["terminal"] = json!(false);
+        config["process"]["args"] = json!(args);
+        config["root"]["readonly"] = json!(false);
+        user.bundle.config = config;
+        user
+    }
+
+    fn with(mut self, change: impl FnOnce(&mut Value)) -> Self {
+        change(&mut self.bundle.config);
+        self
+    }
+
+    fn keel(&self, args: &[&str]) -> Output {
+        let id = self.bundle.id();
+        let mut command = Command::new("/usr/bin/setpriv");
+        command.args(["--reuid", &self.uid.to_string(), "--regid", &self.uid.to_string(), "--clear-groups"]);
+        command.arg(self.bundle.dir.join("keel")).args(args.iter().map(|arg| if *arg == "ID" { id.as_str() } else { arg }));
+        command.env_clear().env("PATH", "/usr/bin:/bin").env("XDG_RUNTIME_DIR", self.bundle.state_root());
+        command.current_dir(&self.bundle.dir).output().unwrap()
+    }
+
+    fn run(&self) -> Output {
+        self.bundle.write();
+        self.keel(&["run", "ID"])
+    }
+}
+
+fn chown_all(path: &Path, uid: u32) {
+    let (user, group) = (rustix::fs::Uid::from_raw(uid), rustix::fs::Gid::from_raw(uid));
+    let flags = rustix::fs::AtFlags::SYMLINK_NOFOLLOW;
+    rustix::fs::chownat(rustix::fs::CWD, path, Some(user), Some(group), flags).unwrap();
+    if path.symlink_metadata().unwrap().is_dir() {
+        fs::read_dir(path).unwrap().flatten().for_each(|entry| chown_all(&entry.path(), uid));
+    }
+}
+
+fn text(output: &Output) -> (Option<i32>, String) {
+    (output.status.code(), String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+#[test]
+fn the_rootless_sample_runs_with_one_mapped_id() {
+    let user =
+        Ordinary::new(USER, &["sh", "-c", "id -u; cat /proc/self/uid_map /proc/self/setgroups; hostname; touch /made /dev/shm/x; exit 3"]);
+    let output = user.run();
+    let (code, out) = text(&output);
+    let words: Vec<&str> = out.split_whitespace().collect();
+    assert_eq!((code, &words[..]), (Some(3), &["0", "0", "12345", "1", "deny", "keel"][..]), "{output:?}");
+    use std::os::unix::fs::MetadataExt;
+    assert_eq!(fs::metadata(user.bundle.rootfs().join("made")).unwrap().uid(), USER);
+    assert!(user.bundle.state_root().join("keel").is_dir(), "the state is below XDG_RUNTIME_DIR");
+    assert_eq!(fs::read_dir(user.bundle.state_root().join("keel")).unwrap().count(), 0);
+    Census::of(&user.bundle).nothing_left(&user.bundle);
+}
+
+#[test]
+fn create_start_exec_kill_and_delete_work() {
+    let user = Ordinary::new(USER, &["sleep", "1000"]);
+    user.bundle.write();
+    let detached = |args: &[&str]| {
+        let id = user.bundle.id();
+        let line = format!("exec ./keel {} > out 2> err", args.join(" ").replace("ID", &id));
+        let mut command = Command::new("/usr/bin/setpriv");
+        command.args(["--reuid", "12345", "--regid", "12345", "--clear-groups", "sh", "-c", &line]);
+        let status = command.env("XDG_RUNTIME_DIR", user.bundle.state_root()).current_dir(&user.bundle.dir).status().unwrap();
+        assert!(status.success(), "{args:?}: {}", fs::read_to_string(user.bundle.dir.join("err")).unwrap_or_default());
+    };
+    detached(&["create", "--pid-file", "pid", "ID"]);
+    detached(&["start", "ID"]);
+    let (code, out) = text(&user.keel(&["exec", "ID", "sh", "-c", "id -u; readlink /proc/self/ns/user"]));
+    let namespace = fs::read_link(format!("/proc/{}/ns/user", user.bundle.pid())).unwrap();
+    assert_eq!((code, out), (Some(0), format!("0\n{}\n", namespace.display())));
+    let state: Value = serde_json::from_str(&text(&user.keel(&["state", "ID"])).1).unwrap();
+    assert_eq!((&state["status"], &state["owner"]), (&json!("running"), &json!("12345")));
+    let output = user.keel(&["delete", "--force", "ID"]);
+    assert!(output.status.success(), "{output:?}");
+    Census::of(&user.bundle).nothing_left(&user.bundle);
+}
+
+#[test]
+fn additional_groups_are_refused_where_the_kernel_forbids_them() {
+    let user = Ordinary::new(USER, &["true"]).with(|c| c["process"]["user"]["additionalGids"] = json!([5]));
+    let output = user.run();
+    let error = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(1), "{error}");
+    assert!(error.contains("process.user.additionalGids") && error.contains("setgroups") && error.lines().count() == 1, "{error}");
+    Census::of(&user.bundle).nothing_left(&user.bundle);
+}
+
+#[test]
+fn without_a_user_namespace_an_ordinary_user_is_refused() {
+    let user = Ordinary::new(USER, &["true"]).with(|c| {
+        c["linux"]["namespaces"].as_array_mut().unwrap().retain(|n| n["type"] != "user");
+        c["linux"].as_object_mut().unwrap().remove("uidMappings");
+        c["linux"].as_object_mut().unwrap().remove("gidMappings");
+    });
+    let output = user.run();
+    let error = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.code() == Some(1) && error.contains("operation not permitted") && error.lines().count() == 1, "{error}");
+    Census::of(&user.bundle).nothing_left(&user.bundle);
+}
+
+/// Lines of /etc/subuid and /etc/subgid for a user, taken away again when dropped.
+struct Ranges(String);
+
+impl Ranges {
+    const FILES: [&str; 2] = ["/etc/subuid", "/etc/subgid"];
+
+    fn give(uid: u32) -> Self {
+        let line = format!("{uid}:500000:65536\n");
+        for file in Self::FILES {
+            let text = fs::read_to_string(file).unwrap_or_default();
+            fs::write(file, text + &line).unwrap();
+        }
+        Self(line)
+    }
+}
+
+impl Drop for Ranges {
+    fn drop(&mut self) {
+        for file in Self::FILES {
+            let text = fs::read_to_string(file).unwrap_or_default();
+            let _ = fs::write(file, text.replacen(&self.0, "", 1));
+        }
+    }
+}
+
+#[test]
+fn ranges_are_mapped_by_newuidmap_if_the_files_grant_them() {
+    if !Path::new("/usr/bin/newuidmap").exists() {
+        println!("skipped: newuidmap (Debian package uidmap) is not installed");
+        return;
+    }
+    const OTHER: u32 = 12346;
+    let ranges = |c: &mut Value| {
+        let map = json!([{"containerID": 0, "hostID": OTHER, "size": 1}, {"containerID": 1, "hostID": 500_000, "size": 65536}]);
+        c["linux"]["uidMappings"] = map.clone();
+        c["linux"]["gidMappings"] = map;
+        c["process"]["user"] = json!({"uid": 0, "gid": 0, "additionalGids": [5]});
+    };
+    let user = Ordinary::new(OTHER, &["sh", "-c", "id -u; id -G; cat /proc/self/uid_map"]).with(ranges);
+    let output = user.run();
+    let error = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(1), "{error}");
+    assert!(error.contains("newuidmap") && error.contains("/etc/subuid") && error.contains("linux.uidMappings"), "{error}");
+    Census::of(&user.bundle).nothing_left(&user.bundle);
+
+    // newuidmap(1) wants the caller to be an account.
+    let passwd = fs::read_to_string("/etc/passwd").unwrap();
+    let account = format!("keel-test-{OTHER}:x:{OTHER}:{OTHER}::/nonexistent:/usr/sbin/nologin\n");
+    fs::write("/etc/passwd", passwd.clone() + &account).unwrap();
+    let granted = Ranges::give(OTHER);
+    let output = user.run();
+    drop(granted);
+    let now = fs::read_to_string("/etc/passwd").unwrap();
+    fs::write("/etc/passwd", now.replacen(&account, "", 1)).unwrap();
+    let (code, out) = text(&output);
+    let words: Vec<&str> = out.split_whitespace().collect();
+    assert_eq!((code, &words[..]), (Some(0), &["0", "0", "5", "0", "12346", "1", "1", "500000", "65536"][..]), "{output:?}");
+    Census::of(&user.bundle).nothing_left(&user.bundle);
+}
