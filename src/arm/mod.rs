@@ -7,18 +7,20 @@ pub use facts::facts;
 pub use own_binary::protect;
 
 use crate::plan::seccomp::Filter;
-use crate::plan::{Plan, Tree};
-use crate::sys::{CStrings, Context, Error, Result, close_range, mount_setattr};
-use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use crate::plan::{Op, Plan, Tree};
+use crate::sys::{CStrings, Context, Error, Result, close_range, keep, mount_setattr};
+use rustix::fd::OwnedFd;
 use rustix::fs::{CWD, Mode, OFlags};
 use rustix::mount::{OpenTreeFlags, open_tree};
+use std::ffi::CString;
+
+/// Room for `HOME=` and a directory of the container's passwd, in bytes.
+const HOME_MAX: usize = 1024;
 
 /// Everything a child needs beside its plan; all descriptors are close-on-exec.
 pub struct Armed {
-    /// The program's arguments.
-    pub argv: CStrings,
-    /// The program's environment, with room for HOME.
-    pub envp: CStrings,
+    /// What is needed to the end.
+    pub last: Option<Last>,
     /// One for each of `Plan::trees`; the child fills those that the host may not open.
     pub trees: Vec<Option<OwnedFd>>,
     /// One for each of `Plan::joins`.
@@ -27,12 +29,8 @@ pub struct Armed {
     pub tasks: Vec<(String, OwnedFd)>,
     /// The v2 cgroup to be born in.
     pub into: Option<OwnedFd>,
-    /// The compiled seccomp filter.
-    pub filter: Option<Filter>,
     /// Where the terminal's other end goes.
     pub console: Option<OwnedFd>,
-    /// The socket on which a created container waits for `start`.
-    pub listener: Option<OwnedFd>,
     /// The container's init (exec).
     pub init: Option<OwnedFd>,
     /// The three standard descriptors of a hook.
@@ -43,7 +41,7 @@ pub struct Armed {
 
 impl Armed {
     /// Opens namespaces and trees, and lays out the strings for execve(2).
-    pub fn new(plan: &mut Plan, filter: Option<Filter>) -> Result<Self> {
+    pub fn new(plan: &Plan, filter: Option<Filter>) -> Result<Self> {
         let mut joins = Vec::with_capacity(plan.joins.len());
         for join in &plan.joins {
             let what = || format!("open the namespace {}", join.path.to_string_lossy());
@@ -62,26 +60,57 @@ impl Armed {
             };
             trees.push(fd);
         }
-        let argv = CStrings::new(std::mem::take(&mut plan.process.argv));
-        let envp = if plan.process.wants_home {
-            CStrings::with_room(std::mem::take(&mut plan.process.envp), b"HOME=/", 4096)
-        } else {
-            CStrings::new(std::mem::take(&mut plan.process.envp))
-        };
-        Ok(Self {
-            argv,
-            envp,
-            trees,
-            joins,
-            tasks: Vec::new(),
-            into: None,
-            filter,
-            console: None,
+        let last = keep(|| Last::new(plan, filter.as_ref()));
+        Ok(Self { last: Some(last), trees, joins, tasks: Vec::new(), into: None, console: None, init: None, stdio: None, preserve_fds: 0 })
+    }
+}
+
+impl Armed {
+    /// Gives the process the socket on which it will wait for `start`.
+    pub fn listen(&mut self, socket: OwnedFd) {
+        if let Some(last) = &mut self.last {
+            last.listener = Some(socket);
+        }
+    }
+
+    /// The tree number `i`, if it is open.
+    pub fn tree(&mut self, i: usize) -> rustix::io::Result<OwnedFd> {
+        self.trees.get_mut(i).and_then(Option::take).ok_or(rustix::io::Errno::BADF)
+    }
+}
+
+/// What a process needs to execute its program, `Plan::ops` from `Plan::last` on. Copies in memory of their own, so that a
+/// created container can give everything else back while it waits for `start`.
+pub struct Last {
+    /// The operations after the wait.
+    pub ops: Vec<Op>,
+    /// Their index in the plan.
+    pub first: u32,
+    /// Paths of the program to try.
+    pub candidates: Vec<CString>,
+    /// The program's arguments.
+    pub argv: CStrings,
+    /// The program's environment.
+    pub envp: CStrings,
+    /// The compiled seccomp filter.
+    pub filter: Option<Filter>,
+    /// The socket on which it waits.
+    pub listener: Option<OwnedFd>,
+}
+
+impl Last {
+    fn new(plan: &Plan, filter: Option<&Filter>) -> Self {
+        let program = &plan.process;
+        let envp = program.envp.clone();
+        Self {
+            ops: plan.ops[plan.last..].to_vec(),
+            first: plan.last as u32,
+            candidates: program.candidates.clone(),
+            argv: CStrings::new(program.argv.clone()),
+            envp: if program.wants_home { CStrings::with_room(envp, b"HOME=/", HOME_MAX) } else { CStrings::new(envp) },
+            filter: filter.cloned(),
             listener: None,
-            init: None,
-            stdio: None,
-            preserve_fds: 0,
-        })
+        }
     }
 }
 
@@ -124,12 +153,4 @@ pub fn preserved(count: u32) -> Result<()> {
 pub fn close_leaked(preserve_fds: u32) -> Result<()> {
     let listening = std::env::var("LISTEN_FDS").ok().and_then(|text| text.parse::<u32>().ok()).unwrap_or(0);
     close_range(3 + preserve_fds.saturating_add(listening), u32::MAX, true).context(|| "mark inherited descriptors close-on-exec")
-}
-
-/// The pieces of [`Armed`] as the child borrows them.
-impl Armed {
-    /// The tree number `i`.
-    pub fn tree(&self, i: usize) -> rustix::io::Result<BorrowedFd<'_>> {
-        self.trees.get(i).and_then(Option::as_ref).map(AsFd::as_fd).ok_or(rustix::io::Errno::BADF)
-    }
 }

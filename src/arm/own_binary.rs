@@ -16,12 +16,17 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 pub fn protect(args: &[OsString]) -> Result<()> {
     let what = || "open our own executable through /proc/self/exe";
     let exe = rustix::fs::open(c"/proc/self/exe", OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).context(what)?;
-    let read_only = rustix::fs::fstatvfs(&exe).context(what)?.f_flag.contains(StatVfsMountFlags::RDONLY);
-    if read_only || rustix::fs::fcntl_get_seals(&reopen()?).is_ok_and(|seals| seals.contains(SealFlags::WRITE)) {
+    if rustix::fs::fstatvfs(&exe).context(what)?.f_flag.contains(StatVfsMountFlags::RDONLY) {
         return Ok(());
     }
     let clone = match read_only_clone() {
-        Err(Errno::PERM | Errno::NOSYS) => sealed_copy()?,
+        Err(Errno::PERM | Errno::NOSYS | Errno::INVAL) => {
+            let sealed = rustix::fs::fcntl_get_seals(reopen()?).is_ok_and(|seals| seals.contains(SealFlags::WRITE));
+            if sealed {
+                return Ok(());
+            }
+            sealed_copy()?
+        }
         other => other.context(|| "clone the mount of our own executable")?,
     };
     let strings = |list: &mut dyn Iterator<Item = Vec<u8>>| {

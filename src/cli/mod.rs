@@ -74,7 +74,7 @@ fn runtime(cli: &Cli) -> Result<Runtime> {
         return Err(Error::new("the systemd cgroup manager is not supported by this version of keel").hint("--cgroup-manager cgroupfs"));
     }
     let manager = if cli.cgroup_manager == Some(CgroupManager::Disabled) { Manager::Disabled } else { Manager::Cgroupfs };
-    let root = Root::new(cli.root.as_deref(), rustix::process::geteuid().as_raw())?;
+    let root = Root::new(cli.root.as_deref())?;
     Ok(Runtime { root, manager })
 }
 

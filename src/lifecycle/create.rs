@@ -41,6 +41,7 @@ pub struct CreateOptions {
 
 /// Everything that is decided before anything is touched.
 struct Decided {
+    bundle: PathBuf,
     spec: Spec,
     facts: Facts,
     plan: Plan,
@@ -82,7 +83,7 @@ pub fn run(runtime: &Runtime, id: &ContainerId, options: &CreateOptions, log: &L
     let Some(relay) = relay else { return Ok(0) };
     let code = relay.wait(&process)?;
     if !options.keep {
-        super::delete::destroy(&made.container, &made.record, log)?;
+        super::delete::destroy(&made.container, &made.record, Some(&made.decided.spec), log)?;
     }
     Ok(code)
 }
@@ -131,7 +132,7 @@ fn decide(runtime: &Runtime, id: &ContainerId, options: &CreateOptions, park: bo
         plan.process.envp.extend([std::ffi::CString::new(format!("LISTEN_FDS={listening}")).unwrap_or_default(), c"LISTEN_PID=1".into()]);
     }
     warnings.append(&mut plan.warnings);
-    Ok(Decided { spec, facts, plan, filter, cgroup, limits, devices, warnings })
+    Ok(Decided { bundle: chosen.bundle, spec, facts, plan, filter, cgroup, limits, devices, warnings })
 }
 
 fn rootfs_exists(bundle: &Path, spec: &Spec) -> Result<()> {
@@ -193,8 +194,8 @@ impl Made {
     }
 
     fn build(&mut self, options: &CreateOptions, console: Option<OwnedFd>, log: &Log) -> Result<Process> {
-        let bundle = std::path::absolute(&options.bundle).context(|| format!("--bundle {}", options.bundle.display()))?;
         let decided = &mut self.decided;
+        let bundle = decided.bundle.clone();
         let kinds = decided.spec.linux.namespaces.iter().filter_map(|n| spec::names::namespace(&n.kind));
         self.record = Record {
             oci_version: decided.spec.oci_version.clone(),
@@ -205,6 +206,7 @@ impl Made {
             owner: decided.facts.uid,
             creator: Some(ProcessId::own()?),
             namespaces: kinds.fold(0, |set, kind| set | u64::from(kind.cast_unsigned())),
+            owns_pid_namespace: decided.spec.linux.namespace("pid").is_some_and(|pid| pid.path.is_empty()),
             cgroup: cgroup_value(&decided.cgroup)?,
             annotations: decided.spec.annotations.clone(),
             ..Record::default()
@@ -223,23 +225,28 @@ impl Made {
             self.record.cgroup = cgroup_value(&decided.cgroup)?;
             self.container.save(&self.record)?;
         }
+        let before_tasks = decided.plan.ops.len();
         decided.plan.ops.retain(|op| !matches!(op, Op::JoinCgroup(i) if *i >= tasks.len()));
-        self.record.start_at = decided.plan.ops.iter().rposition(|op| matches!(op, Op::Sync(_))).map_or(0, |at| at as u32 + 1);
-        let mut armed = Armed::new(&mut decided.plan, decided.filter.take())?;
+        decided.plan.last -= before_tasks - decided.plan.ops.len();
+        self.record.start_at = decided.plan.last as u32;
+        let mut armed = Armed::new(&decided.plan, decided.filter.take())?;
         (armed.into, armed.tasks, armed.console) = (into, tasks, console);
         armed.preserve_fds = options.preserve_fds + listen_fds();
         if decided.plan.ops.contains(&Op::Sync(Stage::Created)) {
-            armed.listener = Some(listener(&self.container)?);
+            armed.listen(listener(&self.container)?);
         }
         let (plan, facts, spec) = (&decided.plan, &decided.facts, &decided.spec);
         let (record, container) = (&mut self.record, &self.container);
         for op in &plan.ops {
             log.debug(|| format!("the container's process will {}", plan.sentence(op)));
         }
-        spawn(plan, &mut armed, facts, |stage, process| {
+        let process = spawn(plan, &mut armed, facts, |stage, process| {
             log.debug(|| format!("process {} waits: {stage:?}", process.pid));
             reached(stage, process, spec, facts, record, container, options)
-        })
+        });
+        // Closed by our exit: a dozen system calls less. Trees, which would keep mounts busy, are closed already.
+        std::mem::forget(armed);
+        process
     }
 
     /// Removes what was made, in reverse. The first failure has been told; a second would only hide it.
@@ -284,7 +291,9 @@ fn reached(
 ) -> Result<()> {
     if record.init.is_none() {
         record.init = Some(ProcessId::of(process.pid)?);
-        if stage != Stage::Created {
+        // Hooks and other commands see it; where there are no hooks, `finish` writes it at once.
+        let hooks = stage == Stage::CreateRuntime || stage == Stage::CreateContainer || !spec.hooks.start_container.is_empty();
+        if hooks && stage != Stage::Created {
             container.save(record)?;
         }
     }

@@ -3,9 +3,10 @@
 use super::hooks::{self, Place};
 use super::status::{Status, look};
 use super::{Runtime, cgroup_of};
+use crate::arm;
+use crate::spec::{self, Spec};
 use crate::store::{Container, ContainerId, Record};
-use crate::sys::{Error, Kind, Log, Result, ns};
-use crate::{arm, spec};
+use crate::sys::{Error, Kind, Log, Result};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fd::OwnedFd;
 use rustix::process::{Signal, pidfd_send_signal};
@@ -42,7 +43,7 @@ pub fn delete(runtime: &Runtime, id: &ContainerId, force: bool, log: &Log) -> Re
                 .hint("kill it first, or delete --force"));
         }
     }
-    destroy(&present.container, &present.record, log)
+    destroy(&present.container, &present.record, None, log)
 }
 
 /// Kills the container's processes and waits for the first one's end on its pidfd.
@@ -51,7 +52,7 @@ pub(super) fn end(record: &Record, init: &OwnedFd) -> Result<()> {
     // With a pid namespace of its own everything ends with the first process; else the cgroup knows who belongs to it.
     let _ = pidfd_send_signal(init, Signal::KILL);
     if let Some(cgroup) = &cgroup {
-        if record.namespaces & ns::PID == 0 {
+        if !record.owns_pid_namespace {
             cgroup.kill_all(Signal::KILL)?;
         } else if cgroup.is_frozen().unwrap_or(false) {
             cgroup.thaw()?;
@@ -67,27 +68,36 @@ pub(super) fn end(record: &Record, init: &OwnedFd) -> Result<()> {
 }
 
 /// What is left of a container whose first process has ended.
-pub(super) fn destroy(container: &Container, record: &Record, log: &Log) -> Result<()> {
+pub(super) fn destroy(container: &Container, record: &Record, spec: Option<&Spec>, log: &Log) -> Result<()> {
     if let Some(cgroup) = cgroup_of(record)? {
-        // Processes that outlived the first one (a shared pid namespace), or whose create was killed.
-        cgroup.kill_all(Signal::KILL)?;
+        // Everything ended with the first process of a pid namespace; not where that is shared, or its create was killed.
+        if record.init.is_none() || !record.owns_pid_namespace {
+            cgroup.kill_all(Signal::KILL)?;
+        }
         cgroup.remove()?;
     }
     // runtime.md, "Delete": poststop hooks run after the container is deleted; a failing one warns and goes on.
-    if let Ok(text) = container.config() {
-        match spec::parse(&text) {
-            Ok(loaded) if loaded.spec.hooks.poststop.is_empty() => {}
-            Ok(loaded) => {
-                let facts = arm::facts(false);
-                let place = Place { facts: &facts, container: None };
-                for hook in &loaded.spec.hooks.poststop {
-                    if let Err(error) = hooks::run("poststop", std::slice::from_ref(hook), record, Status::Stopped, &place) {
-                        log.warning(&error.to_string());
-                    }
-                }
-            }
-            Err(error) => log.warning(&format!("the poststop hooks cannot be read: {error}")),
-        }
+    match spec {
+        Some(spec) => poststop(spec, record, log),
+        None => match container.config().map(|text| spec::parse(&text)) {
+            Ok(Ok(loaded)) => poststop(&loaded.spec, record, log),
+            Ok(Err(error)) => log.warning(&format!("the poststop hooks cannot be read: {error}")),
+            // A create that was killed before it kept the configuration had run no hook.
+            Err(_) => {}
+        },
     }
     container.remove()
+}
+
+fn poststop(spec: &Spec, record: &Record, log: &Log) {
+    if spec.hooks.poststop.is_empty() {
+        return;
+    }
+    let facts = arm::facts(false);
+    let place = Place { facts: &facts, container: None };
+    for hook in &spec.hooks.poststop {
+        if let Err(error) = hooks::run("poststop", std::slice::from_ref(hook), record, Status::Stopped, &place) {
+            log.warning(&error.to_string());
+        }
+    }
 }

@@ -72,7 +72,7 @@ pub fn exec(
     warnings.append(&mut plan.warnings);
     let filter = spec.linux.seccomp.as_ref().map(plan::seccomp::compile).transpose()?;
     let relay = (!options.detach).then(|| foreground::Relay::prepare(process.terminal && options.console_socket.is_none())).transpose()?;
-    let mut armed = Armed::new(&mut plan, filter)?;
+    let mut armed = Armed::new(&plan, filter)?;
     armed.console = match &options.console_socket {
         Some(path) => Some(arm::console_socket(path)?),
         None => relay.as_ref().and_then(foreground::Relay::socket),

@@ -46,8 +46,8 @@ fn one(hook: &Hook, state: &State, place: &Place<'_>) -> Result<()> {
     let input = memory(c"state", &text)?;
     let output = memory(c"output", b"")?;
     let kinds = place.container.as_ref().map_or(0, |(_, kinds)| *kinds);
-    let mut plan = plan::hook(hook, kinds, place.facts)?;
-    let mut armed = Armed::new(&mut plan, None)?;
+    let plan = plan::hook(hook, kinds, place.facts)?;
+    let mut armed = Armed::new(&plan, None)?;
     let copy = |fd: BorrowedFd<'_>| rustix::io::fcntl_dupfd_cloexec(fd, 3).context(|| "copy a descriptor for the hook");
     armed.init = place.container.as_ref().map(|(init, _)| copy(*init)).transpose()?;
     armed.stdio = Some([copy(input.as_fd())?, copy(output.as_fd())?, copy(output.as_fd())?]);

@@ -3,7 +3,7 @@
 use super::status::{Status, look};
 use super::{Runtime, cgroup_of};
 use crate::store::ContainerId;
-use crate::sys::{Context, Error, Kind, Result, ns};
+use crate::sys::{Context, Error, Kind, Result};
 use rustix::process::{Signal, pidfd_send_signal};
 
 /// Names of signal(7), without SIG, at the index of their number.
@@ -52,7 +52,7 @@ pub fn kill(runtime: &Runtime, id: &ContainerId, signal: Signal, all: bool) -> R
     };
     // Without a pid namespace of its own the kernel ends only the first process; runc then kills all, so do we.
     if signal == Signal::KILL
-        && present.record.namespaces & ns::PID == 0
+        && !present.record.owns_pid_namespace
         && let Some(cgroup) = &cgroup
     {
         cgroup.kill_all(signal)?;

@@ -17,9 +17,11 @@ pub fn exec(spec: &Spec, process: &Process, kinds: u64, traced: bool, facts: &Fa
     let mut plan = Plan { process: Program::new(process)?, ..Plan::default() };
     plan.ops.extend((0..facts.cgroup.tasks).map(Op::JoinCgroup));
     process::before_namespaces(&mut plan, process, facts)?;
-    let rlimits = process::rlimits(process)?;
-    // Limits first: in a user namespace there are no rights to raise them.
-    plan.ops.extend(rlimits);
+    plan.in_user_namespace = kinds & ns::USER != 0;
+    if plan.in_user_namespace {
+        // There are no rights to raise limits in there.
+        plan.ops.extend(process::rlimits(process)?);
+    }
     join_init(&mut plan, kinds, traced || shares_pids(spec), facts);
     plan.ops.push(Op::Setsid);
     if plan.process.terminal {
@@ -29,7 +31,6 @@ pub fn exec(spec: &Spec, process: &Process, kinds: u64, traced: bool, facts: &Fa
     plan.ops.push(Op::CloseFds);
     plan.groups_denied =
         kinds & ns::USER != 0 && !facts.privileged && spec.linux.gid_mappings.len() == 1 && spec.linux.gid_mappings[0].size == 1;
-    plan.in_user_namespace = kinds & ns::USER != 0;
     process::identity(&mut plan, process, spec.linux.seccomp.is_some(), facts, None)?;
     Ok(plan)
 }
@@ -89,6 +90,7 @@ pub fn hook(hook: &Hook, kinds: u64, facts: &Facts) -> Result<Plan> {
     }
     plan.ops.push(Op::CloseFds);
     plan.ops.push(Op::Umask(0o022));
+    plan.last = plan.ops.len();
     plan.ops.push(Op::Exec);
     Ok(plan)
 }

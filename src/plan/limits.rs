@@ -249,12 +249,12 @@ fn cpu(out: &mut Limits, cpu: &Cpu, version: Version) -> Result<()> {
         }
         Version::V2 => {
             let max = if quota > 0 { quota.to_string() } else { "max".into() };
+            let at = if quota == 0 { "cpu.period" } else { "cpu.quota" };
             match (quota, period) {
                 (0, 0) => {}
                 // One number leaves the period as it is: 100000 in a new cgroup.
-                (_, 0) => out.put("cpu", "cpu.max", max, "cpu.quota"),
-                (0, _) => out.put("cpu", "cpu.max", format!("{max} {period}"), "cpu.period"),
-                _ => out.put("cpu", "cpu.max", format!("{max} {period}"), "cpu.quota"),
+                (_, 0) => out.put("cpu", "cpu.max", max, at),
+                _ => out.put("cpu", "cpu.max", format!("{max} {period}"), at),
             }
             "cpu.max.burst"
         }
@@ -296,15 +296,15 @@ fn weight(value: Option<u16>, at: &str) -> Result<Option<u16>> {
 }
 
 fn block_io(out: &mut Limits, io: &BlockIo, version: Version) -> Result<()> {
-    const NO_LEAF: &str = "cgroup v2 has no leaf weights";
+    let leaf = |out: &mut Limits, file: &str, value: String, at: &str| match version {
+        Version::V1 => out.put("blkio", file, value, at),
+        Version::V2 => out.warn(at, "cgroup v2 has no leaf weights"),
+    };
     if let Some(weight) = weight(io.weight, "blockIO.weight")? {
         put_weight(out, version, "", weight, "blockIO.weight");
     }
     if let Some(weight) = weight(io.leaf_weight, "blockIO.leafWeight")? {
-        match version {
-            Version::V1 => out.put("blkio", "blkio.leaf_weight", weight, "blockIO.leafWeight"),
-            Version::V2 => out.warn("blockIO.leafWeight", NO_LEAF),
-        }
+        leaf(out, "blkio.leaf_weight", weight.to_string(), "blockIO.leafWeight");
     }
     for (i, device) in io.weight_device.iter().enumerate() {
         let at = format!("blockIO.weightDevice[{i}]");
@@ -313,10 +313,7 @@ fn block_io(out: &mut Limits, io: &BlockIo, version: Version) -> Result<()> {
             put_weight(out, version, &number, weight, &at);
         }
         if let Some(weight) = weight(device.leaf_weight, &at)? {
-            match version {
-                Version::V1 => out.put("blkio", "blkio.leaf_weight_device", format!("{number}{weight}"), &at),
-                Version::V2 => out.warn(&at, NO_LEAF),
-            }
+            leaf(out, "blkio.leaf_weight_device", format!("{number}{weight}"), &at);
         }
     }
     throttle(out, version, &io.throttle_read_bps_device, "rbps", "read_bps", "throttleReadBpsDevice");
@@ -398,12 +395,10 @@ fn unified(out: &mut Limits, resources: &Resources, version: Version) -> Result<
         if key.contains('/') {
             return refuse(&at, format!("unified resource {key:?} must be a file name (no slashes)"));
         }
-        let Some((controller, parameter)) = key.split_once('.') else {
+        let Some((controller, _)) = key.split_once('.').filter(|(controller, parameter)| !controller.is_empty() && !parameter.is_empty())
+        else {
             return refuse(&at, format!("unified resource {key:?} must be in the form CONTROLLER.PARAMETER"));
         };
-        if controller.is_empty() || parameter.is_empty() {
-            return refuse(&at, format!("unified resource {key:?} must be in the form CONTROLLER.PARAMETER"));
-        }
         let controller = if controller == "cgroup" { "" } else { controller };
         // The kernel takes one entry in each write; people write one in each line (io.max, misc.max).
         for line in value.lines() {

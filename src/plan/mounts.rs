@@ -3,7 +3,7 @@
 use super::{At, CgroupView, Facts, Fs, Node, Op, Options, Plan, Rule, Target, Tree, below_root, cstring};
 use crate::spec::options::{MountOptions, SUPERBLOCK};
 use crate::spec::{Mount, Spec, names};
-use crate::sys::{Error, MountAttr, Result};
+use crate::sys::{Error, MountAttr, Result, ns};
 use libc::{MS_PRIVATE, MS_REC, MS_SHARED, MS_SLAVE};
 use std::ffi::CString;
 use std::path::{Component, Path, PathBuf};
@@ -49,36 +49,59 @@ pub(super) fn propagation(name: &str) -> Result<u64> {
     row.map(|&(_, flag, recursive)| flag | if recursive { MS_REC } else { 0 }).ok_or_else(unknown)
 }
 
+/// What the mounts of one container have in common.
+struct Common<'a> {
+    facts: &'a Facts,
+    options: &'a Options,
+    /// MS_SLAVE or MS_PRIVATE: how mounts are cut off from the host's.
+    cut: u64,
+    /// The trees stay peers of the host's mounts (`rootfsPropagation` shared).
+    shared: bool,
+    /// Trees are opened before the child's copy of the host's mounts is cut off, and so have to be cut off themselves.
+    early: bool,
+}
+
 /// Everything from the private copy of the host's mounts to the finished /dev.
+///
+/// The child opens the trees itself, each when its turn comes: they are then cut off from the host already. In a user
+/// namespace it could not reach every source (a home of mode 0700), so there the parent opens them; for a shared root they
+/// have to be opened before the cut.
 pub(super) fn plan(plan: &mut Plan, spec: &Spec, facts: &Facts, options: &Options) -> Result<()> {
     let wanted = propagation(&spec.linux.rootfs_propagation)?;
     let shared = wanted & MS_SHARED != 0;
-    plan.trees_outside = facts.privileged;
-    // A shared root needs the trees to stay peers of the host's mounts; else what happens in the container stays there.
-    let inherited = if shared { 0 } else { wanted };
+    plan.trees_outside = facts.privileged && plan.in_user_namespace;
+    let cut = if wanted & MS_PRIVATE != 0 { MS_PRIVATE } else { MS_SLAVE };
+    let common = Common { facts, options, cut, shared, early: shared || plan.trees_outside };
     // pivot_root(2) refuses a shared or unbindable root; `RootPropagation` makes it so afterwards.
-    let root_attr = MountAttr::propagation(if inherited & MS_PRIVATE != 0 { MS_PRIVATE } else { MS_SLAVE });
-    let rootfs = Tree {
-        source: plan.rootfs.clone(),
-        recursive: true,
-        attr: MountAttr::default(),
-        attr_recursive: root_attr,
-        at: At::field("root.path"),
-    };
-    plan.trees.push(rootfs);
-    let mut ops = vec![Op::AttachRoot(0)];
+    let own = if common.early { MountAttr::propagation(cut) } else { MountAttr::default() };
+    let (source, at) = (plan.rootfs.clone(), At::field("root.path"));
+    let mut ops = Vec::with_capacity(64);
+    let root = open(plan, &mut ops, Tree { source, recursive: true, directory: true, attr: MountAttr::default(), attr_recursive: own, at });
+    ops.push(Op::AttachRoot(root));
     for (i, mount) in spec.mounts.iter().enumerate() {
-        one(plan, &mut ops, mount, At::entry("mounts", i), inherited, facts, options)?;
+        one(plan, &mut ops, mount, At::entry("mounts", i), &common)?;
     }
     if !binds_dev(spec) {
         devices(&mut ops, spec)?;
     }
-    if !plan.trees_outside {
-        plan.ops.extend((0..plan.trees.len()).map(Op::OpenTree));
+    if shared {
+        let (first, rest) = ops.into_iter().partition(|op| matches!(op, Op::OpenTree(_)));
+        plan.ops.extend::<Vec<Op>>(first);
+        ops = rest;
     }
-    plan.ops.push(Op::PrivateMounts);
+    plan.ops.push(Op::PrivateMounts(cut));
     plan.ops.append(&mut ops);
     Ok(())
+}
+
+/// Adds a tree, opened by the child unless the parent does; its number.
+fn open(plan: &mut Plan, ops: &mut Vec<Op>, tree: Tree) -> usize {
+    plan.trees.push(tree);
+    let number = plan.trees.len() - 1;
+    if !plan.trees_outside {
+        ops.push(Op::OpenTree(number));
+    }
+    number
 }
 
 /// runc makes no devices or links where the whole of /dev is bound from the host.
@@ -88,11 +111,11 @@ fn binds_dev(spec: &Spec) -> bool {
     })
 }
 
-fn one(plan: &mut Plan, ops: &mut Vec<Op>, mount: &Mount, at: At, inherited: u64, facts: &Facts, options: &Options) -> Result<()> {
+fn one(plan: &mut Plan, ops: &mut Vec<Op>, mount: &Mount, at: At, common: &Common<'_>) -> Result<()> {
     let parsed = MountOptions::of(mount);
     let to = target(mount, at)?;
     if parsed.bind {
-        let source = options.bundle.join(&mount.source);
+        let source = common.options.bundle.join(&mount.source);
         if mount.source.is_empty() {
             return Err(Error::new(format!("the bind mount at {} has no source", mount.destination)).at(format!("{at}.source")));
         }
@@ -100,13 +123,13 @@ fn one(plan: &mut Plan, ops: &mut Vec<Op>, mount: &Mount, at: At, inherited: u64
             plan.warnings.push(format!("the option {key:?} means nothing for a bind mount (config.json: {at}.options)"));
         }
         let attr = MountAttr { attr_set: parsed.attr.set, attr_clr: parsed.attr.clear, ..MountAttr::default() };
-        let propagation = inherited & (MS_SLAVE | MS_PRIVATE);
+        let propagation = if common.early && !common.shared { common.cut } else { 0 };
         let attr_recursive = MountAttr { attr_set: parsed.rec_attr.set, attr_clr: parsed.rec_attr.clear, propagation, userns_fd: 0 };
         let source = cstring(&source.to_string_lossy(), at)?;
-        plan.trees.push(Tree { source, recursive: parsed.recursive, attr, attr_recursive, at });
-        ops.push(Op::Attach { tree: plan.trees.len() - 1, to: to.clone() });
+        let tree = open(plan, ops, Tree { source, recursive: parsed.recursive, directory: false, attr, attr_recursive, at });
+        ops.push(Op::Attach { tree, to: to.clone() });
     } else if mount.kind == "cgroup" || mount.kind == "cgroup2" {
-        cgroup(plan, ops, mount, &parsed, &to, at, facts)?;
+        cgroup(plan, ops, mount, &parsed, &to, at, common)?;
     } else if parsed.remount {
         let attr = MountAttr { attr_set: parsed.attr.set, attr_clr: parsed.attr.clear, ..MountAttr::default() };
         ops.push(Op::SetAttr { path: to.path.clone(), attr, recursive: false, at });
@@ -163,13 +186,22 @@ fn target(mount: &Mount, at: At) -> Result<Target> {
 
 /// On v2 the hierarchy itself, seen from the container's cgroup namespace if it has one. On v1 a tmpfs with a bind of
 /// the container's directory in each hierarchy.
-fn cgroup(plan: &mut Plan, ops: &mut Vec<Op>, mount: &Mount, parsed: &MountOptions, to: &Target, at: At, facts: &Facts) -> Result<()> {
+fn cgroup(
+    plan: &mut Plan,
+    ops: &mut Vec<Op>,
+    mount: &Mount,
+    parsed: &MountOptions,
+    to: &Target,
+    at: At,
+    common: &Common<'_>,
+) -> Result<()> {
     let attr = MountAttr { attr_set: parsed.attr.set | parsed.rec_attr.set, ..MountAttr::default() };
-    let view: &CgroupView = &facts.cgroup;
-    let own_namespace = plan.ops.iter().any(|op| matches!(op, Op::Unshare(kinds) if kinds & crate::sys::ns::CGROUP != 0));
+    let view: &CgroupView = &common.facts.cgroup;
+    let own_namespace = plan.ops.iter().any(|op| matches!(op, Op::Unshare(kinds) if kinds & ns::CGROUP != 0));
+    let attr_recursive = if common.early { MountAttr::propagation(MS_PRIVATE) } else { MountAttr::default() };
     let tree = |source: &Path| -> Result<Tree> {
         let source = cstring(&source.to_string_lossy(), at)?;
-        Ok(Tree { source, recursive: false, attr, attr_recursive: MountAttr::propagation(MS_PRIVATE), at })
+        Ok(Tree { source, recursive: false, directory: true, attr, attr_recursive, at })
     };
     if view.v2 {
         if own_namespace {
@@ -178,8 +210,8 @@ fn cgroup(plan: &mut Plan, ops: &mut Vec<Op>, mount: &Mount, parsed: &MountOptio
             ops.push(Op::Mount { fs: Box::new(fs), to: to.clone(), fallback, at });
         } else {
             // Mounting it from the initial cgroup namespace would wait for an RCU grace period; a clone does not.
-            plan.trees.push(tree(Path::new("/sys/fs/cgroup"))?);
-            ops.push(Op::Attach { tree: plan.trees.len() - 1, to: to.clone() });
+            let tree = open(plan, ops, tree(Path::new("/sys/fs/cgroup"))?);
+            ops.push(Op::Attach { tree, to: to.clone() });
         }
         return Ok(());
     }
@@ -188,13 +220,12 @@ fn cgroup(plan: &mut Plan, ops: &mut Vec<Op>, mount: &Mount, parsed: &MountOptio
         source: c"tmpfs".into(),
         params: vec![(c"mode".into(), Some(c"755".into()))],
         attr: attr.attr_set & !libc::MOUNT_ATTR_RDONLY,
-        ..Fs::default()
     };
     ops.push(Op::Mount { fs: Box::new(tmpfs), to: to.clone(), fallback: None, at });
     let below = |name: &str| -> Result<CString> { cstring(&format!("{}/{name}", to.path.to_string_lossy()), at) };
     for (name, source) in &view.mounts {
-        plan.trees.push(tree(source)?);
-        ops.push(Op::Attach { tree: plan.trees.len() - 1, to: Target { path: below(name)?, rule: Rule::Plain } });
+        let tree = open(plan, ops, tree(source)?);
+        ops.push(Op::Attach { tree, to: Target { path: below(name)?, rule: Rule::Plain } });
     }
     for (link, directory) in &view.links {
         ops.push(Op::Symlink { target: cstring(directory, at)?, path: below(link)? });

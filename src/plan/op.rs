@@ -52,6 +52,8 @@ pub struct Tree {
     pub source: CString,
     /// Together with the mounts below (`rbind`).
     pub recursive: bool,
+    /// Known to be a directory.
+    pub directory: bool,
     /// For the top mount.
     pub attr: MountAttr,
     /// For all mounts of the tree (`rro` and its relatives).
@@ -166,8 +168,8 @@ pub enum Op {
     Keyring(CString),
     /// open_tree(2) of tree number…, where the parent is not privileged to do it.
     OpenTree(usize),
-    /// mount_setattr(2) on / with AT_RECURSIVE: nothing may travel back to the host.
-    PrivateMounts,
+    /// mount_setattr(2) on / with AT_RECURSIVE, MS_SLAVE or MS_PRIVATE: nothing may travel back to the host.
+    PrivateMounts(u64),
     /// move_mount(2) of the root file system onto itself.
     AttachRoot(usize),
     /// move_mount(2) of tree number… to a path below the root.
@@ -257,8 +259,10 @@ pub enum Op {
     Groups(Vec<u32>),
     /// setresgid(2).
     Gid(u32),
-    /// fchown(2) of the container's own terminal and pipes, then setresuid(2).
+    /// setresuid(2).
     Uid(u32),
+    /// fchown(2) of the container's own terminal and pipes to its user.
+    OwnStdio(u32),
     /// capset(2).
     Capset {
         /// Effective set.
@@ -311,7 +315,7 @@ impl Op {
             Op::BoundingSet(_) | Op::Capset { .. } | Op::Ambient(_) | Op::KeepCaps => At::field("process.capabilities"),
             Op::Groups(_) => At::field("process.user.additionalGids"),
             Op::Gid(_) => At::field("process.user.gid"),
-            Op::Uid(_) => At::field("process.user.uid"),
+            Op::Uid(_) | Op::OwnStdio(_) => At::field("process.user.uid"),
             Op::TryChdir(_) | Op::Cwd(_) => At::field("process.cwd"),
             Op::Umask(_) => At::field("process.user.umask"),
             Op::NoNewPrivs => At::field("process.noNewPrivileges"),

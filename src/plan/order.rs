@@ -24,11 +24,8 @@ pub fn create(spec: &Spec, facts: &Facts, options: &Options) -> Result<Plan> {
     process::before_namespaces(&mut plan, process, facts)?;
     let new = |kind: u64| spec.linux.namespaces.iter().any(|n| kind_of(n) == Some(kind) && n.path.is_empty());
     namespaces(&mut plan, spec, facts)?;
-    let rlimits = process::rlimits(process)?;
     if plan.maps.is_some() {
-        plan.rlimits_outside = rlimits;
-    } else {
-        plan.ops.extend(rlimits);
+        plan.rlimits_outside = process::rlimits(process)?;
     }
     plan.ops.push(Op::Setsid);
     if !spec.hostname.is_empty() {
@@ -120,7 +117,7 @@ fn kind_of(namespace: &Namespace) -> Option<u64> {
 /// Whether the maps are more than an ordinary user may write itself: one id, its own (user_namespaces(7)).
 pub fn needs_helper((uids, gids): &(Vec<IdMapping>, Vec<IdMapping>), facts: &Facts) -> bool {
     let own = |maps: &[IdMapping], id| matches!(maps, [only] if only.host_id == id && only.size == 1);
-    !facts.privileged && !(own(uids, facts.uid) && own(gids, facts.gid))
+    !(facts.privileged || own(uids, facts.uid) && own(gids, facts.gid))
 }
 
 /// Which namespaces are created, which joined, and by whom.

@@ -72,6 +72,7 @@ pub(super) fn rlimits(process: &spec::Process) -> Result<Vec<Op>> {
 /// From a root process in its namespaces to the user's program.
 ///
 /// The sequence and its reasons:
+/// - resource limits only now, since keel itself needs more descriptors than a program may be given;
 /// - keepcaps before the change of user, capset(2) after it, ambient after capset (capabilities(7));
 /// - groups, then gid, then uid, since each needs the privileges that the next gives up;
 /// - the working directory is entered both before (a directory only root may search) and after (one that only the user
@@ -89,9 +90,14 @@ pub(super) fn identity(plan: &mut Plan, process: &spec::Process, seccomp: bool, 
     }
     plan.capabilities = [&caps.effective, &caps.permitted, &caps.inheritable].map(|names| capability_set(names) & available);
     let [effective, permitted, inheritable] = plan.capabilities;
+    if !plan.in_user_namespace {
+        plan.ops.extend(rlimits(process)?);
+    }
     let admin = if keeps_admin(plan, process, seccomp) { CAP_SYS_ADMIN } else { 0 };
     let ops = &mut plan.ops;
-    ops.push(Op::TryChdir(cstring(&process.cwd, At::field("process.cwd"))?));
+    if user.uid != 0 {
+        ops.push(Op::TryChdir(cstring(&process.cwd, At::field("process.cwd"))?));
+    }
     ops.push(Op::BoundingSet(capability_set(&caps.bounding)));
     if user.uid != 0 {
         ops.push(Op::KeepCaps);
@@ -103,6 +109,9 @@ pub(super) fn identity(plan: &mut Plan, process: &spec::Process, seccomp: bool, 
             .at("process.user.additionalGids"));
     }
     ops.push(Op::Gid(user.gid));
+    if user.uid != 0 || plan.in_user_namespace {
+        ops.push(Op::OwnStdio(user.uid));
+    }
     ops.push(Op::Uid(user.uid));
     ops.push(Op::Capset { effective: effective | admin, permitted: permitted | admin, inheritable });
     if !caps.ambient.is_empty() {
@@ -132,6 +141,7 @@ fn keeps_admin(plan: &Plan, process: &spec::Process, seccomp: bool) -> bool {
 
 /// What is left after `start`.
 pub(super) fn last(plan: &mut Plan, process: &spec::Process, seccomp: bool) {
+    plan.last = plan.ops.len();
     if seccomp {
         plan.ops.push(Op::Seccomp);
     }

@@ -54,7 +54,7 @@ impl Plan {
             Op::LoopbackUp => "bring the loopback interface up".into(),
             Op::Keyring(name) => format!("join the session keyring {}", text(name)),
             Op::OpenTree(i) => format!("open the mount source {}", text(&self.trees[*i].source)),
-            Op::PrivateMounts => "keep mounts from reaching the host".into(),
+            Op::PrivateMounts(_) => "keep mounts from reaching the host".into(),
             Op::AttachRoot(i) => format!("attach the root file system {}", text(&self.trees[*i].source)),
             Op::Attach { tree, to } => format!("attach {} at /{}", text(&self.trees[*tree].source), text(&to.path)),
             Op::Mount { fs, to, .. } => {
@@ -87,6 +87,7 @@ impl Plan {
             Op::KeepCaps => "keep capabilities over the change of user".into(),
             Op::Groups(groups) => format!("set the additional groups {groups:?}"),
             Op::Gid(gid) => format!("become group {gid}"),
+            Op::OwnStdio(uid) => format!("give user {uid} its terminal and pipes"),
             Op::Uid(uid) => format!("become user {uid}"),
             Op::Capset { effective, permitted, inheritable } => {
                 format!("set the capabilities effective {effective:#x} permitted {permitted:#x} inheritable {inheritable:#x}")

@@ -3,10 +3,11 @@
 //! After the clone only system calls: no allocation, no lock, no formatting, no parsing. The process is a copy of a
 //! single-threaded parent; what it needs was laid out before. A failure is eight bytes to the parent, then the end.
 
+use super::ground::{Ground, leave_open};
 use super::report::{CLONED, Report};
 use super::{console, mount, path};
-use crate::arm::{Armed, clone_tree};
-use crate::plan::{Op, Plan, Stage};
+use crate::arm::{Armed, Last, clone_tree};
+use crate::plan::{Op, Plan, Stage, Target};
 use crate::sys::{self, Cloned, MountAttr, mount_setattr};
 use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use rustix::fs::{Access, AtFlags, CWD, FileType, Gid, Mode, OFlags, Uid, accessat, fstat, statat};
@@ -18,9 +19,9 @@ use std::ffi::CStr;
 const REPORTED: i32 = 111;
 
 /// What the child opens on its way.
-struct State {
+struct State<'p> {
     sync: OwnedFd,
-    root: Option<OwnedFd>,
+    ground: Option<Ground<'p>>,
     label: Option<OwnedFd>,
     null: Option<OwnedFd>,
     empty: Option<OwnedFd>,
@@ -31,19 +32,74 @@ struct State {
 
 /// Runs the plan to its exec.
 pub fn run(plan: &Plan, armed: &mut Armed, sync: OwnedFd) -> ! {
-    let mut state = State { sync, root: None, label: None, null: None, empty: None, proc: None, program: 0 };
+    let mut state = State { sync, ground: None, label: None, null: None, empty: None, proc: None, program: 0 };
     // The caller's mask must not shape what is made below the root.
     rustix::process::umask(Mode::empty());
-    for (index, op) in plan.ops.iter().enumerate() {
+    let before = &plan.ops[..plan.last];
+    for (index, op) in before.iter().enumerate() {
         if let Err(errno) = step(op, index as u32, plan, armed, &mut state) {
-            let _ = Report { op: index as u32, errno: errno.raw_os_error() }.send(&state.sync);
-            sys::exit(REPORTED);
+            report(&state.sync, index as u32, errno);
+        }
+    }
+    let Some(last) = armed.last.take() else { sys::exit(REPORTED) };
+    let waiting = Waiting { last, sync: state.sync, program: state.program };
+    match before.last() {
+        Some(Op::Sync(Stage::Created)) => sys::only_kept(wait_for_start, waiting),
+        _ => finish(&waiting),
+    }
+}
+
+fn report(sync: &OwnedFd, index: u32, errno: Errno) -> ! {
+    let _ = Report { op: index, errno: errno.raw_os_error() }.send(sync);
+    sys::exit(REPORTED)
+}
+
+/// All that is left of a process that has done everything but execute its program.
+struct Waiting {
+    last: Last,
+    sync: OwnedFd,
+    program: usize,
+}
+
+/// Waits on the listening socket for a connection that brings a byte. Connections without one are `state` asking whether
+/// anybody is here, or a `start` that died. The connection becomes the way reports go.
+fn wait_for_start(mut waiting: Waiting) -> ! {
+    let Some(listener) = waiting.last.listener.take() else { sys::exit(REPORTED) };
+    loop {
+        let Ok(connection) = rustix::io::retry_on_intr(|| accept_with(&listener, SocketFlags::CLOEXEC)) else { sys::exit(REPORTED) };
+        let mut byte = [0; 1];
+        if let Ok((1, _)) = rustix::io::retry_on_intr(|| recv(&connection, &mut byte[..], RecvFlags::empty())) {
+            waiting.sync = connection;
+            finish(&waiting)
+        }
+    }
+}
+
+/// The operations after the last wait.
+fn finish(waiting: &Waiting) -> ! {
+    let last = &waiting.last;
+    for (index, op) in last.ops.iter().enumerate() {
+        let done = match op {
+            // A profile without rules asks for nothing.
+            Op::Seccomp => match &last.filter {
+                Some(filter) if !filter.program.is_empty() => sys::seccomp(filter.flags, &filter.program).map(drop),
+                _ => Ok(()),
+            },
+            Op::Capset { effective, permitted, inheritable } => capset(*effective, *permitted, *inheritable),
+            Op::Exec => sys::reset_signals().and_then(|()| match last.candidates.get(waiting.program) {
+                Some(program) => Err(sys::execve(program, &last.argv, &last.envp)),
+                None => Err(Errno::NOENT),
+            }),
+            _ => Err(Errno::INVAL),
+        };
+        if let Err(errno) = done {
+            report(&waiting.sync, last.first + index as u32, errno);
         }
     }
     sys::exit(REPORTED)
 }
 
-fn step(op: &Op, index: u32, plan: &Plan, armed: &mut Armed, state: &mut State) -> Result<()> {
+fn step<'p>(op: &'p Op, index: u32, plan: &'p Plan, armed: &mut Armed, state: &mut State<'p>) -> Result<()> {
     match op {
         Op::JoinCgroup(i) => rustix::io::write(&armed.tasks.get(*i).ok_or(Errno::BADF)?.1, b"0").map(drop),
         Op::OpenLabel(path) => open_host(path, OFlags::WRONLY).map(|fd| state.label = Some(fd)),
@@ -53,7 +109,6 @@ fn step(op: &Op, index: u32, plan: &Plan, armed: &mut Armed, state: &mut State) 
             (0..3).zip(stdio).try_for_each(|(number, fd)| sys::dup_to(fd, number))
         }
         Op::NonDumpable => rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable),
-        Op::Sync(Stage::Created) => wait_for_start(index, armed, state),
         Op::Sync(_) => wait_for_parent(index, state),
         Op::JoinNamespace(i) => sys::setns(armed.joins.get(*i).ok_or(Errno::BADF)?, plan.joins[*i].kind),
         Op::JoinInit(kinds) => sys::setns(armed.init.as_ref().ok_or(Errno::BADF)?, *kinds),
@@ -71,13 +126,13 @@ fn step(op: &Op, index: u32, plan: &Plan, armed: &mut Armed, state: &mut State) 
             other => other.map(drop),
         },
         Op::OpenTree(i) => clone_tree(&plan.trees[*i]).map(|fd| armed.trees[*i] = Some(fd)),
-        Op::PrivateMounts => mount_setattr(CWD, c"/", true, &MountAttr::propagation(libc::MS_SLAVE)),
+        Op::PrivateMounts(cut) => mount_setattr(CWD, c"/", true, &MountAttr::propagation(*cut)),
         Op::AttachRoot(i) => attach_root(*i, plan, armed, state),
-        Op::Attach { tree, to } => mount::attach(armed.tree(*tree)?, root(state)?, to),
-        Op::Mount { fs, to, fallback, .. } => mount::mount(fs, to, fallback.as_deref(), root(state)?),
+        Op::Attach { tree, to } => attach(*tree, to, plan, armed, state),
+        Op::Mount { fs, to, fallback, .. } => mount::mount(fs, to, fallback.as_deref(), ground(state)?),
         Op::SetAttr { path, attr, recursive, .. } => mount::set_attr(root(state)?, path, attr, *recursive),
-        Op::Symlink { target, path } => mount::symlink(root(state)?, target, path),
-        Op::Device(node, _) => mount::device(root(state)?, node),
+        Op::Symlink { target, path } => mount::symlink(ground(state)?, target, path),
+        Op::Device(node, _) => mount::device(ground(state)?, node),
         Op::MakeDir(path, _) => path::resolve_or_make(root(state)?, path, true).map(drop),
         Op::Sysctl { path, value } => {
             if state.proc.is_none() {
@@ -86,14 +141,14 @@ fn step(op: &Op, index: u32, plan: &Plan, armed: &mut Armed, state: &mut State) 
             mount::write_proc(state.proc.as_ref().ok_or(Errno::BADF)?.as_fd(), path, value.as_bytes())
         }
         Op::Console { bind, size } => {
-            let here = if state.root.is_none() { Some(open_host(c"/", OFlags::PATH)?) } else { None };
-            let root = here.as_ref().or(state.root.as_ref()).ok_or(Errno::BADF)?;
+            let here = if state.ground.is_none() { Some(open_host(c"/", OFlags::PATH)?) } else { None };
+            let root = here.as_ref().map_or_else(|| root(state), |fd| Ok(fd.as_fd()))?;
             // Taken, so that the next `CloseFds` does not keep it.
-            console::open(root.as_fd(), armed.console.take().ok_or(Errno::BADF)?.as_fd(), *bind, *size)
+            console::open(root, armed.console.take().ok_or(Errno::BADF)?.as_fd(), *bind, *size)
         }
         Op::Mask(path, _) => {
-            let State { root, null, empty, .. } = state;
-            mount::mask(root.as_ref().ok_or(Errno::BADF)?.as_fd(), path, null, empty)
+            let State { ground, null, empty, .. } = state;
+            mount::mask(ground.as_ref().ok_or(Errno::BADF)?.root(), path, null, empty)
         }
         Op::ReadOnly(path, _) => mount::read_only(root(state)?, path),
         Op::RootReadonly => mount_setattr(root(state)?, c"", false, &MountAttr::RDONLY),
@@ -109,7 +164,11 @@ fn step(op: &Op, index: u32, plan: &Plan, armed: &mut Armed, state: &mut State) 
             let gid = Gid::from_raw(*gid);
             rustix::thread::set_thread_res_gid(gid, gid, gid)
         }
-        Op::Uid(uid) => become_user(*uid, plan.process.terminal),
+        Op::OwnStdio(uid) => own_stdio(*uid, plan.process.terminal),
+        Op::Uid(uid) => {
+            let uid = Uid::from_raw(*uid);
+            rustix::thread::set_thread_res_uid(uid, uid, uid)
+        }
         Op::Capset { effective, permitted, inheritable } => capset(*effective, *permitted, *inheritable),
         Op::Ambient(set) => (0..64).filter(|n| set >> n & 1 == 1).try_for_each(sys::raise_ambient),
         Op::TryChdir(cwd) => {
@@ -128,19 +187,24 @@ fn step(op: &Op, index: u32, plan: &Plan, armed: &mut Armed, state: &mut State) 
         }
         Op::Label(label, _) => rustix::io::write(state.label.as_ref().ok_or(Errno::BADF)?, label.as_bytes()).map(drop),
         Op::NoNewPrivs => rustix::thread::set_no_new_privs(true),
-        Op::Seccomp => {
-            let filter = armed.filter.as_ref().ok_or(Errno::INVAL)?;
-            sys::seccomp(filter.flags, &filter.program).map(drop)
-        }
-        Op::Exec => {
-            sys::reset_signals()?;
-            Err(sys::execve(&plan.process.candidates[state.program], &armed.argv, &armed.envp))
-        }
+        Op::Seccomp | Op::Exec => Err(Errno::INVAL),
     }
 }
 
-fn root(state: &State) -> Result<BorrowedFd<'_>> {
-    state.root.as_ref().map(AsFd::as_fd).ok_or(Errno::BADF)
+fn ground<'s, 'p>(state: &'s mut State<'p>) -> Result<&'s mut Ground<'p>> {
+    state.ground.as_mut().ok_or(Errno::BADF)
+}
+
+fn root<'s>(state: &'s State<'_>) -> Result<BorrowedFd<'s>> {
+    state.ground.as_ref().map(Ground::root).ok_or(Errno::BADF)
+}
+
+fn attach<'p>(tree: usize, to: &'p Target, plan: &'p Plan, armed: &mut Armed, state: &mut State<'p>) -> Result<()> {
+    let mount = armed.tree(tree)?;
+    let directory = plan.trees[tree].directory || path::is_directory(&mount)?;
+    mount::attach(mount.as_fd(), directory, ground(state)?, to)?;
+    leave_open(mount);
+    Ok(())
 }
 
 fn open_host(path: &CStr, flags: OFlags) -> Result<OwnedFd> {
@@ -152,7 +216,7 @@ fn write_host(path: &CStr, text: &[u8]) -> Result<()> {
 }
 
 /// A parent that died without an answer ends the child too: nothing is left that no record describes.
-fn wait_for_parent(index: u32, state: &State) -> Result<()> {
+fn wait_for_parent(index: u32, state: &State<'_>) -> Result<()> {
     Report { op: index, errno: 0 }.send(&state.sync)?;
     let mut byte = [0; 1];
     match rustix::io::retry_on_intr(|| recv(&state.sync, &mut byte[..], RecvFlags::empty()))?.0 {
@@ -161,23 +225,8 @@ fn wait_for_parent(index: u32, state: &State) -> Result<()> {
     }
 }
 
-/// Tells `create`, then waits on the listening socket for a connection that brings a byte. Connections without one are
-/// `state` asking whether anybody is here, or a `start` that died. The connection becomes the way reports go.
-fn wait_for_start(index: u32, armed: &Armed, state: &mut State) -> Result<()> {
-    wait_for_parent(index, state)?;
-    let listener = armed.listener.as_ref().ok_or(Errno::BADF)?;
-    loop {
-        let connection = rustix::io::retry_on_intr(|| accept_with(listener, SocketFlags::CLOEXEC))?;
-        let mut byte = [0; 1];
-        if let Ok((1, _)) = rustix::io::retry_on_intr(|| recv(&connection, &mut byte[..], RecvFlags::empty())) {
-            state.sync = connection;
-            return Ok(());
-        }
-    }
-}
-
 /// The sibling goes on with the plan; this process tells its pid, as both processes' parent sees it, and ends.
-fn clone_again(kinds: u64, state: &State) -> Result<()> {
+fn clone_again(kinds: u64, state: &State<'_>) -> Result<()> {
     match sys::clone3(kinds | sys::CLONE_PARENT, None)? {
         Cloned::Child => Ok(()),
         Cloned::Parent(pid, _) => {
@@ -201,12 +250,12 @@ fn loopback_up() -> Result<()> {
 }
 
 /// Attaches the root to its own path, so that it is a mount point below a private parent, as pivot_root(2) wants it.
-fn attach_root(tree: usize, plan: &Plan, armed: &mut Armed, state: &mut State) -> Result<()> {
-    let tree = armed.trees[tree].take().ok_or(Errno::BADF)?;
+fn attach_root(tree: usize, plan: &Plan, armed: &mut Armed, state: &mut State<'_>) -> Result<()> {
+    let tree = armed.tree(tree)?;
     let point = open_host(&plan.rootfs, OFlags::PATH | OFlags::DIRECTORY)?;
     mount::move_onto(tree.as_fd(), point.as_fd())?;
-    rustix::process::chdir(c"/")?;
-    state.root = Some(tree);
+    leave_open(point);
+    state.ground = Some(Ground::new(tree));
     Ok(())
 }
 
@@ -235,10 +284,10 @@ fn move_root(root: BorrowedFd<'_>) -> Result<()> {
 }
 
 /// Closes everything from 3 on but what is preserved for the program and what the last operations need.
-fn close_fds(armed: &Armed, state: &State) -> Result<()> {
+fn close_fds(armed: &Armed, state: &State<'_>) -> Result<()> {
     let number = |fd: Option<&OwnedFd>| fd.map_or(0, |fd| fd.as_raw_fd() as u32);
-    let (listener, console) = (armed.listener.as_ref(), armed.console.as_ref());
-    let mut keep = [number(Some(&state.sync)), number(listener), number(console), number(state.label.as_ref())];
+    let listener = armed.last.as_ref().and_then(|last| last.listener.as_ref());
+    let mut keep = [number(Some(&state.sync)), number(listener), number(armed.console.as_ref()), number(state.label.as_ref())];
     keep.sort_unstable();
     let mut first = 3 + armed.preserve_fds;
     for fd in keep {
@@ -269,7 +318,7 @@ fn capset(effective: u64, permitted: u64, inheritable: u64) -> Result<()> {
 
 /// Gives the user the terminal that was made for it and the pipes of its stdio, so that it can open /dev/stdout again;
 /// never a regular file or a device, which may be the host's (CVE-2026-88265).
-fn become_user(uid: u32, terminal: bool) -> Result<()> {
+fn own_stdio(uid: u32, terminal: bool) -> Result<()> {
     let uid = Uid::from_raw(uid);
     for fd in [rustix::stdio::stdin(), rustix::stdio::stdout(), rustix::stdio::stderr()] {
         let Ok(stat) = fstat(fd) else { continue };
@@ -283,7 +332,7 @@ fn become_user(uid: u32, terminal: bool) -> Result<()> {
             }
         }
     }
-    rustix::thread::set_thread_res_uid(uid, uid, uid)
+    Ok(())
 }
 
 /// chdir(2), then the proof that the directory is below the root: getcwd(2) says "(unreachable)" of one that is not,
@@ -345,7 +394,9 @@ fn home_in(line: &[u8], uid: u32, armed: &mut Armed) -> bool {
     let mut fields = line.split(|&b| b == b':');
     let same = fields.nth(2).and_then(|field| std::str::from_utf8(field).ok()).and_then(|text| text.parse::<u32>().ok()) == Some(uid);
     match fields.nth(2) {
-        Some(directory) if same && !directory.is_empty() => armed.envp.rewrite(b"HOME=".len(), directory),
+        Some(directory) if same && !directory.is_empty() => {
+            armed.last.as_mut().is_some_and(|last| last.envp.rewrite(b"HOME=".len(), directory))
+        }
         _ => false,
     }
 }

@@ -2,6 +2,7 @@
 
 mod child;
 mod console;
+mod ground;
 mod ids;
 mod mount;
 mod path;

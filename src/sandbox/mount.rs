@@ -2,7 +2,8 @@
 //!
 //! Allocates nothing: runs between clone and exec.
 
-use super::path::{is_directory, parent, resolve, resolve_or_make};
+use super::ground::{Ground, leave_open};
+use super::path::{create, is_directory, resolve, resolve_or_make};
 use crate::plan::{Fs, Node, Rule, Target};
 use crate::sys::{MountAttr, mount_setattr};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -39,15 +40,27 @@ pub fn new_fs(fs: &Fs, root: BorrowedFd<'_>, at: &CStr) -> Result<OwnedFd> {
         fsconfig_set_string(&context, c"mode", CStr::from_bytes_with_nul(&text).map_err(|_| Errno::INVAL)?)?;
     }
     fsconfig_create(&context)?;
-    fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::from_bits_retain(fs.attr as u32))
+    let mount = fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::from_bits_retain(fs.attr as u32));
+    leave_open(context);
+    mount
 }
 
 /// Attaches `mount` at `to`, making the mount point: a directory for a directory, a file for anything else.
-pub fn attach(mount: BorrowedFd<'_>, root: BorrowedFd<'_>, to: &Target) -> Result<()> {
-    let directory = is_directory(mount)?;
+pub fn attach<'p>(mount: BorrowedFd<'_>, directory: bool, ground: &mut Ground<'p>, to: &'p Target) -> Result<()> {
     if to.rule == Rule::ProcRoot && fstatfs(mount)?.f_type != PROC_SUPER_MAGIC {
         return Err(Errno::REMOTE);
     }
+    if to.rule == Rule::Plain
+        && let Some((fresh, name)) = ground.fresh(&to.path)
+    {
+        create(fresh, name, directory)?;
+        // Without MOVE_MOUNT_T_SYMLINKS a link of that name is not followed; it is left to the walk below.
+        match move_mount(mount, c"", fresh, name, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH) {
+            Err(Errno::NOTDIR | Errno::INVAL | Errno::LOOP) => {}
+            other => return other.map(|()| ground.covered(&to.path, None)),
+        }
+    }
+    let root = ground.root();
     let point = match to.rule {
         Rule::RealDirectory | Rule::ProcRoot => match resolve(root, &to.path, OFlags::DIRECTORY, ResolveFlags::NO_SYMLINKS) {
             Err(Errno::NOENT) => {
@@ -66,7 +79,10 @@ pub fn attach(mount: BorrowedFd<'_>, root: BorrowedFd<'_>, to: &Target) -> Resul
             point
         }
     };
-    move_onto(mount, point.as_fd())
+    move_onto(mount, point.as_fd())?;
+    leave_open(point);
+    ground.covered(&to.path, None);
+    Ok(())
 }
 
 /// move_mount(2) from descriptor to descriptor.
@@ -94,12 +110,18 @@ pub fn clone_host(path: &CStr, attr: u64) -> Result<OwnedFd> {
 
 /// Mounts a new file system. Where the kernel refuses it with EPERM or EBUSY (sysfs without a network namespace, cgroup2
 /// in a foreign cgroup namespace), the host's own is shown instead, as in runc.
-pub fn mount(fs: &Fs, to: &Target, fallback: Option<&CStr>, root: BorrowedFd<'_>) -> Result<()> {
-    let mount = match new_fs(fs, root, &to.path) {
+pub fn mount<'p>(fs: &Fs, to: &'p Target, fallback: Option<&CStr>, ground: &mut Ground<'p>) -> Result<()> {
+    let mount = match new_fs(fs, ground.root(), &to.path) {
         Err(error @ (Errno::PERM | Errno::BUSY)) => clone_host(fallback.ok_or(error)?, fs.attr)?,
         other => other?,
     };
-    attach(mount.as_fd(), root, to)
+    attach(mount.as_fd(), true, ground, to)?;
+    if fs.kind.as_bytes() == b"tmpfs" {
+        ground.covered(&to.path, Some(mount))
+    } else {
+        leave_open(mount)
+    }
+    Ok(())
 }
 
 /// mount_setattr(2) of the mount at `path` below the root.
@@ -109,56 +131,54 @@ pub fn set_attr(root: BorrowedFd<'_>, path: &CStr, attr: &MountAttr, recursive: 
 
 /// A link in /dev, made beside whatever the image has there: an existing entry is left alone, but for a `ptmx`, which
 /// must lead to the container's own devpts.
-pub fn symlink(root: BorrowedFd<'_>, target: &CStr, path: &CStr) -> Result<()> {
-    let (directory, name) = parent(root, path)?;
-    match symlinkat(target, &directory, name) {
+pub fn symlink<'p>(ground: &Ground<'p>, target: &CStr, path: &'p CStr) -> Result<()> {
+    ground.parent(path, |directory, name| match symlinkat(target, directory, name) {
         Err(Errno::EXIST) if name.to_bytes() == b"ptmx" => {
-            rustix::fs::unlinkat(&directory, name, AtFlags::empty())?;
-            symlinkat(target, &directory, name)
+            rustix::fs::unlinkat(directory, name, AtFlags::empty())?;
+            symlinkat(target, directory, name)
         }
         Err(Errno::EXIST) => Ok(()),
         other => other,
-    }
+    })
 }
 
 /// mknodat(2); in a user namespace, where that is not permitted, or where the image has something else of that name, a
 /// bind of the host's node, which is checked to be the device asked for (CVE-2026-41579).
-pub fn device(root: BorrowedFd<'_>, node: &Node) -> Result<()> {
-    let (directory, name) = parent(root, &node.path)?;
+pub fn device<'p>(ground: &Ground<'p>, node: &'p Node) -> Result<()> {
+    ground.parent(&node.path, |directory, name| device_in(directory, name, node))
+}
+
+fn device_in(directory: BorrowedFd<'_>, name: &CStr, node: &Node) -> Result<()> {
     let kind = FileType::from_raw_mode(node.mode);
-    let mode = Mode::from_raw_mode(node.mode & 0o7777);
-    match mknodat(&directory, name, kind, mode, node.rdev) {
+    match mknodat(directory, name, kind, Mode::from_raw_mode(node.mode & 0o7777), node.rdev) {
         Ok(()) if node.uid != 0 || node.gid != 0 => {
             let (uid, gid) = (Uid::from_raw(node.uid), Gid::from_raw(node.gid));
-            chownat(&directory, name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)
+            chownat(directory, name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)
         }
         Ok(()) => Ok(()),
         Err(Errno::EXIST) => {
-            let stat = statat(&directory, name, AtFlags::SYMLINK_NOFOLLOW)?;
+            let stat = statat(directory, name, AtFlags::SYMLINK_NOFOLLOW)?;
             let same = FileType::from_raw_mode(stat.st_mode) == kind && (kind == FileType::Fifo || stat.st_rdev == node.rdev);
-            if same { Ok(()) } else { bind_device(directory.as_fd(), name, node) }
+            if same { Ok(()) } else { bind_device(directory, name, node) }
         }
-        Err(Errno::PERM) => bind_device(directory.as_fd(), name, node),
+        Err(Errno::PERM) => bind_device(directory, name, node),
         Err(error) => Err(error),
     }
 }
 
 fn bind_device(directory: BorrowedFd<'_>, name: &CStr, node: &Node) -> Result<()> {
-    // The node's path below the container's root is also its path on the host: `dev/null` from the child's cwd, /.
-    let host = rustix::fs::open(&*node.path, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())?;
+    // The node's path below the container's root is also its path on the host.
+    let slash = rustix::fs::open(c"/", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+    let host = rustix::fs::openat(slash, &*node.path, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())?;
     let stat = fstat(&host)?;
     if FileType::from_raw_mode(stat.st_mode) != FileType::from_raw_mode(node.mode) || stat.st_rdev != node.rdev {
         return Err(Errno::NODEV);
     }
-    let point = match statat(directory, name, AtFlags::SYMLINK_NOFOLLOW) {
-        Err(Errno::NOENT) => {
-            let flags = OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::WRONLY;
-            drop(rustix::fs::openat(directory, name, flags, Mode::from_raw_mode(0o666))?);
-            rustix::fs::openat(directory, name, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())?
-        }
-        Ok(stat) if FileType::from_raw_mode(stat.st_mode) == FileType::Symlink => return Err(Errno::LOOP),
-        _ => rustix::fs::openat(directory, name, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())?,
-    };
+    create(directory, name, false)?;
+    let point = rustix::fs::openat(directory, name, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())?;
+    if FileType::from_raw_mode(fstat(&point)?.st_mode) == FileType::Symlink {
+        return Err(Errno::LOOP);
+    }
     move_onto(clone_fd(host.as_fd(), false)?.as_fd(), point.as_fd())
 }
 
@@ -178,19 +198,27 @@ pub fn mask(root: BorrowedFd<'_>, path: &CStr, null: &mut Option<OwnedFd>, empty
         other => other?,
     };
     if is_directory(&point)? {
-        if let Some(empty) = empty {
-            return move_onto(clone_fd(empty.as_fd(), false)?.as_fd(), point.as_fd());
+        let cover = match empty {
+            Some(empty) => clone_fd(empty.as_fd(), false)?,
+            None => empty_directory()?,
+        };
+        move_onto(cover.as_fd(), point.as_fd())?;
+        if empty.is_none() {
+            *empty = Some(cover)
+        } else {
+            leave_open(cover)
         }
-        let made = empty_directory()?;
-        move_onto(made.as_fd(), point.as_fd())?;
-        *empty = Some(made);
+        leave_open(point);
         return Ok(());
     }
     if null.is_none() {
         *null = Some(host_null()?);
     }
-    let null = null.as_ref().ok_or(Errno::BADF)?;
-    move_onto(clone_fd(null.as_fd(), false)?.as_fd(), point.as_fd())
+    let clone = clone_fd(null.as_ref().ok_or(Errno::BADF)?.as_fd(), false)?;
+    move_onto(clone.as_fd(), point.as_fd())?;
+    leave_open(clone);
+    leave_open(point);
+    Ok(())
 }
 
 /// A read-only tmpfs with room for nothing but its root.
@@ -210,7 +238,10 @@ pub fn read_only(root: BorrowedFd<'_>, path: &CStr) -> Result<()> {
     };
     let clone = clone_fd(point.as_fd(), true)?;
     mount_setattr(&clone, c"", false, &MountAttr::RDONLY)?;
-    move_onto(clone.as_fd(), point.as_fd())
+    move_onto(clone.as_fd(), point.as_fd())?;
+    leave_open(clone);
+    leave_open(point);
+    Ok(())
 }
 
 /// A procfs that no container has touched: new, detached, of the pid namespace this process is in; in a user namespace

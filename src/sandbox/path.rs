@@ -137,7 +137,8 @@ fn make(root: BorrowedFd<'_>, path: &CStr, directory: bool) -> Result<OwnedFd> {
     }
 }
 
-fn create(parent: BorrowedFd<'_>, name: &CStr, directory: bool) -> Result<()> {
+/// Makes a directory or an empty file; one that is there already is no error.
+pub fn create(parent: BorrowedFd<'_>, name: &CStr, directory: bool) -> Result<()> {
     let made = if directory {
         mkdirat(parent, name, Mode::from_raw_mode(0o755))
     } else {
@@ -150,13 +151,19 @@ fn create(parent: BorrowedFd<'_>, name: &CStr, directory: bool) -> Result<()> {
     }
 }
 
+/// The directory part of a path, without its slash, and the last component.
+pub fn split(path: &CStr) -> (&[u8], &CStr) {
+    let bytes = path.to_bytes_with_nul();
+    let slash = bytes.iter().rposition(|&b| b == b'/');
+    let name = &bytes[slash.map_or(0, |at| at + 1)..];
+    (&bytes[..slash.unwrap_or(0)], CStr::from_bytes_with_nul(name).unwrap_or(c""))
+}
+
 /// Opens the directory that `path` is in, making it, and gives the last component. Below /dev no link is followed: an
 /// image's link would carry devices into a volume, which is the host's (CVE-2026-41579).
 pub fn parent<'a>(root: BorrowedFd<'_>, path: &'a CStr) -> Result<(OwnedFd, &'a CStr)> {
-    let bytes = path.to_bytes_with_nul();
-    let slash = bytes.iter().rposition(|&b| b == b'/');
-    let name = CStr::from_bytes_with_nul(&bytes[slash.map_or(0, |at| at + 1)..]).map_err(|_| Errno::INVAL)?;
-    let directory = Buffer::new(&bytes[..slash.unwrap_or(0)])?;
+    let (directory, name) = split(path);
+    let directory = Buffer::new(directory)?;
     let in_dev = directory.text() == b"dev" || directory.text().starts_with(b"dev/");
     let how = if in_dev { ResolveFlags::NO_SYMLINKS } else { ResolveFlags::empty() };
     match resolve(root, directory.c_str()?, OFlags::empty(), how) {

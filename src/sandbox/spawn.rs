@@ -53,9 +53,8 @@ pub fn spawn(plan: &Plan, armed: &mut Armed, facts: &Facts, mut stage: impl FnMu
     outside.leave()?;
     drop(theirs);
     let Cloned::Parent(pid, pidfd) = cloned.context(|| plan.clone_sentence())? else { unreachable!("the child never returns") };
-    // What only the child needs would keep the container's mounts and cgroups busy.
+    // What only the child needs would keep the container's mounts and namespaces busy.
     armed.trees.clear();
-    armed.tasks.clear();
     armed.joins.clear();
     let mut process = Process { pid, pidfd };
     match lead(plan, facts, &ours, &mut process, &mut stage) {

@@ -342,7 +342,7 @@ object! {
         default_action: String,
         default_errno_ret: Option<u32>,
         architectures: Vec<String>,
-        flags: Vec<String>,
+        flags: Option<Vec<String>>,
         listener_path: String,
         listener_metadata: String,
         syscalls: Vec<SyscallRule>,

@@ -8,7 +8,7 @@ use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::ffi::CStr;
-use std::io::{Read, Write};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 const RECORD: &CStr = c"record.json";
@@ -38,6 +38,8 @@ pub struct Record {
     pub init: Option<ProcessId>,
     /// Namespaces that the container does not share with the host, as clone(2) flags.
     pub namespaces: u64,
+    /// The first process is pid 1 of a namespace made for it: its end is the end of all.
+    pub owns_pid_namespace: bool,
     /// The container's cgroup, in the form of the room `cgroup`.
     pub cgroup: serde_json::Value,
     /// Index in the plan of the first operation after `start`.
@@ -54,10 +56,11 @@ pub struct Root(PathBuf);
 
 impl Root {
     /// The given directory; else `$XDG_RUNTIME_DIR/keel` for an ordinary user, `/run/keel` for root.
-    pub fn new(given: Option<&Path>, uid: u32) -> Result<Self> {
+    pub fn new(given: Option<&Path>) -> Result<Self> {
         if let Some(path) = given {
             return std::path::absolute(path).context(|| format!("--root {}", path.display())).map(Self);
         }
+        let uid = rustix::process::geteuid().as_raw();
         match std::env::var_os("XDG_RUNTIME_DIR") {
             Some(dir) if uid != 0 && !dir.is_empty() => Ok(Self(Path::new(&dir).join("keel"))),
             _ if uid == 0 => Ok(Self("/run/keel".into())),
@@ -186,22 +189,41 @@ impl Container {
         format!("/proc/self/fd/{}/{}", self.dir.as_raw_fd(), SOCKET.to_string_lossy())
     }
 
-    /// Removes everything of the container. The record goes last, so that a remove that is killed can be repeated.
+    /// Removes everything of the container. A remove that is killed can be repeated: a directory without a record is one
+    /// of a container of which nothing but the id is known.
     pub fn remove(&self) -> Result<()> {
         let what = || format!("remove the state directory {}", self.path.display());
-        for name in [SOCKET, CONFIG, TEMPORARY, RECORD] {
-            match unlinkat(&self.dir, name, AtFlags::empty()) {
-                Ok(()) | Err(Errno::NOENT) => {}
-                Err(errno) => return Err(Error::new(what()).errno(errno)),
+        let unlink = |names: &[&CStr]| {
+            names.iter().try_for_each(|name| match unlinkat(&self.dir, *name, AtFlags::empty()) {
+                Err(Errno::NOENT) => Ok(()),
+                other => other,
+            })
+        };
+        unlink(&[CONFIG, RECORD]).context(what)?;
+        match rustix::fs::rmdir(&self.path) {
+            // What only some containers have, and what a killed command left.
+            Err(Errno::NOTEMPTY | Errno::EXIST) => {
+                unlink(&[SOCKET, TEMPORARY]).context(what)?;
+                rustix::fs::rmdir(&self.path).context(what)
             }
+            other => other.context(what),
         }
-        rustix::fs::rmdir(&self.path).context(what)
     }
 
     fn read(&self, name: &CStr) -> rustix::io::Result<Vec<u8>> {
-        let mut file = std::fs::File::from(openat(&self.dir, name, OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())?);
-        let mut bytes = Vec::with_capacity(8192);
-        file.read_to_end(&mut bytes).map_err(|e| Errno::from_io_error(&e).unwrap_or(Errno::IO))?;
+        let file = openat(&self.dir, name, OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())?;
+        let mut bytes = vec![0; 16 << 10];
+        let mut held = 0;
+        loop {
+            match rustix::io::retry_on_intr(|| rustix::io::read(&file, &mut bytes[held..]))? {
+                0 => break,
+                read => held += read,
+            }
+            if held == bytes.len() {
+                bytes.resize(2 * held, 0);
+            }
+        }
+        bytes.truncate(held);
         Ok(bytes)
     }
 

@@ -2,6 +2,7 @@
 
 use crate::sys::{Context, Result};
 use rustix::fd::OwnedFd;
+use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use serde::{Deserialize, Serialize};
@@ -38,7 +39,11 @@ impl ProcessId {
 
 /// State letter and start time. The command name, in parentheses, may hold anything, so fields count from the last `)`.
 fn stat(pid: i32) -> rustix::io::Result<(u8, u64)> {
-    let text = std::fs::read(format!("/proc/{pid}/stat")).map_err(|e| Errno::from_io_error(&e).unwrap_or(Errno::IO))?;
+    let file = rustix::fs::open(format!("/proc/{pid}/stat"), OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
+    // One line of 52 numbers and a name of at most 64 bytes.
+    let mut space = [0; 2048];
+    let length = rustix::io::read(file, &mut space)?;
+    let text = &space[..length];
     let after = text.iter().rposition(|&b| b == b')').map_or(0, |at| at + 2);
     let fields: Vec<&str> = std::str::from_utf8(&text[after..]).unwrap_or_default().split(' ').collect();
     let state = fields.first().and_then(|f| f.bytes().next()).ok_or(Errno::IO)?;

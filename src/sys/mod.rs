@@ -4,6 +4,7 @@
 
 #![allow(unsafe_code)]
 
+mod alloc;
 mod bpf;
 mod entry;
 mod error;
@@ -13,6 +14,7 @@ mod process;
 mod seccomp;
 mod time;
 
+pub use alloc::{Arena, keep, only_kept};
 pub use bpf::*;
 pub use entry::arguments;
 pub use error::{Context, Error, Kind, Result};

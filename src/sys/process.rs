@@ -177,8 +177,8 @@ pub fn keyctl_join_session_keyring(name: &CStr) -> Result<i64> {
 ///
 /// Ignored signals and the mask survive execve(2) (signal(7)); conmon ignores SIGPIPE, nohup SIGHUP.
 pub fn reset_signals() -> Result<()> {
-    use libc::{SIGCHLD, SIGHUP, SIGINT, SIGPIPE, SIGQUIT, SIGTERM, SIGTSTP, SIGTTIN, SIGTTOU, SIGUSR1, SIGUSR2, SIGWINCH};
-    for signal in [SIGHUP, SIGINT, SIGQUIT, SIGPIPE, SIGTERM, SIGUSR1, SIGUSR2, SIGCHLD, SIGTSTP, SIGTTIN, SIGTTOU, SIGWINCH] {
+    use libc::{SIGCHLD, SIGHUP, SIGINT, SIGPIPE, SIGQUIT, SIGTERM, SIGTSTP, SIGTTIN, SIGTTOU};
+    for signal in [SIGHUP, SIGINT, SIGQUIT, SIGPIPE, SIGTERM, SIGCHLD, SIGTSTP, SIGTTIN, SIGTTOU] {
         // SAFETY: installs the default action; no handler of ours exists that could be lost.
         if unsafe { libc::signal(signal, libc::SIG_DFL) } == libc::SIG_ERR {
             return Err(last_errno());
@@ -230,11 +230,18 @@ pub fn dup_to_cloexec(fd: impl AsFd, to: RawFd) -> Result<BorrowedFd<'static>> {
     Ok(unsafe { BorrowedFd::borrow_raw(to) })
 }
 
-/// Gives the unused pages of the C library's heap back, so that a process that only waits stays small.
-pub fn trim_heap(range: std::ops::Range<usize>) {
-    if range.start < range.end {
-        // SAFETY: the caller guarantees that nothing in the range is read again.
-        unsafe { libc::madvise(range.start as *mut libc::c_void, range.end - range.start, libc::MADV_DONTNEED) };
+/// The address ranges of our executable's segments that are not writable (getauxval(3) AT_PHDR, elf(5)).
+pub fn read_only_segments(mut each: impl FnMut(usize, usize)) {
+    // SAFETY: the kernel gives every process its program headers, which stay mapped; AT_PHNUM is their number.
+    let headers = unsafe {
+        let (at, number) = (libc::getauxval(libc::AT_PHDR), libc::getauxval(libc::AT_PHNUM));
+        std::slice::from_raw_parts(at as *const libc::Elf64_Phdr, number as usize)
+    };
+    let own = headers.iter().find(|header| header.p_type == libc::PT_PHDR);
+    let Some(base) = own.map(|header| headers.as_ptr() as usize - header.p_vaddr as usize) else { return };
+    for segment in headers.iter().filter(|header| header.p_type == libc::PT_LOAD && header.p_flags & libc::PF_W == 0) {
+        let start = base + segment.p_vaddr as usize;
+        each(start, start + segment.p_memsz as usize);
     }
 }
 

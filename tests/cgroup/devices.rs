@@ -48,6 +48,11 @@ pub fn device_verdicts(name: &str) {
             vec![rule(true, "c", 240, 7, "r"), rule(true, "c", 240, 7, "w"), rule(true, "c", 240, 8, "rw"), rule(false, "c", 240, 8, "w")],
             vec![("rw c 240:7", true), ("r c 240:8", true), ("w c 240:8", false), ("rw c 240:8", false)],
         ),
+        // One device by itself and among its kin, in either order.
+        (
+            vec![rule(true, "c", 240, -1, "r"), rule(true, "c", 240, 7, "w"), rule(true, "c", 241, 7, "w"), rule(true, "c", 241, -1, "r")],
+            vec![("rw c 240:7", true), ("w c 240:8", false), ("rw c 241:7", true), ("rw c 241:8", false)],
+        ),
         // Wildcards.
         (
             vec![rule(true, "c", 240, -1, "rwm"), rule(true, "b", -1, 3, "r")],

@@ -77,10 +77,11 @@ fn an_update_finds_its_own_order() {
     for (quota, period, burst) in [(50_000, 100_000, 50_000), (2_000, 4_000, 1_000), (500_000, 1_000_000, 400_000)] {
         place.cgroup.set(&cpu(quota, period, burst), None, false).unwrap_or_else(|e| panic!("{quota} {period} {burst}: {e}"));
     }
-    let error = place.cgroup.set(&limits(json!({"memory": {"limit": 1, "checkBeforeUpdate": true}})), None, false);
-    let process = place.process("exec sleep 100");
-    assert!(error.is_ok(), "nobody uses memory yet: {error:?}");
-    drop(process);
+    let mut process = place.process("x=$(echo y); echo ready; exec sleep 100");
+    process.wait_for("ready");
+    let too_low = json!({"memory": {"limit": 4096, "checkBeforeUpdate": true}});
+    let error = place.cgroup.set(&limits(too_low), None, false).expect_err("in use").to_string();
+    assert!(error.contains("rejecting memory limit 4096: ") && error.contains("bytes are in use"), "{error}");
 }
 
 #[test]

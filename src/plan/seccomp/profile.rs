@@ -50,12 +50,8 @@ struct Call<'a> {
 
 impl<'a> Profile<'a> {
     pub fn new(family: &'static Family, seccomp: &'a Seccomp) -> Result<Self> {
-        let default = rules::action(
-            &seccomp.default_action,
-            seccomp.default_errno_ret,
-            "linux.seccomp.defaultAction",
-            "linux.seccomp.defaultErrnoRet",
-        )?;
+        let fields = ["defaultAction", "defaultErrnoRet"];
+        let default = rules::action(&seccomp.default_action, seccomp.default_errno_ret, fields, &|field| format!("linux.seccomp.{field}"))?;
         let mut listed = vec![false; family.abis.len()];
         listed[0] = true;
         for (i, name) in seccomp.architectures.iter().enumerate() {
@@ -69,7 +65,7 @@ impl<'a> Profile<'a> {
         let mut rules = Vec::with_capacity(seccomp.syscalls.len());
         let mut calls = Vec::with_capacity(seccomp.syscalls.iter().map(|rule| rule.names.len()).sum());
         for (i, rule) in seccomp.syscalls.iter().enumerate() {
-            rules.push(Rule::new(rule, &format!("linux.seccomp.syscalls[{i}]"))?);
+            rules.push(Rule::new(rule, &|field| format!("linux.seccomp.syscalls[{i}].{field}"))?);
             calls.extend(rule.names.iter().map(|name| Call {
                 name,
                 rule: i,
@@ -156,7 +152,7 @@ impl<'a> Profile<'a> {
         let action = |u: &Use| self.rules[u.rule].action;
         if let Some(first) = uses.iter().find(|u| self.alternatives(u, wide).any(|mut conditions| conditions.next().is_none())) {
             for idle in uses.iter().filter(|u| action(u) != action(first)) {
-                self.warn(idle, first, &mut verdicts.warnings);
+                verdicts.idle(idle.rule, first.rule, self);
             }
             return Verdict::Return(action(first));
         }
@@ -165,17 +161,8 @@ impl<'a> Profile<'a> {
         verdicts.intern(&uses, wide)
     }
 
-    fn warn(&self, idle: &Use, first: &Use, warnings: &mut Vec<String>) {
-        let names = |u: &Use| self.calls.iter().filter(|call| call.rule == u.rule).map(|call| call.name).collect::<Vec<_>>();
-        let (idle_names, first_names) = (names(idle), names(first));
-        let Some(name) = idle_names.iter().find(|name| first_names.contains(name)) else { return };
-        let warning = format!(
-            "linux.seccomp.syscalls[{}] has no effect on {name}: linux.seccomp.syscalls[{}] decides on it without conditions",
-            idle.rule, first.rule
-        );
-        if !warnings.contains(&warning) {
-            warnings.push(warning);
-        }
+    fn names(&self, rule: usize) -> impl Iterator<Item = &str> {
+        self.calls.iter().filter(move |call| call.rule == rule).map(|call| call.name)
     }
 
     /// What must hold for a rule to apply: all conditions of any of these.
@@ -206,7 +193,9 @@ impl Runs {
 #[derive(Default)]
 pub(super) struct Verdicts {
     sets: Vec<Set>,
-    /// Rules that another leaves without effect.
+    /// Rules that another leaves without effect, and the other.
+    idle: Vec<(usize, usize)>,
+    /// A sentence on each of these.
     pub warnings: Vec<String>,
 }
 
@@ -224,6 +213,19 @@ impl Verdicts {
             self.sets.push(Set { wide, uses: uses.to_vec(), written: None });
             self.sets.len() - 1
         }))
+    }
+
+    fn idle(&mut self, idle: usize, first: usize, profile: &Profile) {
+        if self.idle.contains(&(idle, first)) {
+            return;
+        }
+        self.idle.push((idle, first));
+        // No common name: one rule is about socketcall(2) or ipc(2) itself, and the other's call has a number, too.
+        if let Some(name) = profile.names(idle).find(|name| profile.names(first).any(|other| other == *name)) {
+            self.warnings.push(format!(
+                "linux.seccomp.syscalls[{idle}] has no effect on {name}: linux.seccomp.syscalls[{first}] decides on it without conditions"
+            ));
+        }
     }
 
     /// Where the program goes for a verdict.

@@ -72,13 +72,15 @@ impl Condition {
 }
 
 impl Rule {
-    pub fn new(rule: &SyscallRule, at: &str) -> Result<Self> {
-        let action = action(&rule.action, rule.errno_ret, &format!("{at}.action"), &format!("{at}.errnoRet"))?;
+    /// `at` makes the path of one of the rule's fields.
+    pub fn new(rule: &SyscallRule, at: &dyn Fn(&str) -> String) -> Result<Self> {
+        let action = action(&rule.action, rule.errno_ret, ["action", "errnoRet"], at)?;
         if let Some(i) = rule.names.iter().position(String::is_empty) {
-            return Err(Error::new("a system call's name is empty").at(format!("{at}.names[{i}]")));
+            return Err(Error::new("a system call's name is empty").at(at(&format!("names[{i}]"))));
         }
-        let conditions =
-            (rule.args.iter().enumerate()).map(|(i, arg)| condition(arg, &format!("{at}.args[{i}]"))).collect::<Result<Vec<_>>>()?;
+        let conditions = (rule.args.iter().enumerate())
+            .map(|(i, arg)| condition(arg, &|field| at(&format!("args[{i}].{field}"))))
+            .collect::<Result<Vec<_>>>()?;
         // As runc: two conditions on one argument could seldom both hold, so they are read as alternatives, all of them.
         let twice = conditions.iter().enumerate().any(|(i, a)| conditions[..i].iter().any(|b| a.index == b.index));
         let alternatives = if twice { conditions.into_iter().map(|c| vec![c]).collect() } else { vec![conditions] };
@@ -87,7 +89,9 @@ impl Rule {
 }
 
 /// The filter's return value for an action; `errno` goes with `ERRNO` and `TRACE` alone and is EPERM when absent.
-pub(super) fn action(name: &str, errno: Option<u32>, at: &str, errno_at: &str) -> Result<u32> {
+///
+/// `fields` are the names of the two fields, of which `at` makes paths.
+pub(super) fn action(name: &str, errno: Option<u32>, fields: [&str; 2], at: &dyn Fn(&str) -> String) -> Result<u32> {
     let (value, limit) = match name {
         "SCMP_ACT_KILL" | "SCMP_ACT_KILL_THREAD" => (libc::SECCOMP_RET_KILL_THREAD, None),
         "SCMP_ACT_KILL_PROCESS" => (libc::SECCOMP_RET_KILL_PROCESS, None),
@@ -96,26 +100,26 @@ pub(super) fn action(name: &str, errno: Option<u32>, at: &str, errno_at: &str) -
         "SCMP_ACT_TRACE" => (libc::SECCOMP_RET_TRACE, Some(libc::SECCOMP_RET_DATA)),
         "SCMP_ACT_LOG" => (libc::SECCOMP_RET_LOG, None),
         "SCMP_ACT_ALLOW" => (libc::SECCOMP_RET_ALLOW, None),
-        "SCMP_ACT_NOTIFY" => return Err(Error::new("SCMP_ACT_NOTIFY: a seccomp listener is not supported yet").at(at)),
-        "" => return Err(Error::new("a seccomp action is missing").at(at)),
-        _ => return Err(Error::new(format!("{name} is not a seccomp action")).at(at)),
+        "SCMP_ACT_NOTIFY" => return Err(Error::new("SCMP_ACT_NOTIFY: a seccomp listener is not supported yet").at(at(fields[0]))),
+        "" => return Err(Error::new("a seccomp action is missing").at(at(fields[0]))),
+        _ => return Err(Error::new(format!("{name} is not a seccomp action")).at(at(fields[0]))),
     };
     match (limit, errno) {
         (Some(limit), Some(errno)) if errno > limit => {
-            Err(Error::new(format!("{name} cannot return {errno}, the largest is {limit}")).at(errno_at))
+            Err(Error::new(format!("{name} cannot return {errno}, the largest is {limit}")).at(at(fields[1])))
         }
         (Some(_), errno) => Ok(value | errno.unwrap_or(libc::EPERM as u32)),
-        (None, Some(_)) => Err(Error::new(format!("{name} returns no errno")).at(errno_at)),
+        (None, Some(_)) => Err(Error::new(format!("{name} returns no errno")).at(at(fields[1]))),
         (None, None) => Ok(value),
     }
 }
 
 /// `valueTwo` counts for `SCMP_CMP_MASKED_EQ` alone: `value` is the mask there, in the others what is compared with.
-fn condition(arg: &SyscallArg, at: &str) -> Result<Condition> {
+fn condition(arg: &SyscallArg, at: &dyn Fn(&str) -> String) -> Result<Condition> {
     let index = u8::try_from(arg.index)
         .ok()
         .filter(|i| *i < 6)
-        .ok_or_else(|| Error::new(format!("a system call has no argument {}, the last is 5", arg.index)).at(format!("{at}.index")))?;
+        .ok_or_else(|| Error::new(format!("a system call has no argument {}, the last is 5", arg.index)).at(at("index")))?;
     let (test, negated) = match arg.op.as_str() {
         "SCMP_CMP_EQ" | "SCMP_CMP_MASKED_EQ" => (Test::Equal, false),
         "SCMP_CMP_NE" => (Test::Equal, true),
@@ -123,8 +127,8 @@ fn condition(arg: &SyscallArg, at: &str) -> Result<Condition> {
         "SCMP_CMP_LE" => (Test::Greater, true),
         "SCMP_CMP_GE" => (Test::GreaterOrEqual, false),
         "SCMP_CMP_LT" => (Test::GreaterOrEqual, true),
-        "" => return Err(Error::new("a seccomp comparison is missing").at(format!("{at}.op"))),
-        op => return Err(Error::new(format!("{op} is not a seccomp comparison")).at(format!("{at}.op"))),
+        "" => return Err(Error::new("a seccomp comparison is missing").at(at("op"))),
+        op => return Err(Error::new(format!("{op} is not a seccomp comparison")).at(at("op"))),
     };
     let (mask, value) = if arg.op == "SCMP_CMP_MASKED_EQ" { (arg.value, arg.value_two & arg.value) } else { (u64::MAX, arg.value) };
     Ok(Condition { index, test, mask, value, negated })
@@ -132,13 +136,13 @@ fn condition(arg: &SyscallArg, at: &str) -> Result<Condition> {
 
 /// The flags for seccomp(2).
 ///
-/// As in runc: without any, `SPEC_ALLOW`, because a container's speed should not depend on a mitigation that kernels
+/// As in runc: where the field is absent, `SPEC_ALLOW`, because a container's speed should not depend on a mitigation that kernels
 /// since 5.16 leave to prctl(2) anyway; `TSYNC` changes nothing, for a process about to execute its program has one
 /// thread. `WAIT_KILLABLE_RECV` says how a listener's caller waits, and there is no listener.
-pub(super) fn flags(names: &[String]) -> Result<u32> {
-    if names.is_empty() {
+pub(super) fn flags(names: Option<&[String]>) -> Result<u32> {
+    let Some(names) = names else {
         return Ok(libc::SECCOMP_FILTER_FLAG_SPEC_ALLOW as u32);
-    }
+    };
     let mut flags = 0;
     for (i, name) in names.iter().enumerate() {
         flags |= match name.as_str() {

@@ -13,16 +13,33 @@ pub(super) const NONE: u32 = u32::MAX;
 type Row<const COLUMNS: usize> = (&'static str, [u32; COLUMNS]);
 
 struct Packed<const ROWS: usize, const COLUMNS: usize, const BYTES: usize> {
-    /// All names, one after the other, sorted.
+    /// All names, one after the other.
     names: [u8; BYTES],
     /// Where in `names` each row's name begins; a row's name ends where the next begins.
     starts: [u16; ROWS],
     numbers: [[u32; COLUMNS]; ROWS],
+    /// Rows by the hash of their names, one more than their index; 0 ends the search for a name, which else goes on to
+    /// the next slot.
+    slots: [u16; SLOTS],
+}
+
+/// More than twice the rows, so that a search seldom goes on.
+const SLOTS: usize = 2048;
+
+/// FNV-1a, folded.
+const fn hash(name: &[u8]) -> usize {
+    let (mut hash, mut i) = (0x811c_9dc5_u32, 0);
+    while i < name.len() {
+        hash = (hash ^ name[i] as u32).wrapping_mul(0x0100_0193);
+        i += 1;
+    }
+    (hash ^ hash >> 16) as usize % SLOTS
 }
 
 impl<const ROWS: usize, const COLUMNS: usize, const BYTES: usize> Packed<ROWS, COLUMNS, BYTES> {
     const fn new(rows: &[Row<COLUMNS>; ROWS]) -> Self {
-        let mut packed = Self { names: [0; BYTES], starts: [0; ROWS], numbers: [[NONE; COLUMNS]; ROWS] };
+        assert!(ROWS < SLOTS / 2 && BYTES <= u16::MAX as usize);
+        let mut packed = Self { names: [0; BYTES], starts: [0; ROWS], numbers: [[NONE; COLUMNS]; ROWS], slots: [0; SLOTS] };
         let (mut row, mut end) = (0, 0);
         while row < ROWS {
             packed.starts[row] = end as u16;
@@ -33,7 +50,12 @@ impl<const ROWS: usize, const COLUMNS: usize, const BYTES: usize> Packed<ROWS, C
                 packed.names[end] = name[i];
                 (i, end) = (i + 1, end + 1);
             }
+            let mut slot = hash(name);
+            while packed.slots[slot] != 0 {
+                slot = (slot + 1) % SLOTS;
+            }
             row += 1;
+            packed.slots[slot] = row as u16;
         }
         packed
     }
@@ -44,16 +66,14 @@ impl<const ROWS: usize, const COLUMNS: usize, const BYTES: usize> Packed<ROWS, C
     }
 
     fn find(&self, name: &str) -> Option<&[u32]> {
-        let (mut low, mut high) = (0, ROWS);
-        while low < high {
-            let middle = usize::midpoint(low, high);
-            match self.name(middle).cmp(name.as_bytes()) {
-                std::cmp::Ordering::Equal => return Some(&self.numbers[middle]),
-                std::cmp::Ordering::Less => low = middle + 1,
-                std::cmp::Ordering::Greater => high = middle,
+        let mut slot = hash(name.as_bytes());
+        loop {
+            let row = usize::from(self.slots[slot]).checked_sub(1)?;
+            if self.name(row) == name.as_bytes() {
+                return Some(&self.numbers[row]);
             }
+            slot = (slot + 1) % SLOTS;
         }
-        None
     }
 }
 
@@ -77,14 +97,4 @@ pub(super) fn x86(name: &str) -> Option<&'static [u32]> {
 /// The numbers of a system call in aarch64 and arm (EABI).
 pub(super) fn arm(name: &str) -> Option<&'static [u32]> {
     ARM.find(name)
-}
-
-#[cfg(test)]
-mod tests {
-    /// The search halves the table, so an unsorted row would be a system call that cannot be found.
-    #[test]
-    fn rows_are_sorted() {
-        assert!(super::x86::ROWS.is_sorted_by(|a, b| a.0 < b.0));
-        assert!(super::arm::ROWS.is_sorted_by(|a, b| a.0 < b.0));
-    }
 }

@@ -1,0 +1,105 @@
+//! `kill`: which signal reaches whom.
+
+use crate::background;
+use crate::common::{Bundle, Census, eventually};
+
+/// Without a pid namespace of its own the program can end by a signal of its own making.
+fn without_pid_namespace(args: &[&str]) -> Bundle {
+    Bundle::new(args).with(|c| c["linux"]["namespaces"].as_array_mut().unwrap().retain(|n| n["type"] != "pid"))
+}
+
+#[test]
+fn a_program_ended_by_a_signal_gives_128_and_its_number() {
+    for (signal, code) in [("TERM", 143), ("ABRT", 134), ("KILL", 137)] {
+        let said = without_pid_namespace(&["sh", "-c", &format!("kill -{signal} $$; sleep 1000")]).run();
+        assert_eq!(said.code, code, "{signal}: {said:?}");
+    }
+}
+
+#[test]
+fn killing_the_container_ends_run_with_137() {
+    let bundle = Bundle::new(&["sleep", "1000"]);
+    bundle.write();
+    let mut keel = background(&bundle, &["run", &bundle.id()]);
+    eventually("a running container", || {
+        let said = bundle.keel(&["state", "ID"]);
+        said.code == 0 && said.out.contains("\"running\"")
+    });
+    bundle.keel(&["kill", "ID", "SIGKILL"]).ok();
+    assert_eq!(keel.wait().unwrap().code(), Some(137));
+    Census::of(&bundle).nothing_left(&bundle);
+}
+
+#[test]
+fn signals_go_by_number_and_name_and_default_to_term() {
+    let traps = "for s in TERM HUP USR1 USR2 WINCH; do trap \"echo $s\" $s; done; echo ready; while :; do usleep 10000; done";
+    let bundle = Bundle::new(&["sh", "-c", traps]);
+    bundle.start();
+    eventually("the program", || bundle.out() == "ready\n");
+    let mut expected = "ready\n".to_owned();
+    for (args, name) in [
+        (&["kill", "ID"][..], "TERM"),
+        (&["kill", "ID", "1"], "HUP"),
+        (&["kill", "ID", "SIGUSR1"], "USR1"),
+        (&["kill", "ID", "usr2"], "USR2"),
+        (&["kill", "ID", "28"], "WINCH"),
+    ] {
+        bundle.keel(args).ok();
+        expected += name;
+        expected.push('\n');
+        eventually(name, || bundle.out() == expected);
+    }
+    for bad in ["FOO", "0", "65", "-1", ""] {
+        bundle.keel(&["kill", "--", "ID", bad]).fails(1, &["unknown signal"]);
+    }
+    assert_eq!(bundle.status(), "running");
+}
+
+#[test]
+fn a_stopped_container_is_not_running_but_kill_all_is_content() {
+    let bundle = Bundle::new(&["true"]);
+    bundle.start();
+    eventually("the container's end", || bundle.status() == "stopped");
+    bundle.keel(&["kill", "ID", "TERM"]).fails(1, &["container not running"]);
+    bundle.keel(&["kill", "ID", "KILL"]).fails(1, &["container not running"]);
+    assert_eq!(bundle.keel(&["kill", "--all", "ID", "KILL"]).ok(), "");
+    bundle.keel(&["delete", "ID"]).ok();
+}
+
+#[test]
+fn kill_all_reaches_every_process() {
+    let bundle = Bundle::new(&[
+        "sh",
+        "-c",
+        "for i in 1 2; do sh -c 'trap \"echo got; exit\" USR1; echo up; while :; do usleep 10000; done' & done; trap : USR1; while :; do wait; usleep 10000; done",
+    ]);
+    bundle.start();
+    eventually("both children", || bundle.out().matches("up").count() == 2);
+    bundle.keel(&["kill", "ID", "USR1"]).ok();
+    std::thread::sleep(std::time::Duration::from_millis(50));
+    assert_eq!(bundle.out().matches("got").count(), 0, "only the first process was meant");
+    bundle.keel(&["kill", "-a", "ID", "USR1"]).ok();
+    eventually("both children's answer", || bundle.out().matches("got").count() == 2);
+    assert_eq!(bundle.status(), "running");
+}
+
+#[test]
+fn a_created_container_that_is_killed_is_stopped() {
+    let bundle = Bundle::new(&["true"]);
+    bundle.create();
+    bundle.keel(&["kill", "ID", "KILL"]).ok();
+    eventually("the container's end", || bundle.status() == "stopped");
+    bundle.keel(&["start", "ID"]).fails(1, &["stopped"]);
+    bundle.keel(&["delete", "ID"]).ok();
+    Census::of(&bundle).nothing_left(&bundle);
+}
+
+#[test]
+fn without_a_pid_namespace_what_outlives_the_program_ends_with_delete() {
+    let bundle = without_pid_namespace(&["sh", "-c", "sleep 1000 & exit 0"]);
+    bundle.start();
+    eventually("the container's end", || bundle.status() == "stopped");
+    assert_ne!(Census::of(&bundle).found().len(), 0, "the sleep is to outlive the program");
+    bundle.keel(&["delete", "ID"]).ok();
+    Census::of(&bundle).nothing_left(&bundle);
+}

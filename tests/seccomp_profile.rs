@@ -1,0 +1,170 @@
+//! What a profile must not say, and what the compiler decides where neither the specification nor libseccomp does.
+
+#[path = "seccomp/bpf.rs"]
+mod bpf;
+
+use keel::plan::seccomp::{X86, compile, compile_for};
+use keel::spec::{Seccomp, SyscallArg, SyscallRule};
+use keel::sys::SockFilter;
+
+fn profile(json: &str) -> Seccomp {
+    serde_json::from_str(json).unwrap()
+}
+
+fn program(profile: &Seccomp) -> Vec<SockFilter> {
+    compile_for(&X86, profile).unwrap().program
+}
+
+/// The verdict on an x86_64 system call with a first argument.
+fn verdict(program: &[SockFilter], nr: u32, first: u64) -> u32 {
+    bpf::run(program, &bpf::Data { nr, arch: 0xc000_003e, args: [first, 0, 0, 0, 0, 0] })
+}
+
+#[test]
+fn refusals_say_what_and_where() {
+    for (json, expected) in [
+        (
+            r#"{"defaultAction": ""  , "syscalls": [{"names": ["read"], "action": "SCMP_ACT_LOG"}]}"#,
+            "a seccomp action is missing (config.json: linux.seccomp.defaultAction)",
+        ),
+        (r#"{"defaultAction": "SCMP_ACT_NONE"}"#, "SCMP_ACT_NONE is not a seccomp action (config.json: linux.seccomp.defaultAction)"),
+        (
+            r#"{"defaultAction": "SCMP_ACT_NOTIFY"}"#,
+            "SCMP_ACT_NOTIFY: a seccomp listener is not supported yet (config.json: linux.seccomp.defaultAction)",
+        ),
+        (
+            r#"{"defaultAction": "SCMP_ACT_ALLOW", "defaultErrnoRet": 1}"#,
+            "SCMP_ACT_ALLOW returns no errno (config.json: linux.seccomp.defaultErrnoRet)",
+        ),
+        (
+            r#"{"defaultAction": "SCMP_ACT_ERRNO", "defaultErrnoRet": 4096}"#,
+            "SCMP_ACT_ERRNO cannot return 4096, the largest is 4095 (config.json: linux.seccomp.defaultErrnoRet)",
+        ),
+        (
+            r#"{"defaultAction": "SCMP_ACT_TRACE", "defaultErrnoRet": 65536}"#,
+            "SCMP_ACT_TRACE cannot return 65536, the largest is 65535 (config.json: linux.seccomp.defaultErrnoRet)",
+        ),
+        (
+            r#"{"defaultAction": "SCMP_ACT_ALLOW", "architectures": ["SCMP_ARCH_X86", "x86"]}"#,
+            "x86 is not an architecture (config.json: linux.seccomp.architectures[1])",
+        ),
+        (
+            r#"{"defaultAction": "SCMP_ACT_ALLOW", "flags": ["SECCOMP_FILTER_FLAG_LOG", "LOG"]}"#,
+            "LOG is not a seccomp flag (config.json: linux.seccomp.flags[1])",
+        ),
+        (
+            r#"{"defaultAction": "SCMP_ACT_ALLOW", "listenerMetadata": "m"}"#,
+            "metadata for a seccomp listener without its path (config.json: linux.seccomp.listenerMetadata)",
+        ),
+        (
+            r#"{"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{"names": ["read"]}]}"#,
+            "a seccomp action is missing (config.json: linux.seccomp.syscalls[0].action)",
+        ),
+        (
+            r#"{"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{"names": ["read"], "action": "SCMP_ACT_LOG", "errnoRet": 1}]}"#,
+            "SCMP_ACT_LOG returns no errno (config.json: linux.seccomp.syscalls[0].errnoRet)",
+        ),
+        (
+            r#"{"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{"names": ["read", ""], "action": "SCMP_ACT_LOG"}]}"#,
+            "a system call's name is empty (config.json: linux.seccomp.syscalls[0].names[1])",
+        ),
+        (
+            r#"{"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{"names": ["read"], "action": "SCMP_ACT_LOG", "args": [{"index": 6, "op": "SCMP_CMP_EQ"}]}]}"#,
+            "a system call has no argument 6, the last is 5 (config.json: linux.seccomp.syscalls[0].args[0].index)",
+        ),
+        (
+            r#"{"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{"names": [], "action": "SCMP_ACT_LOG"}, {"names": ["read"], "action": "SCMP_ACT_LOG", "args": [{"op": "=="}]}]}"#,
+            "== is not a seccomp comparison (config.json: linux.seccomp.syscalls[1].args[0].op)",
+        ),
+    ] {
+        assert_eq!(compile_for(&X86, &profile(json)).unwrap_err().to_string(), expected, "{json}");
+    }
+}
+
+#[test]
+fn an_empty_profile_is_no_filter() {
+    assert_eq!(compile(&Seccomp::default()).unwrap().program, []);
+    // Not the same: a default action without rules.
+    assert_ne!(compile(&profile(r#"{"defaultAction": "SCMP_ACT_ALLOW"}"#)).unwrap().program, []);
+}
+
+#[test]
+fn flags_are_those_of_the_system_call() {
+    let flags = |flags: &str| compile(&profile(&format!(r#"{{"defaultAction": "SCMP_ACT_ALLOW", "flags": [{flags}]}}"#))).unwrap().flags;
+    assert_eq!(flags(""), 0);
+    assert_eq!(compile(&profile(r#"{"defaultAction": "SCMP_ACT_ALLOW"}"#)).unwrap().flags, 4, "absent is not empty");
+    assert_eq!(flags(r#""SECCOMP_FILTER_FLAG_LOG""#), 2);
+    assert_eq!(flags(r#""SECCOMP_FILTER_FLAG_LOG", "SECCOMP_FILTER_FLAG_SPEC_ALLOW""#), 6);
+    assert_eq!(flags(r#""SECCOMP_FILTER_FLAG_TSYNC", "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV""#), 0);
+}
+
+/// libseccomp refuses the first two of these rules together and takes the others in an order of its own.
+#[test]
+fn of_conditional_rules_the_strictest_applies() {
+    let profile = profile(
+        r#"{"defaultAction": "SCMP_ACT_ERRNO", "syscalls": [
+        {"names": ["close"], "action": "SCMP_ACT_ALLOW", "args": [{"index": 0, "value": 7, "op": "SCMP_CMP_EQ"}]},
+        {"names": ["close"], "action": "SCMP_ACT_KILL_PROCESS", "args": [{"index": 0, "value": 7, "op": "SCMP_CMP_EQ"}]},
+        {"names": ["close"], "action": "SCMP_ACT_LOG", "args": [{"index": 0, "value": 9, "op": "SCMP_CMP_LE"}]},
+        {"names": ["close"], "action": "SCMP_ACT_ERRNO", "errnoRet": 9, "args": [{"index": 0, "value": 3, "op": "SCMP_CMP_LT"}]}
+    ]}"#,
+    );
+    let program = program(&profile);
+    let close = |fd| verdict(&program, 3, fd);
+    assert_eq!([2, 3, 7, 9, 10].map(close), [0x0005_0009, 0x7ffc_0000, 0x8000_0000, 0x7ffc_0000, 0x0005_0001]);
+}
+
+#[test]
+fn an_unconditional_rule_decides_and_the_user_is_told() {
+    let json = r#"{"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [
+        {"names": ["close", "read"], "action": "SCMP_ACT_KILL_PROCESS", "args": [{"index": 0, "value": 7, "op": "SCMP_CMP_EQ"}]},
+        {"names": ["open", "read"], "action": "SCMP_ACT_LOG"},
+        {"names": ["read"], "action": "SCMP_ACT_TRAP"}
+    ]}"#;
+    assert_eq!(verdict(&program(&profile(json)), 0, 7), 0x7ffc_0000);
+    assert_eq!(
+        compile_for(&X86, &profile(json)).unwrap().warnings,
+        [0, 2].map(|i| format!(
+            "linux.seccomp.syscalls[{i}] has no effect on read: linux.seccomp.syscalls[1] decides on it without conditions"
+        ))
+    );
+}
+
+#[test]
+fn calls_newer_than_the_profile_are_unknown_to_it() {
+    let json = |default: &str| {
+        format!(r#"{{"defaultAction": "{default}", "syscalls": [{{"names": ["openat2", "statx"], "action": "SCMP_ACT_LOG"}}]}}"#)
+    };
+    // openat2 is number 437; 436 is older, so the default action is an answer that programs know.
+    for (default, expected) in [
+        ("SCMP_ACT_ERRNO", [0x0005_0001, 0x7ffc_0000, 0x0005_0026]),
+        ("SCMP_ACT_KILL_PROCESS", [0x8000_0000, 0x7ffc_0000, 0x0005_0026]),
+        ("SCMP_ACT_ALLOW", [0x7fff_0000, 0x7ffc_0000, 0x7fff_0000]),
+        ("SCMP_ACT_TRACE", [0x7ff0_0001, 0x7ffc_0000, 0x7ff0_0001]),
+    ] {
+        let program = program(&profile(&json(default)));
+        assert_eq!([436, 437, 438].map(|nr| verdict(&program, nr, 0)), expected);
+    }
+}
+
+/// Jumps over more than 255 instructions, up to the kernel's limit and over it.
+#[test]
+fn programs_may_be_long_but_not_too_long() {
+    let many = |count: u64| {
+        let arg = |i: u64| SyscallArg { index: 0, value: i << 32 | i, value_two: 0, op: "SCMP_CMP_EQ".into() };
+        let rule = |i: u64| SyscallRule {
+            names: vec![["close", "dup"][i as usize % 2].into()],
+            action: "SCMP_ACT_ERRNO".into(),
+            errno_ret: Some((i % 4000) as u32),
+            args: vec![arg(i)],
+        };
+        Seccomp { default_action: "SCMP_ACT_ALLOW".into(), syscalls: (0..count).map(rule).collect(), ..Seccomp::default() }
+    };
+    let program = program(&many(700));
+    for (i, nr) in (0..700).zip([3, 32].into_iter().cycle()) {
+        assert_eq!(verdict(&program, nr, i << 32 | i), 0x0005_0000 | i as u32);
+        assert_eq!(verdict(&program, nr, i), if i == 0 { 0x0005_0000 } else { 0x7fff_0000 });
+    }
+    let refusal = compile_for(&X86, &many(1000)).unwrap_err().to_string();
+    assert!(refusal.ends_with("instructions, the kernel takes 4096 (config.json: linux.seccomp.syscalls)"), "{refusal}");
+}
