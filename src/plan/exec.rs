@@ -90,6 +90,8 @@ pub fn hook(hook: &Hook, kinds: u64, facts: &Facts) -> Result<Plan> {
     }
     plan.ops.push(Op::CloseFds);
     plan.ops.push(Op::Umask(0o022));
+    // A create that is killed must not leave its hook behind. Last, as joining a user namespace clears it.
+    plan.ops.push(Op::DieWithParent);
     plan.last = plan.ops.len();
     plan.ops.push(Op::Exec);
     Ok(plan)

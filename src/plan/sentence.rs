@@ -30,6 +30,7 @@ impl Plan {
             Op::OpenLabel(path) => format!("open {}", text(path)),
             Op::OomScoreAdj(value) => format!("set oom_score_adj to {}", text(value)),
             Op::Stdio => "set up stdin, stdout and stderr".into(),
+            Op::DieWithParent => "end together with keel".into(),
             Op::NonDumpable => "become non-dumpable".into(),
             Op::Sync(stage) => match stage {
                 Stage::Ids => "wait for the id maps".into(),
@@ -65,6 +66,9 @@ impl Plan {
                         let _ = write!(sentence, "={}", text(value));
                     }
                 }
+                if fs.copy_up {
+                    sentence.push_str(", with a copy of what it covers");
+                }
                 sentence
             }
             Op::SetAttr { path, .. } => format!("set the mount attributes of /{}", text(path)),
@@ -87,6 +91,7 @@ impl Plan {
             Op::KeepCaps => "keep capabilities over the change of user".into(),
             Op::Groups(groups) => format!("set the additional groups {groups:?}"),
             Op::Gid(gid) => format!("become group {gid}"),
+            Op::OwnNull => "open the container's /dev/null in place of the host's".into(),
             Op::OwnStdio(uid) => format!("give user {uid} its terminal and pipes"),
             Op::Uid(uid) => format!("become user {uid}"),
             Op::Capset { effective, permitted, inheritable } => {
