@@ -10,7 +10,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 /// Starts of a container for each link; a swap takes microseconds, so that each start sees many.
-const STARTS: usize = 100;
+const STARTS: usize = 60;
 
 /// A container with a volume at /vol and, below `/vol/d`, which is swapped with a link, mounts whose points have to be
 /// made: a tmpfs, a directory and a file.
