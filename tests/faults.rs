@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use strace::{Call, can_fail, injected, into, own, trace};
 
 /// How many runs go on at once.
-const WORKERS: usize = 3;
+const WORKERS: usize = 6;
 
 /// A container with an operation of nearly every kind.
 fn full() -> Bundle {
@@ -124,9 +124,15 @@ fn sentence(outcome: &Outcome) -> &str {
 const RUNTIME_TOLERATES: &[(&str, &str, &str)] = &[
     ("capget", "", "without capabilities that it can see keel acts as if it had none, and warns"),
     ("openat", "O_PATH|O_DIRECTORY) = 3", "our own cgroup out of sight: the hierarchy's root is where we are"),
+    ("flock", "LOCK_UN", "an unlock of a lock that is held does not fail"),
     ("prlimit64", "", "a limit on the runtime's own memory or files is no limit of the container's"),
     ("madvise", "", "memory is given back as a courtesy"),
 ];
+
+/// Of the many cgroup directories and files every third will do; the environment variable KEEL_FAULTS=all takes all.
+fn alike(call: &Call, number: usize) -> bool {
+    call.line.contains("/sys/fs/cgroup/") && number % 3 != 0 && std::env::var_os("KEEL_FAULTS").is_none_or(|value| value != "all")
+}
 
 #[test]
 fn a_call_of_the_runtime_that_fails_is_told_in_one_line_and_leaves_nothing() {
@@ -134,13 +140,16 @@ fn a_call_of_the_runtime_that_fails_is_told_in_one_line_and_leaves_nothing() {
     // Once the program runs, what fails is the removal: it is told, the record stays, and `delete --force` finishes it.
     let runs = runtime.iter().rposition(|call| call.name == "recvfrom").unwrap();
     let runs = runs + 1 + runtime[runs + 1..].iter().take_while(|call| call.line.contains("WNOHANG")).count();
-    for (i, outcome) in each(&runtime, "error=EIO").iter().enumerate() {
-        let call = &outcome.call;
+    let sampled: Vec<(usize, Call)> =
+        runtime.into_iter().enumerate().filter(|(i, call)| *i < 16 || *i >= runs || !alike(call, *i)).collect();
+    let calls: Vec<Call> = sampled.iter().map(|(_, call)| call.clone()).collect();
+    for ((i, _), outcome) in sampled.iter().zip(each(&calls, "error=EIO")) {
+        let (i, call) = (*i, &outcome.call);
         if outcome.said.code == 0 {
             let known = RUNTIME_TOLERATES.iter().any(|(name, part, _)| call.name == *name && call.line.contains(part));
             assert!(known, "nobody noticed that {call:?} failed: {:?}", outcome.said);
         } else {
-            let sentence = sentence(outcome);
+            let sentence = sentence(&outcome);
             assert!(sentence.contains("input/output error"), "{call:?}: {sentence}");
             assert!(sentence.len() > "input/output error".len() + 10, "{call:?}: says too little: {sentence}");
         }
@@ -154,14 +163,24 @@ const CHILD_TOLERATES: &[(&str, &str, &str)] = &[
     ("newfstatat", "/bin/true\"", "the next entry of PATH may have the program"),
     ("newfstatat", "/sbin/true\"", "the next entry of PATH may have the program"),
     ("chdir", "\"/\"", "the first try of the working directory, before the change of user"),
+    ("open", "O_RDWR|O_NOCTTY|O_LARGEFILE|O_NOFOLLOW", "without a /dev/null of its own the container keeps the host's"),
+    ("dup2", "", "without a /dev/null of its own the container keeps the host's"),
     ("open", "/etc/passwd", "HOME is / then"),
     ("read", "root:x:0:0", "HOME is / then"),
     ("madvise", "", "memory is given back as a courtesy"),
     ("fchown", "", "the program can do without its pipes"),
 ];
 
-/// Operations that no single failing call can make fail.
-const CANNOT_FAIL: &[&str] = &["set the umask", "try the working directory", "look up HOME", "give user 1000 its terminal and pipes"];
+/// Operations that no single failing call can make fail, or none that the runtime does not make as often (the words of
+/// the stage for startContainer are seen where the runtime's own calls fail).
+const CANNOT_FAIL: &[&str] = &[
+    "set the umask",
+    "try the working directory",
+    "look up HOME",
+    "give user 1000 its terminal and pipes",
+    "wait for the hooks startContainer",
+    "open the container's /dev/null",
+];
 
 #[test]
 fn a_call_of_the_containers_process_that_fails_is_told_by_its_operation_and_leaves_nothing() {
@@ -251,7 +270,7 @@ fn a_runtime_that_is_killed_leaves_what_delete_removes() {
     let (runtime, _) = recorded();
     let start = runtime.iter().position(|call| call.name == "mkdirat").unwrap();
     // Of neighbours that do the same, one will do.
-    let sampled: Vec<Call> = runtime[start..].chunks(2).map(|pair| pair[0].clone()).collect();
+    let sampled: Vec<Call> = runtime[start..].chunks(3).map(|pair| pair[0].clone()).collect();
     // `each` asks for the state and removes what is left.
     let outcomes = each(&sampled, "signal=KILL");
     assert!(outcomes.iter().filter(|outcome| !outcome.left.is_empty()).count() > 10, "hardly any kill left a container half made");
