@@ -5,8 +5,9 @@
 use super::clean;
 use super::file::{get, open_dir};
 use crate::plan::limits::Version;
-use crate::sys::{Context, Result};
+use crate::sys::{Context, Error, Result};
 use rustix::fs::{CWD, statfs};
+use rustix::io::Errno;
 
 const ROOT: &str = "/sys/fs/cgroup";
 const CGROUP_SUPER_MAGIC: u64 = 0x0027_e0eb; // statfs(2)
@@ -32,8 +33,14 @@ pub struct Layout {
     pub hierarchies: Vec<Hierarchy>,
 }
 
-fn is(path: &str, magic: u64) -> bool {
-    statfs(path).is_ok_and(|fs| fs.f_type as u64 == magic)
+/// Only what is not there, or not for us to see, is not mounted: any other failure must not leave a container outside a
+/// hierarchy that would have held it, the one with its device rules for instance.
+fn is(path: &str, magic: u64) -> Result<bool> {
+    match statfs(path) {
+        Ok(fs) => Ok(fs.f_type as u64 == magic),
+        Err(Errno::NOENT | Errno::NOTDIR | Errno::ACCESS) => Ok(false),
+        Err(errno) => Err(Error::new(format!("ask for the file system at {path}")).errno(errno)),
+    }
 }
 
 impl Layout {
@@ -41,13 +48,14 @@ impl Layout {
     pub fn detect() -> Result<Self> {
         let path = "/proc/self/cgroup";
         let text = get(CWD, path).context(|| format!("read {path}"))?;
-        if is(ROOT, CGROUP2_SUPER_MAGIC) {
+        if is(ROOT, CGROUP2_SUPER_MAGIC)? {
             let own = own_paths(&text).find(|(controllers, _)| controllers.is_empty());
             let path = own.map_or("/", |(_, path)| path).to_string();
             let hierarchies = vec![Hierarchy { controllers: Vec::new(), mount: ROOT.into(), path }];
             return Ok(Self { version: Version::V2, hierarchies });
         }
-        let hierarchies = own_paths(&text).filter_map(|(controllers, path)| mounted(controllers, path)).collect();
+        let hierarchies =
+            own_paths(&text).filter_map(|(controllers, path)| mounted(controllers, path).transpose()).collect::<Result<_>>()?;
         Ok(Self { version: Version::V1, hierarchies })
     }
 
@@ -64,18 +72,22 @@ pub(super) fn own_paths(text: &str) -> impl Iterator<Item = (&str, &str)> {
 
 /// Finds where a v1 hierarchy, or the unified one beside them, is mounted. Checked by type, because an engine may
 /// make plain directories for controllers that the host lacks (podman 4.3).
-fn mounted(controllers: &str, path: &str) -> Option<Hierarchy> {
+fn mounted(controllers: &str, path: &str) -> Result<Option<Hierarchy>> {
     let names: Vec<String> = controllers.split(',').filter(|name| !name.is_empty()).map(String::from).collect();
     let path = path.to_string();
     if names.is_empty() {
         let mount = format!("{ROOT}/unified");
-        return is(&mount, CGROUP2_SUPER_MAGIC).then_some(Hierarchy { controllers: names, mount, path });
+        return Ok(is(&mount, CGROUP2_SUPER_MAGIC)?.then_some(Hierarchy { controllers: names, mount, path }));
     }
     // Mounted together, the directory has the joined name, and each single name is a link to it.
     let joined = controllers.strip_prefix("name=").unwrap_or(controllers);
     let single = names.iter().map(String::as_str).filter(|name| *name != joined);
-    let mount = std::iter::once(joined).chain(single).map(|name| format!("{ROOT}/{name}")).find(|dir| is(dir, CGROUP_SUPER_MAGIC))?;
-    Some(Hierarchy { controllers: names, mount, path })
+    for mount in std::iter::once(joined).chain(single).map(|name| format!("{ROOT}/{name}")) {
+        if is(&mount, CGROUP_SUPER_MAGIC)? {
+            return Ok(Some(Hierarchy { controllers: names, mount, path }));
+        }
+    }
+    Ok(None)
 }
 
 impl Hierarchy {

@@ -94,11 +94,7 @@ pub fn plan(options: &args::Plan, runtime: &Runtime, log: &Log) -> Result<i32> {
     warnings.iter().for_each(|warning| log.warning(warning));
     let place = |op: &Op| op.at(&plan.trees, &plan.joins).to_string();
     let text = match options.format {
-        PlanFormat::Text => plan.ops.iter().enumerate().fold(format!("    {}\n", plan.clone_sentence()), |text, (i, op)| {
-            let place = place(op);
-            let at = if place.is_empty() { String::new() } else { format!("  ({place})") };
-            text + &format!("{i:>3} {}{at}\n", plan.sentence(op))
-        }),
+        PlanFormat::Text => plan.text(),
         PlanFormat::Json => {
             let name = |op: &Op| format!("{op:?}").split([' ', '(', '{']).next().unwrap_or_default().to_owned();
             let row = |(i, op): (usize, &Op)| -> Value { json!({"index": i, "op": name(op), "does": plan.sentence(op), "at": place(op)}) };

@@ -23,6 +23,17 @@ impl Plan {
         }
     }
 
+    /// The whole plan: the clone, then each operation with its number and where in `config.json` it comes from.
+    pub fn text(&self) -> String {
+        let mut text = format!("    {}\n", self.clone_sentence());
+        for (i, op) in self.ops.iter().enumerate() {
+            let place = op.at(&self.trees, &self.joins).to_string();
+            let at = if place.is_empty() { String::new() } else { format!("  ({place})") };
+            let _ = writeln!(text, "{i:>3} {}{at}", self.sentence(op));
+        }
+        text
+    }
+
     /// What `op` does, in words.
     pub fn sentence(&self, op: &Op) -> String {
         match op {

@@ -88,9 +88,11 @@ impl Root {
             Err(Errno::EXIST) => return Err(Error::new(format!("container with given ID already exists: {id}"))),
             other => other.context(what)?,
         }
-        let container = self.open(id)?;
-        container.lock()?;
-        Ok(container)
+        let locked = self.open(id).and_then(|container| container.lock().map(|()| container));
+        // Nobody else knows the directory yet: a create that failed leaves none.
+        locked.inspect_err(|_| {
+            let _ = unlinkat(&parent, id.as_str(), AtFlags::REMOVEDIR);
+        })
     }
 
     /// Opens the directory of an existing container, without locking it.
