@@ -142,6 +142,8 @@ pub enum Op {
     OomScoreAdj(CString),
     /// dup2(2) of the armed descriptors over 0, 1 and 2 (hooks).
     Stdio,
+    /// prctl(PR_SET_PDEATHSIG, SIGKILL): the end of keel is the end of a hook.
+    DieWithParent,
     /// prctl(PR_SET_DUMPABLE, 0): no other process of the container may look into this one.
     NonDumpable,
     /// Tell the parent, wait for its answer.
