@@ -13,8 +13,8 @@ use strace::{Trace, own, trace};
 
 // Ceilings, a few calls above what is measured on eleven hybrid v1 hierarchies (the dearest host: v2 costs less).
 // A change that saves calls lowers them; one that raises them says why.
-const RUN: usize = 416;
-const CREATE: usize = 411;
+const RUN: usize = 418;
+const CREATE: usize = 419;
 const START: usize = 36;
 const EXEC: usize = 170;
 const STATE: usize = 22;

@@ -82,10 +82,10 @@ pub fn attach<'p>(mount: BorrowedFd<'_>, directory: bool, ground: &mut Ground<'p
             point
         }
     };
-    move_onto(mount, point.as_fd()).or_else(|error| match is_directory(&point) {
+    move_onto(mount, point.as_fd()).map_err(|error| match is_directory(&point) {
         // The kernel has no word of its own for a directory on a file, or a file on a directory.
-        Ok(other) if error == Errno::INVAL && other != directory => Err(Errno::NOTDIR),
-        _ => Err(error),
+        Ok(other) if error == Errno::INVAL && other != directory => Errno::NOTDIR,
+        _ => error,
     })?;
     leave_open(point);
     ground.covered(&to.path, None);
@@ -192,7 +192,10 @@ fn bind_device(directory: BorrowedFd<'_>, name: &CStr, node: &Node) -> Result<()
     if FileType::from_raw_mode(fstat(&point)?.st_mode) == FileType::Symlink {
         return Err(Errno::LOOP);
     }
-    move_onto(clone_fd(host.as_fd(), false)?.as_fd(), point.as_fd())
+    // A read-only mount keeps nobody from writing to the device, but from changing the mode and owner of the host's node.
+    let clone = clone_fd(host.as_fd(), false)?;
+    mount_setattr(&clone, c"", false, &MountAttr::RDONLY)?;
+    move_onto(clone.as_fd(), point.as_fd())
 }
 
 /// The host's /dev/null, proven to be 1:3: the container's may have been swapped (CVE-2025-31133).
@@ -203,7 +206,8 @@ pub fn host_null() -> Result<OwnedFd> {
     if real { Ok(null) } else { Err(Errno::NODEV) }
 }
 
-/// Covers `path` with `null`, or with a clone of the `empty` read-only directory; what does not exist needs no mask.
+/// Covers `path` with a clone of `null`, the first mask of a file, or with one of `empty`, the first of a directory; what
+/// does not exist needs no mask.
 /// Any error but ENOENT fails the container.
 pub fn mask(root: BorrowedFd<'_>, path: &CStr, null: &mut Option<OwnedFd>, empty: &mut Option<OwnedFd>) -> Result<()> {
     let point = match resolve(root, path, OFlags::empty(), ResolveFlags::empty()) {
@@ -224,12 +228,17 @@ pub fn mask(root: BorrowedFd<'_>, path: &CStr, null: &mut Option<OwnedFd>, empty
         leave_open(point);
         return Ok(());
     }
-    if null.is_none() {
-        *null = Some(host_null()?);
+    if let Some(null) = null {
+        let clone = clone_fd(null.as_fd(), false)?;
+        move_onto(clone.as_fd(), point.as_fd())?;
+        leave_open(clone);
+    } else {
+        // It is the host's own node: on a mount that can be written the container's root could change its mode for all.
+        let clone = clone_fd(host_null()?.as_fd(), false)?;
+        mount_setattr(&clone, c"", false, &MountAttr::RDONLY)?;
+        move_onto(clone.as_fd(), point.as_fd())?;
+        *null = Some(clone);
     }
-    let clone = clone_fd(null.as_ref().ok_or(Errno::BADF)?.as_fd(), false)?;
-    move_onto(clone.as_fd(), point.as_fd())?;
-    leave_open(clone);
     leave_open(point);
     Ok(())
 }

@@ -22,6 +22,7 @@ mod cve_2026_31431_af_alg;
 mod cve_2026_41579_image_dev;
 mod cve_2026_88265_stdio;
 mod exec_into_stranger;
+mod host_null_device;
 
 use common::{Bundle, Census, KEEL, Said};
 use serde_json::{Value, json};
