@@ -84,14 +84,20 @@ pub enum Command {
     /// Print what `create` would do, step by step, without doing it
     Plan(Plan),
     /// Change the limits of a container (not in this version)
-    #[command(disable_help_flag = true)]
-    Update,
+    Update(Later),
     /// Show events of a container (not in this version)
-    Events,
+    Events(Later),
     /// Checkpoint a container (not in this version)
-    Checkpoint,
+    Checkpoint(Later),
     /// Restore a container (not in this version)
-    Restore,
+    Restore(Later),
+}
+
+/// A command of runc's that is refused whatever its arguments are.
+#[derive(Args)]
+pub struct Later {
+    #[arg(hide = true, trailing_var_arg = true, allow_hyphen_values = true)]
+    pub args: Vec<String>,
 }
 
 #[derive(Args)]

@@ -42,8 +42,8 @@ pub fn run(options: &args::Run, runtime: &Runtime, log: &Log, args: &[OsString])
     lifecycle::run(runtime, &id, &chosen, log)
 }
 
-pub fn start(options: &args::Id, runtime: &Runtime) -> Result<i32> {
-    lifecycle::start(runtime, &ContainerId::new(&options.id)?).map(|()| 0)
+pub fn start(options: &args::Id, runtime: &Runtime, args: &[OsString]) -> Result<i32> {
+    lifecycle::start(runtime, &ContainerId::new(&options.id)?, || arm::protect(args)).map(|()| 0)
 }
 
 pub fn kill(options: &args::Kill, runtime: &Runtime) -> Result<i32> {
@@ -78,9 +78,9 @@ pub fn spec(options: &args::Spec) -> Result<i32> {
 /// Commands of runc that this version does not have.
 pub fn later(command: &Command) -> Error {
     let name = match command {
-        Command::Update => "update",
-        Command::Events => "events",
-        Command::Checkpoint => "checkpoint",
+        Command::Update(_) => "update",
+        Command::Events(_) => "events",
+        Command::Checkpoint(_) => "checkpoint",
         _ => "restore",
     };
     Error::new(format!("the command {name} is not supported by this version of keel"))

@@ -54,7 +54,7 @@ fn dispatch(command: &Command, runtime: &Runtime, log: &Log, args: &[OsString]) 
         Command::Create(options) => commands::create(options, runtime, log, args),
         Command::Run(options) => commands::run(options, runtime, log, args),
         Command::Exec(options) => exec::exec(options, runtime, log, args),
-        Command::Start(options) => commands::start(options, runtime),
+        Command::Start(options) => commands::start(options, runtime, args),
         Command::State(options) => show::state(options, runtime),
         Command::Kill(options) => commands::kill(options, runtime),
         Command::Delete(options) => commands::delete(options, runtime, log),
@@ -65,7 +65,7 @@ fn dispatch(command: &Command, runtime: &Runtime, log: &Log, args: &[OsString]) 
         Command::Spec(options) => commands::spec(options),
         Command::Features => show::features(),
         Command::Plan(options) => show::plan(options, runtime, log),
-        Command::Update | Command::Events | Command::Checkpoint | Command::Restore => Err(commands::later(command)),
+        Command::Update(_) | Command::Events(_) | Command::Checkpoint(_) | Command::Restore(_) => Err(commands::later(command)),
     }
 }
 

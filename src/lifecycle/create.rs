@@ -11,7 +11,7 @@ use crate::plan::{self, CgroupView, Facts, Op, Options, Plan, Stage};
 use crate::sandbox::{Process, spawn};
 use crate::spec::{self, Spec};
 use crate::store::{Container, ContainerId, ProcessId, Record};
-use crate::sys::{Context, Error, Log, Result, ns, rfc3339_now};
+use crate::sys::{Context, Error, Kind, Log, Result, ns, rfc3339_now};
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, listen, socket_with};
 use std::path::{Path, PathBuf};
@@ -81,11 +81,19 @@ pub fn run(runtime: &Runtime, id: &ContainerId, options: &CreateOptions, log: &L
         return Err(error);
     }
     let Some(relay) = relay else { return Ok(0) };
+    // Others may pause, kill and delete it while it runs.
+    made.container.unlock();
     let code = relay.wait(&process)?;
-    if !options.keep {
-        super::delete::destroy(&made.container, &made.record, Some(&made.decided.spec), log)?;
+    if options.keep {
+        return Ok(code);
     }
-    Ok(code)
+    match made.container.lock() {
+        Err(error) if error.get_kind() == Kind::NoContainer => Ok(code), // deleted by somebody else
+        locked => {
+            locked?;
+            super::delete::destroy(&made.container, &made.record, Some(&made.decided.spec), log).map(|()| code)
+        }
+    }
 }
 
 fn no_console() -> Error {

@@ -25,6 +25,8 @@ pub fn delete(runtime: &Runtime, id: &ContainerId, force: bool, log: &Log) -> Re
         // A create that hangs in a hook holds the lock: it ends, and undoes nothing, so that we do.
         if let Some(creator) = container.record()?.creator.and_then(crate::store::ProcessId::open) {
             let _ = pidfd_send_signal(&creator, Signal::KILL);
+            let mut fds = [PollFd::new(&creator, PollFlags::IN)];
+            let _ = poll(&mut fds, Some(&Timespec { tv_sec: END_SECONDS, tv_nsec: 0 }));
         }
     }
     drop(container);

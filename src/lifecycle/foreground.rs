@@ -9,7 +9,7 @@ use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SocketFlags, SocketType, recvmsg, socketpair};
 use rustix::process::{Signal, pidfd_send_signal};
-use rustix::termios::{OptionalActions, Termios, isatty, tcgetattr, tcgetwinsize, tcsetattr, tcsetwinsize};
+use rustix::termios::{OptionalActions, OutputModes, Termios, isatty, tcgetattr, tcgetwinsize, tcsetattr, tcsetwinsize};
 
 /// Signals that reach the program instead of us. Not SIGCHLD, SIGURG and those the kernel raises for our own faults.
 const FORWARDED: [Number; 11] = [
@@ -112,6 +112,8 @@ impl Terminal {
         if let Some(before) = &before {
             let mut raw = before.clone();
             raw.make_raw();
+            // The container's terminal adds no carriage returns (its ONLCR is cleared), so ours goes on doing so.
+            raw.output_modes |= before.output_modes & (OutputModes::OPOST | OutputModes::ONLCR);
             tcsetattr(stdin, OptionalActions::Now, &raw).context(|| "put our terminal into raw mode")?;
         }
         let terminal = Self { master, before };

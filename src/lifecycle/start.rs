@@ -1,7 +1,7 @@
 //! `start`: lets the waiting process go, and says so if it could not execute the program.
 
 use super::hooks::{self, Place};
-use super::status::{Status, knock, look};
+use super::status::{Status, look};
 use super::{Runtime, delete};
 use crate::store::ContainerId;
 use crate::sys::{Context, Error, Kind, Result, ns};
@@ -9,8 +9,9 @@ use crate::{arm, plan, sandbox, spec};
 use rustix::fd::AsFd;
 use rustix::net::{RecvFlags, SendFlags, recv, send};
 
-/// `keel start`. Returns when the program runs and the poststart hooks have.
-pub fn start(runtime: &Runtime, id: &ContainerId) -> Result<()> {
+/// `keel start`. Returns when the program runs and the poststart hooks have. `protect` runs before anything of ours enters
+/// the container: only a hook may, and its file may be the image's (CVE-2019-5736).
+pub fn start(runtime: &Runtime, id: &ContainerId, protect: impl FnOnce() -> Result<()>) -> Result<()> {
     let present = look(runtime, id, true)?;
     let word = match present.status {
         Status::Created => None,
@@ -24,6 +25,9 @@ pub fn start(runtime: &Runtime, id: &ContainerId) -> Result<()> {
     let (container, record) = (&present.container, &present.record);
     let init = present.init.as_ref().ok_or_else(|| Error::new("the container's process is gone"))?;
     let spec = spec::parse(&container.config()?)?.spec;
+    if !spec.hooks.start_container.is_empty() {
+        protect()?;
+    }
     let facts = arm::facts(false);
     let inside = Place { facts: &facts, container: Some((init.as_fd(), record.namespaces & !ns::TIME)) };
     if let Err(error) = hooks::run("startContainer", &spec.hooks.start_container, record, Status::Created, &inside) {
@@ -32,10 +36,10 @@ pub fn start(runtime: &Runtime, id: &ContainerId) -> Result<()> {
         return Err(error);
     }
     let what = || format!("tell the container's process to start: {id}");
-    let socket = knock(container).ok_or_else(|| Error::new(what()))?;
-    send(&socket, b"+", SendFlags::NOSIGNAL).context(what)?;
+    let socket = present.door.as_ref().ok_or_else(|| Error::new(what()))?;
+    send(socket, b"+", SendFlags::NOSIGNAL).context(what)?;
     let mut bytes = [0; 8];
-    let length = rustix::io::retry_on_intr(|| recv(&socket, &mut bytes[..], RecvFlags::empty())).context(what)?.0;
+    let length = rustix::io::retry_on_intr(|| recv(socket, &mut bytes[..], RecvFlags::empty())).context(what)?.0;
     if length == 8 {
         let (op, errno) = bytes.split_at(4);
         let four = |slice: &[u8]| slice.try_into().unwrap_or_default();

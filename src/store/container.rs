@@ -44,6 +44,8 @@ pub struct Record {
     pub cgroup: serde_json::Value,
     /// Index in the plan of the first operation after `start`.
     pub start_at: u32,
+    /// An `exec` has given a process CAP_SYS_PTRACE, which the configuration gives to none.
+    pub traced: bool,
     /// The configuration's annotations.
     pub annotations: BTreeMap<String, String>,
 }
@@ -145,6 +147,11 @@ impl Container {
         if rustix::fs::fstat(&self.dir).context(what)?.st_nlink == 0 { Err(missing(&self.id)) } else { Ok(()) }
     }
 
+    /// Lets other commands change this container.
+    pub fn unlock(&self) {
+        let _ = flock(&self.dir, FlockOperation::Unlock);
+    }
+
     /// Whether nobody holds the lock; it is held from then on if so.
     pub fn try_lock(&self) -> bool {
         flock(&self.dir, FlockOperation::NonBlockingLockExclusive).is_ok()
@@ -197,11 +204,11 @@ impl Container {
                 other => other,
             })
         };
-        unlink(&[CONFIG, RECORD]).context(what)?;
+        unlink(&[SOCKET, CONFIG, RECORD]).context(what)?;
         match rustix::fs::rmdir(&self.path) {
-            // What only some containers have, and what a killed command left.
+            // What a killed command left.
             Err(Errno::NOTEMPTY | Errno::EXIST) => {
-                unlink(&[SOCKET, TEMPORARY]).context(what)?;
+                unlink(&[TEMPORARY]).context(what)?;
                 rustix::fs::rmdir(&self.path).context(what)
             }
             other => other.context(what),

@@ -1,11 +1,12 @@
 //! Time as text.
 
-use rustix::time::{ClockId, clock_gettime};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Now in UTC, as RFC 3339 with nanoseconds: `2026-11-21T10:32:31.123456789Z`.
 pub fn rfc3339_now() -> String {
-    let now = clock_gettime(ClockId::Realtime);
-    rfc3339(now.tv_sec, now.tv_nsec)
+    // Not rustix's clock_gettime: where a kernel's vDSO lacks getcpu (user-mode Linux) its first use panics.
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    rfc3339(now.as_secs() as i64, now.subsec_nanos().into())
 }
 
 /// Seconds and nanoseconds since 1970 as RFC 3339.

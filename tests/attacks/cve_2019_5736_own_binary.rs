@@ -2,6 +2,7 @@
 
 use super::{Guard, add_caps, common::Bundle, control};
 use rustix::fs::{CWD, Mode, OFlags, SealFlags, StatVfsMountFlags, fcntl_get_seals, fstatvfs, openat};
+use serde_json::json;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
@@ -92,4 +93,26 @@ fn a_loop_in_the_container_never_opens_the_executable_of_an_exec_for_writing() {
 #[test]
 fn nor_does_a_loop_with_the_right_to_trace() {
     a_loop_during_exec(&CAPS);
+}
+
+/// `start` enters the container too, for the hooks `startContainer`: one whose file is the image's may be a script of ours.
+#[test]
+fn a_start_with_hooks_in_the_container_shows_a_read_only_executable() {
+    use super::common::eventually;
+    let bundle = Bundle::new(&["true"]).with(|config| {
+        let wait = "echo > /dev/shm/hook; while [ ! -e /dev/shm/go ]; do usleep 10000; done";
+        config["hooks"] = json!({ "startContainer": [{ "path": "/bin/sh", "args": ["sh", "-c", wait] }] });
+    });
+    let guard = Guard::new(&bundle);
+    bundle.create();
+    let shm = format!("/proc/{}/root/dev/shm", bundle.pid());
+    let mut start = bundle.command(&["start", &bundle.id()]).spawn().unwrap();
+    eventually("the hook runs", || fs::exists(format!("{shm}/hook")).unwrap());
+    let exe = openat(CWD, format!("/proc/{}/exe", start.id()), OFlags::RDONLY, Mode::empty()).unwrap();
+    let read_only = fstatvfs(&exe).unwrap().f_flag.contains(StatVfsMountFlags::RDONLY);
+    let sealed = fcntl_get_seals(&exe).is_ok_and(|seals| seals.contains(SealFlags::WRITE));
+    fs::write(format!("{shm}/go"), "").unwrap();
+    assert!(start.wait().unwrap().success());
+    assert!(read_only || sealed, "the executable of start can be written");
+    guard.unchanged();
 }

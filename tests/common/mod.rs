@@ -232,8 +232,15 @@ impl Census {
             if pid == std::process::id() {
                 continue;
             }
+            // What has ended waits for its parent, which is not ours once keel is gone.
+            let ended = fs::read_to_string(entry.path().join("stat")).is_ok_and(|stat| stat.contains(") Z "));
+            if ended {
+                continue;
+            }
             let read = |file: &str| fs::read(entry.path().join(file)).map(|b| String::from_utf8_lossy(&b).into_owned()).unwrap_or_default();
-            if read("cmdline").contains(&self.name) || read("cgroup").contains(&self.name) {
+            // A zombie waits for whoever adopted it; the container is gone.
+            let zombie = read("stat").rsplit_once(')').is_some_and(|(_, after)| after.starts_with(" Z"));
+            if !zombie && (read("cmdline").contains(&self.name) || read("cgroup").contains(&self.name)) {
                 found.insert(format!("process {pid} {}", read("cmdline").replace('\0', " ")));
             }
         }

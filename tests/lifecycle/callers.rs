@@ -143,7 +143,10 @@ fn ignored_signals_and_the_mask_of_the_caller_stay_outside() {
     let bundle = Bundle::new(&["grep", "-E", "^Sig(Ign|Blk)", "/proc/self/status"]);
     bundle.write();
     let output = host_shell(&bundle, "trap '' PIPE HUP INT; umask 077; exec $KEEL run $ID");
-    assert_eq!(String::from_utf8_lossy(&output.stdout), "SigBlk:\t0000000000000000\nSigIgn:\t0000000000000000\n", "{output:?}");
+    let text = String::from_utf8_lossy(&output.stdout);
+    let sets: Vec<u64> = text.lines().map(|line| u64::from_str_radix(line.split('\t').nth(1).unwrap(), 16).unwrap()).collect();
+    // Signals 32 and 33 are the C library's own, which sigaction(3) does not touch.
+    assert_eq!(sets.iter().map(|set| set & 0x7fff_ffff).collect::<Vec<_>>(), [0, 0], "{output:?}");
 }
 
 #[test]
@@ -155,5 +158,18 @@ fn a_wrong_command_line_is_refused_with_help_on_stderr() {
     let help = bundle.keel(&["--help"]).ok();
     for command in ["create", "start", "run", "exec", "kill", "delete", "list", "ps", "pause", "resume", "spec", "features"] {
         assert!(help.contains(command), "{command}");
+    }
+}
+
+#[test]
+fn commands_that_are_not_there_say_so_whatever_their_arguments() {
+    let bundle = Bundle::new(&["true"]);
+    for args in [
+        &["update", "--memory", "1", "ID"][..],
+        &["events", "--stats", "ID"],
+        &["checkpoint", "--image-path", "/nowhere", "ID"],
+        &["restore", "-no-subreaper", "--detach", "ID"],
+    ] {
+        bundle.keel(args).fails(1, &[&format!("the command {} is not supported", args[0])]);
     }
 }

@@ -55,9 +55,12 @@ fn two_deletes_at_once_leave_nothing_and_do_not_fight() {
 /// A bundle whose hook hangs; the hook's process carries the bundle's name, so that the census finds it.
 fn hanging(kind: &str) -> Bundle {
     let bundle = Bundle::new(&["sleep", "1000"]);
-    let marker = bundle.dir.join("hook-runs");
-    let line = format!("echo > {}; exec sleep 600", marker.display());
-    bundle.with(|c| c["hooks"] = json!({kind: [{"path": "/bin/sh", "args": ["sh", "-c", line]}]}))
+    let name = bundle.id();
+    bundle.with(|c| c["hooks"] = json!({kind: [{"path": "/bin/sleep", "args": [name, "600"]}]}))
+}
+
+fn hook_runs(bundle: &Bundle) -> bool {
+    Census::of(bundle).found().iter().any(|line| line.starts_with("process") && line.ends_with(&format!(" {} 600 ", bundle.id())))
 }
 
 #[test]
@@ -67,7 +70,7 @@ fn a_create_or_run_killed_during_a_hook_is_described_and_removed_whole() {
             let bundle = hanging(kind);
             bundle.write();
             let mut keel = background(&bundle, &[command, &bundle.id()]);
-            eventually("the hook", || bundle.dir.join("hook-runs").exists());
+            eventually("the hook", || hook_runs(&bundle));
             assert_eq!(bundle.status(), "creating");
             keel.kill().unwrap();
             keel.wait().unwrap();
@@ -85,7 +88,7 @@ fn delete_force_ends_a_create_that_hangs_in_a_hook() {
     let bundle = hanging("createRuntime");
     bundle.write();
     let mut keel = background(&bundle, &["create", &bundle.id()]);
-    eventually("the hook", || bundle.dir.join("hook-runs").exists());
+    eventually("the hook", || hook_runs(&bundle));
     bundle.keel(&["delete", "ID"]).fails(1, &["creating"]);
     bundle.keel(&["delete", "--force", "ID"]).ok();
     assert!(!keel.wait().unwrap().success());
@@ -119,4 +122,18 @@ fn a_kill_at_any_moment_of_create_leaves_nothing_that_delete_force_does_not_remo
         bundle.keel(&["delete", "--force", "ID"]).ok();
         Census::of(&bundle).nothing_left(&bundle);
     }
+}
+
+#[test]
+fn a_container_run_in_the_foreground_can_be_paused_and_deleted_by_others() {
+    let bundle = Bundle::new(&["sleep", "1000"]);
+    bundle.write();
+    let mut keel = background(&bundle, &["run", &bundle.id()]);
+    eventually("the program", || bundle.keel(&["state", "ID"]).out.contains("running"));
+    bundle.keel(&["pause", "ID"]).ok();
+    bundle.keel(&["resume", "ID"]).ok();
+    bundle.keel(&["delete", "--force", "ID"]).ok();
+    assert_eq!(keel.wait().unwrap().code(), Some(137));
+    assert_eq!(bundle.out(), "");
+    Census::of(&bundle).nothing_left(&bundle);
 }

@@ -1,0 +1,67 @@
+//! Budgets are counted, not timed: processes and system calls of each command on the bundle of `keel spec`.
+//!
+//! Counted is what keel's sources ask for: neither the dynamic loader of a debug build nor the C library's memory (see
+//! `strace::own`), and of the container's process what it does before its program runs. `--nocapture` prints the numbers
+//! by which to lower a ceiling.
+
+mod common;
+mod strace;
+
+use common::{Bundle, Census, eventually};
+use std::collections::BTreeMap;
+use strace::{Trace, own, trace};
+
+// Ceilings, a few calls above what is measured on eleven hybrid v1 hierarchies (the dearest host: v2 costs less).
+// A change that saves calls lowers them; one that raises them says why.
+const RUN: usize = 410;
+const CREATE: usize = 411;
+const START: usize = 36;
+const EXEC: usize = 162;
+const STATE: usize = 22;
+const DELETE: usize = 55;
+
+#[track_caller]
+fn within(command: &str, trace: &Trace, ceiling: usize, forks: usize) {
+    assert_eq!(trace.said.code, 0, "{:?}", trace.said);
+    let counts: Vec<usize> = trace.processes.iter().map(|calls| own(calls).len()).collect();
+    let total: usize = counts.iter().sum();
+    println!("{command}: {total} system calls {counts:?}, {} processes forked", trace.forks);
+    assert_eq!(trace.forks, forks, "processes forked by {command}");
+    assert!(total > 0 && total <= ceiling, "{command} makes {total} system calls, more than {ceiling}:\n{}", by_name(trace));
+}
+
+fn by_name(trace: &Trace) -> String {
+    let mut names: BTreeMap<String, usize> = BTreeMap::new();
+    for call in trace.processes.iter().flat_map(|calls| own(calls)) {
+        *names.entry(call.name).or_default() += 1;
+    }
+    let mut rows: Vec<_> = names.into_iter().collect();
+    rows.sort_by_key(|row| std::cmp::Reverse(row.1));
+    rows.iter().map(|(name, count)| format!("{count:>5} {name}\n")).collect()
+}
+
+#[test]
+fn run_forks_once() {
+    let bundle = Bundle::new(&["true"]);
+    bundle.write();
+    let trace = trace(&bundle, &["run", "ID"], || ());
+    within("run", &trace, RUN, 1);
+    Census::of(&bundle).nothing_left(&bundle);
+}
+
+#[test]
+fn create_start_exec_state_delete() {
+    let bundle = Bundle::new(&["sleep", "1000"]);
+    bundle.write();
+    // strace waits for the container, so everything else happens meanwhile.
+    let created = trace(&bundle, &["create", "--pid-file", "pid", "ID"], || {
+        eventually("create", || bundle.dir.join("pid").exists() && bundle.status() == "created");
+        within("state (created)", &trace(&bundle, &["state", "ID"], || ()), STATE, 0);
+        within("start", &trace(&bundle, &["start", "ID"], || ()), START, 0);
+        within("state", &trace(&bundle, &["state", "ID"], || ()), STATE, 0);
+        within("exec", &trace(&bundle, &["exec", "ID", "true"], || ()), EXEC, 1);
+        within("delete --force", &trace(&bundle, &["delete", "--force", "ID"], || ()), DELETE, 0);
+    });
+    within("create", &created, CREATE, 1);
+    Census::of(&bundle).nothing_left(&bundle);
+}
