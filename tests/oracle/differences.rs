@@ -83,6 +83,13 @@ pub const ALL: &[Difference] = &[
         "1000",
         "SIGPIPE: libcontainer hands on that Rust's start-up ignores it, and so breaks `yes | head`",
     ),
+    row(
+        &[],
+        "* fd 0",
+        "Path(\"/dev/null\") FDPermissions(READ | WRITE | EXECUTE)",
+        "Path(\"/dev/null\") FDPermissions(READ | EXECUTE)",
+        "keel opens the container's own null device in place of the caller's, as runc does; libcontainer hands the host's on",
+    ),
     row(&[], "says loopback flags", "0x9", "0x8", "keel brings the loopback interface up, as runc and crun do"),
     on(
         without_kcore,

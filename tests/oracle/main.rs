@@ -9,6 +9,7 @@ mod seen;
 
 use common::{Bundle, KEEL, eventually};
 use differences::Difference;
+use rustix::process::{Pid, Signal};
 use seen::Facts;
 use serde_json::{Value, json};
 use std::fs::{self, File};
@@ -86,6 +87,9 @@ fn observe(program: &Path, bundle: &Bundle) -> Facts {
     take("", seen::limits(pid, &id));
     take("", seen::files("file /dev", &PathBuf::from(format!("/proc/{pid}/root/dev"))));
     take("says ", said("report").lines().filter_map(|line| line.split_once(": ")).map(|(k, v)| (k.to_owned(), v.to_owned())).collect());
+    // Dead and reaped before: libcontainer's delete gives up on a cgroup whose processes take a moment to go.
+    rustix::process::kill_process(Pid::from_raw(pid).unwrap(), Signal::KILL).unwrap();
+    eventually("the end of both", || [pid, second].iter().all(|pid| !Path::new(&format!("/proc/{pid}")).exists()));
     call(program, bundle, "delete", &["delete", "--force", &id]);
     take("", seen::files("left in rootfs", &bundle.rootfs()));
     assert_eq!(facts.get("says end").map(String::as_str), Some("of the report"), "{}", said("report"));
