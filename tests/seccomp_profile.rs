@@ -147,6 +147,61 @@ fn calls_newer_than_the_profile_are_unknown_to_it() {
     }
 }
 
+/// The verdict of an i386 multiplexer, 102 socketcall(2) or 117 ipc(2), on one of its calls; the rest is a pointer.
+fn multiplexed(program: &[SockFilter], nr: u32, call: u64) -> u32 {
+    bpf::run(program, &bpf::Data { nr, arch: 0x4000_0003, args: [call, 0xffff_d000, 0, 0, 0, 0] })
+}
+
+const ALLOW: u32 = 0x7fff_0000;
+const EPERM: u32 = 0x0005_0001;
+
+/// AF_ALG (38, CVE-2026-31431) and AF_VSOCK (40) by way of socketcall(2), where a filter cannot see the family.
+#[test]
+fn docker_profile_withholds_sockets_through_socketcall() {
+    let mut docker = profile(include_str!("data/docker-seccomp.json"));
+    let named = program(&docker);
+    let names = docker.syscalls[0].names.len();
+    docker.syscalls[0].names.retain(|name| name != "socketcall");
+    assert_eq!(docker.syscalls[0].names.len(), names - 1);
+    let program = program(&docker);
+    assert_eq!(multiplexed(&program, 102, 1), EPERM, "socket has conditions");
+    for call in 2..=20 {
+        assert_eq!(multiplexed(&program, 102, call), ALLOW, "call {call} is listed without conditions");
+    }
+    assert_eq!(multiplexed(&program, 102, 21), EPERM, "no call");
+    // The system call of its own, 359, shows its arguments.
+    let socket = |family| bpf::run(&program, &bpf::Data { nr: 359, arch: 0x4000_0003, args: [family, 0, 0, 0, 0, 0] });
+    assert_eq!([2, 38, 39, 40, 41].map(socket), [ALLOW, EPERM, ALLOW, EPERM, ALLOW]);
+    // Who allows socketcall by name gets all of it.
+    assert_eq!(multiplexed(&named, 102, 1), ALLOW);
+}
+
+#[test]
+fn multiplexers_permit_no_more_than_can_be_checked() {
+    let with = |default: &str, action: &str, arg: &str| {
+        let rule = format!(r#"{{"names": ["socket", "shmat"], "action": "{action}", "args": [{arg}]}}"#);
+        let json = format!(r#"{{"defaultAction": "{default}", "architectures": ["SCMP_ARCH_X86"], "syscalls": [{rule}]}}"#);
+        let program = program(&profile(&json));
+        let verdicts = [(102, 1), (117, 21)].map(|(nr, call)| multiplexed(&program, nr, call));
+        assert_eq!(verdicts[0], verdicts[1]);
+        verdicts[0]
+    };
+    let first = r#"{"index": 0, "value": 38, "op": "SCMP_CMP_NE"}"#;
+    let second = r#"{"index": 1, "value": 1, "op": "SCMP_CMP_NE"}"#;
+    for conditions in [first, second, &format!("{first}, {second}"), &format!("{first}, {first}")] {
+        assert_eq!(with("SCMP_ACT_ERRNO", "SCMP_ACT_ALLOW", conditions), EPERM, "{conditions}");
+        assert_eq!(with("SCMP_ACT_LOG", "SCMP_ACT_ALLOW", conditions), 0x7ffc_0000, "{conditions}");
+        assert_eq!(with("SCMP_ACT_KILL", "SCMP_ACT_ERRNO", conditions), 0, "{conditions}");
+        assert_eq!(with("SCMP_ACT_KILL_PROCESS", "SCMP_ACT_KILL_THREAD", conditions), 0x8000_0000, "{conditions}");
+    }
+    // Stricter than the default: extended, for without its condition it denies too much, not too little.
+    assert_eq!(with("SCMP_ACT_ALLOW", "SCMP_ACT_ERRNO", first), EPERM);
+    // No condition at all, or none that has a bit to compare in 32.
+    assert_eq!(with("SCMP_ACT_ERRNO", "SCMP_ACT_ALLOW", ""), ALLOW);
+    let void = r#"{"index": 0, "value": 4294967296, "valueTwo": 4294967296, "op": "SCMP_CMP_MASKED_EQ"}"#;
+    assert_eq!(with("SCMP_ACT_ERRNO", "SCMP_ACT_ALLOW", void), ALLOW);
+}
+
 /// Jumps over more than 255 instructions, up to the kernel's limit and over it.
 #[test]
 fn programs_may_be_long_but_not_too_long() {

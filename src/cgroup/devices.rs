@@ -37,8 +37,9 @@ pub struct Devices {
 }
 
 /// What runc allows in every container: making any node, and using the devices of config-linux.md, "Default Devices",
-/// with the container's own terminals. (The console is such a terminal; 5:1 and tun 10:200 are not among them.)
-const DEFAULTS: [(bool, Option<u32>, Option<u32>, u8); 10] = [
+/// with the container's own terminals (the console is such a terminal; 5:1 is not among them), and tun, which runc 1.2.0
+/// left out and 1.2.4 took back, since VPN programs count on it.
+const DEFAULTS: [(bool, Option<u32>, Option<u32>, u8); 11] = [
     (false, None, None, MKNOD),
     (true, None, None, MKNOD),
     (true, Some(1), Some(3), ALL),
@@ -48,6 +49,7 @@ const DEFAULTS: [(bool, Option<u32>, Option<u32>, u8); 10] = [
     (true, Some(1), Some(9), ALL),
     (true, Some(5), Some(0), ALL),
     (true, Some(5), Some(2), ALL),
+    (true, Some(10), Some(200), ALL),
     (true, Some(136), None, ALL),
 ];
 

@@ -9,7 +9,7 @@ use crate::cgroup::{Cgroup, Entry};
 use crate::plan;
 use crate::sandbox::{Process, spawn};
 use crate::spec::{self, Spec};
-use crate::store::ContainerId;
+use crate::store::{ContainerId, Record};
 use crate::sys::{Error, Kind, Log, Result};
 use std::path::PathBuf;
 
@@ -64,7 +64,11 @@ pub fn exec(
     facts.cgroup = view(&cgroup);
     let entry = cgroup.entry(&options.cgroups)?;
     facts.cgroup.tasks = entry.tasks.len();
-    let mut plan = plan::exec(&spec, &process, present.record.namespaces, &facts)?;
+    let traced = present.record.traced || spec.process.as_ref().is_some_and(plan::may_trace);
+    if !traced && plan::may_trace(&process) {
+        remember_tracer(runtime, id)?;
+    }
+    let mut plan = plan::exec(&spec, &process, present.record.namespaces, traced, &facts)?;
     warnings.append(&mut plan.warnings);
     let filter = spec.linux.seccomp.as_ref().map(plan::seccomp::compile).transpose()?;
     let relay = (!options.detach).then(|| foreground::Relay::prepare(process.terminal && options.console_socket.is_none())).transpose()?;
@@ -87,6 +91,14 @@ pub fn exec(
         Some(relay) => relay.wait(&started),
         None => Ok(0),
     }
+}
+
+/// From now on some process of the container may trace those that later commands put beside it.
+fn remember_tracer(runtime: &Runtime, id: &ContainerId) -> Result<()> {
+    let container = runtime.root.open(id)?;
+    container.lock()?;
+    let record = container.record()?;
+    container.save(&Record { traced: true, ..record })
 }
 
 /// A container that delegates moves its processes into children and so makes its own cgroup an inner node, which no

@@ -1,7 +1,7 @@
 //! `start`: lets the waiting process go, and says so if it could not execute the program.
 
 use super::hooks::{self, Place};
-use super::status::{Status, knock, look};
+use super::status::{Status, look};
 use super::{Runtime, delete};
 use crate::store::ContainerId;
 use crate::sys::{Context, Error, Kind, Result, ns};
@@ -36,10 +36,10 @@ pub fn start(runtime: &Runtime, id: &ContainerId, protect: impl FnOnce() -> Resu
         return Err(error);
     }
     let what = || format!("tell the container's process to start: {id}");
-    let socket = knock(container).ok_or_else(|| Error::new(what()))?;
-    send(&socket, b"+", SendFlags::NOSIGNAL).context(what)?;
+    let socket = present.door.as_ref().ok_or_else(|| Error::new(what()))?;
+    send(socket, b"+", SendFlags::NOSIGNAL).context(what)?;
     let mut bytes = [0; 8];
-    let length = rustix::io::retry_on_intr(|| recv(&socket, &mut bytes[..], RecvFlags::empty())).context(what)?.0;
+    let length = rustix::io::retry_on_intr(|| recv(socket, &mut bytes[..], RecvFlags::empty())).context(what)?.0;
     if length == 8 {
         let (op, errno) = bytes.split_at(4);
         let four = |slice: &[u8]| slice.try_into().unwrap_or_default();

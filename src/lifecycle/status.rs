@@ -61,6 +61,8 @@ pub(super) struct Present {
     pub record: Record,
     pub status: Status,
     pub init: Option<OwnedFd>,
+    /// The connection to the process that waits for `start`.
+    pub door: Option<OwnedFd>,
 }
 
 /// Opens a container and asks for its status. `lock` waits until no other command changes it, but not for a create,
@@ -76,25 +78,26 @@ pub(super) fn look(runtime: &Runtime, id: &ContainerId, lock: bool) -> Result<Pr
         record
     };
     let init = record.init.and_then(crate::store::ProcessId::open);
-    let status = status(&container, &record, init.as_ref())?;
-    Ok(Present { container, record, status, init })
+    let (status, door) = status(&container, &record, init.as_ref())?;
+    Ok(Present { container, record, status, init, door })
 }
 
-fn status(container: &Container, record: &Record, init: Option<&OwnedFd>) -> Result<Status> {
+fn status(container: &Container, record: &Record, init: Option<&OwnedFd>) -> Result<(Status, Option<OwnedFd>)> {
     if record.creator.is_some_and(|creator| creator.open().is_some()) {
-        return Ok(Status::Creating);
+        return Ok((Status::Creating, None));
     }
     if init.is_none() || record.creator.is_some() {
-        return Ok(Status::Stopped);
+        return Ok((Status::Stopped, None));
     }
     if cgroup_of(record)?.is_some_and(|cgroup| cgroup.is_frozen().unwrap_or(false)) {
-        return Ok(Status::Paused);
+        return Ok((Status::Paused, None));
     }
-    Ok(if knock(container).is_some() { Status::Created } else { Status::Running })
+    let door = knock(container);
+    Ok((if door.is_some() { Status::Created } else { Status::Running }, door))
 }
 
 /// A connection to the process that waits for `start`: its socket is open exactly as long as it waits.
-pub(super) fn knock(container: &Container) -> Option<OwnedFd> {
+fn knock(container: &Container) -> Option<OwnedFd> {
     let socket = socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None).ok()?;
     let address = SocketAddrUnix::new(container.socket()).ok()?;
     match rustix::io::retry_on_intr(|| connect(&socket, &address)) {

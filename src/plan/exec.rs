@@ -4,12 +4,16 @@ use super::{At, Facts, Op, Plan, Program, cstring, process};
 use crate::spec::{Hook, Process, Spec};
 use crate::sys::{Result, ns};
 
+const CAP_SYS_PTRACE: u64 = 1 << 19;
+
 /// A process in the namespaces `kinds` of a running container, whose `config.json` was `spec`.
 ///
 /// The pid namespace is entered by the parent for its children, the user namespace together with all others in one
 /// setns(2) on the init's pidfd. An ordinary user has no rights over the pid namespace before the user namespace is
 /// entered, so that only then a second clone is needed.
-pub fn exec(spec: &Spec, process: &Process, kinds: u64, facts: &Facts) -> Result<Plan> {
+///
+/// `traced` says that a process of the container may have CAP_SYS_PTRACE ([`may_trace`]).
+pub fn exec(spec: &Spec, process: &Process, kinds: u64, traced: bool, facts: &Facts) -> Result<Plan> {
     let mut plan = Plan { process: Program::new(process)?, ..Plan::default() };
     plan.ops.extend((0..facts.cgroup.tasks).map(Op::JoinCgroup));
     process::before_namespaces(&mut plan, process, facts)?;
@@ -18,7 +22,7 @@ pub fn exec(spec: &Spec, process: &Process, kinds: u64, facts: &Facts) -> Result
         // There are no rights to raise limits in there.
         plan.ops.extend(process::rlimits(process)?);
     }
-    join_init(&mut plan, kinds, facts);
+    join_init(&mut plan, kinds, traced || shares_pids(spec), facts);
     plan.ops.push(Op::Setsid);
     if plan.process.terminal {
         let size = process.console_size.as_ref().map(|s| (s.height, s.width));
@@ -31,9 +35,26 @@ pub fn exec(spec: &Spec, process: &Process, kinds: u64, facts: &Facts) -> Result
     Ok(plan)
 }
 
+/// Whether a process with these capabilities can open what /proc/PID shows of every process it sees.
+pub fn may_trace(process: &Process) -> bool {
+    let names = process.capabilities.iter().flat_map(|caps| [&caps.bounding, &caps.permitted]);
+    names.fold(0, |set, names| set | process::capability_set(names)) & CAP_SYS_PTRACE != 0
+}
+
+/// Whether processes of other containers, of whose capabilities nothing is known, are in sight of this one's.
+fn shares_pids(spec: &Spec) -> bool {
+    spec.linux.namespaces.iter().any(|n| n.kind == "pid" && !n.path.is_empty())
+}
+
 /// From our namespaces into the container's.
-fn join_init(plan: &mut Plan, kinds: u64, facts: &Facts) {
-    let second = kinds & ns::PID != 0 && kinds & ns::USER != 0 && !facts.privileged;
+///
+/// A process that the clone puts into the container's pid namespace is in its sight while it still has the host's root
+/// and our descriptors. Only one that may trace it can open them through /proc/PID (being non-dumpable does not help
+/// against CAP_SYS_PTRACE in the same user namespace). Then the first process joins everything from outside, closes what
+/// is ours, and a second clone makes the one that the container sees (CVE-2016-9962, CVE-2024-21626).
+fn join_init(plan: &mut Plan, kinds: u64, traced: bool, facts: &Facts) {
+    let traced = traced && kinds & ns::USER == 0;
+    let second = kinds & ns::PID != 0 && (traced || kinds & ns::USER != 0 && !facts.privileged);
     if !second {
         plan.join_init = kinds & ns::PID;
     }
@@ -43,6 +64,7 @@ fn join_init(plan: &mut Plan, kinds: u64, facts: &Facts) {
         plan.ops.push(Op::JoinInit(inside));
     }
     if second {
+        plan.ops.push(Op::CloseFds);
         plan.ops.push(Op::CloneAgain(0));
     }
     if kinds & ns::USER != 0 {
@@ -64,7 +86,7 @@ pub fn hook(hook: &Hook, kinds: u64, facts: &Facts) -> Result<Plan> {
     let mut plan = Plan { process: program, groups_denied: kinds & ns::USER != 0 && !facts.privileged, ..Plan::default() };
     plan.ops.push(Op::Stdio);
     if kinds != 0 {
-        join_init(&mut plan, kinds, facts);
+        join_init(&mut plan, kinds, false, facts);
     }
     plan.ops.push(Op::CloseFds);
     plan.ops.push(Op::Umask(0o022));

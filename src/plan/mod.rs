@@ -11,7 +11,7 @@ mod process;
 pub mod seccomp;
 mod sentence;
 
-pub use exec::{exec, hook};
+pub use exec::{exec, hook, may_trace};
 pub use op::*;
 pub use order::{after_start, create, needs_helper};
 pub use process::{Program, capability_set};

@@ -154,7 +154,8 @@ fn fs(mount: &Mount, parsed: &MountOptions, at: At) -> Result<Fs> {
         params.push((cstring(word, at)?, None));
     }
     let source = if mount.source.is_empty() { &mount.kind } else { &mount.source };
-    Ok(Fs { kind: cstring(&mount.kind, at)?, source: cstring(source, at)?, params, attr: parsed.attr.set | parsed.rec_attr.set })
+    let attr = parsed.attr.set | parsed.rec_attr.set;
+    Ok(Fs { kind: cstring(&mount.kind, at)?, source: cstring(source, at)?, params, attr, copy_up: parsed.tmpcopyup })
 }
 
 /// Where a mount goes and what may be there; the path is cleaned lexically, links are the child's to resolve.
@@ -220,6 +221,7 @@ fn cgroup(
         source: c"tmpfs".into(),
         params: vec![(c"mode".into(), Some(c"755".into()))],
         attr: attr.attr_set & !libc::MOUNT_ATTR_RDONLY,
+        copy_up: false,
     };
     ops.push(Op::Mount { fs: Box::new(tmpfs), to: to.clone(), fallback: None, at });
     let below = |name: &str| -> Result<CString> { cstring(&format!("{}/{name}", to.path.to_string_lossy()), at) };

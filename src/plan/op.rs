@@ -73,6 +73,8 @@ pub struct Fs {
     pub params: Vec<(CString, Option<CString>)>,
     /// MOUNT_ATTR_* of fsmount(2).
     pub attr: u64,
+    /// What it covers is copied into it first (`tmpcopyup`).
+    pub copy_up: bool,
 }
 
 /// What a mount point may be.
@@ -212,7 +214,7 @@ pub enum Op {
     },
     /// mknodat(2) below the root, or a bind of the host's node in a user namespace.
     Device(Box<Node>, At),
-    /// mkdir -p below the root.
+    /// mkdir(2) of the working directory with its parents, if it is missing; `Cwd` tells if that did not help.
     MakeDir(CString, At),
     /// Write a value below the private /proc/sys.
     Sysctl {
@@ -265,6 +267,9 @@ pub enum Op {
     Uid(u32),
     /// fchown(2) of the container's own terminal and pipes to its user.
     OwnStdio(u32),
+    /// Where stdio is the host's /dev/null, open the container's own instead, for reading and writing: containerd
+    /// gives one descriptor opened for reading as all three.
+    OwnNull,
     /// capset(2).
     Capset {
         /// Effective set.

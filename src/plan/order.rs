@@ -51,6 +51,7 @@ pub fn create(spec: &Spec, facts: &Facts, options: &Options) -> Result<Plan> {
     }
     hooks_before_pivot(&mut plan, spec);
     if own_mounts {
+        working_directory(&mut plan, &process.cwd)?;
         after_hooks(&mut plan, spec, options, root.readonly)?;
     }
     plan.ops.push(Op::CloseFds);
@@ -77,6 +78,17 @@ fn hooks_before_pivot(plan: &mut Plan, spec: &Spec) {
     if !spec.hooks.create_container.is_empty() {
         plan.ops.push(Op::Sync(Stage::CreateContainer));
     }
+}
+
+/// runc makes a working directory that is missing, and engines lean on it (`workingDir` of a pod, `ctr run --cwd`). It
+/// has to be before the root becomes read-only.
+fn working_directory(plan: &mut Plan, cwd: &str) -> Result<()> {
+    let at = At::field("process.cwd");
+    if cwd.trim_matches('/').is_empty() {
+        return Ok(());
+    }
+    plan.ops.push(Op::MakeDir(below_root(cwd, at)?, at));
+    Ok(())
 }
 
 /// Masks and read-only paths are resolved below the root before pivot_root, while the host's /dev/null is in sight:

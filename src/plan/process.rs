@@ -117,6 +117,10 @@ pub(super) fn identity(plan: &mut Plan, process: &spec::Process, seccomp: bool, 
     if !caps.ambient.is_empty() {
         ops.push(Op::Ambient(capability_set(&caps.ambient) & available));
     }
+    if !plan.process.terminal {
+        // As the user, since this device node may be anything by now; after the close of what is the host's.
+        ops.push(Op::OwnNull);
+    }
     ops.push(Op::Cwd(cstring(&process.cwd, At::field("process.cwd"))?));
     ops.push(Op::Umask(user.umask.unwrap_or(0o022)));
     if plan.process.wants_home {

@@ -44,6 +44,7 @@ impl Plan {
                 format!("join the {} namespace {}", namespace_names(join.kind), text(&join.path))
             }
             Op::JoinInit(kinds) => format!("join the container's namespaces: {}", namespace_names(*kinds)),
+            Op::CloneAgain(0) => "clone again, into the container's pid namespace".into(),
             Op::CloneAgain(kinds) => format!("clone again inside the user namespace: {}", namespace_names(*kinds)),
             Op::BecomeRoot => "become root of the user namespace".into(),
             Op::Unshare(kinds) => format!("create the namespaces: {}", namespace_names(*kinds)),
@@ -64,6 +65,9 @@ impl Plan {
                     if let Some(value) = value {
                         let _ = write!(sentence, "={}", text(value));
                     }
+                }
+                if fs.copy_up {
+                    sentence.push_str(", with a copy of what it covers");
                 }
                 sentence
             }
@@ -87,6 +91,7 @@ impl Plan {
             Op::KeepCaps => "keep capabilities over the change of user".into(),
             Op::Groups(groups) => format!("set the additional groups {groups:?}"),
             Op::Gid(gid) => format!("become group {gid}"),
+            Op::OwnNull => "open the container's /dev/null in place of the host's".into(),
             Op::OwnStdio(uid) => format!("give user {uid} its terminal and pipes"),
             Op::Uid(uid) => format!("become user {uid}"),
             Op::Capset { effective, permitted, inheritable } => {

@@ -134,7 +134,10 @@ fn step<'p>(op: &'p Op, index: u32, plan: &'p Plan, armed: &mut Armed, state: &m
         Op::SetAttr { path, attr, recursive, .. } => mount::set_attr(root(state)?, path, attr, *recursive),
         Op::Symlink { target, path } => mount::symlink(ground(state)?, target, path),
         Op::Device(node, _) => mount::device(ground(state)?, node),
-        Op::MakeDir(path, _) => path::resolve_or_make(root(state)?, path, true).map(drop),
+        Op::MakeDir(path, _) => {
+            let _ = path::resolve_or_make(root(state)?, path, true);
+            Ok(())
+        }
         Op::Sysctl { path, value } => {
             if state.proc.is_none() {
                 state.proc = Some(mount::private_proc()?);
@@ -144,7 +147,8 @@ fn step<'p>(op: &'p Op, index: u32, plan: &'p Plan, armed: &mut Armed, state: &m
         Op::Console { bind, size } => {
             let here = if state.ground.is_none() { Some(open_host(c"/", OFlags::PATH)?) } else { None };
             let root = here.as_ref().map_or_else(|| root(state), |fd| Ok(fd.as_fd()))?;
-            console::open(root, armed.console.as_ref().ok_or(Errno::BADF)?.as_fd(), *bind, *size)
+            // Taken, so that the next `CloseFds` does not keep it.
+            console::open(root, armed.console.take().ok_or(Errno::BADF)?.as_fd(), *bind, *size)
         }
         Op::Mask(path, _) => {
             let State { ground, null, empty, .. } = state;
@@ -163,6 +167,10 @@ fn step<'p>(op: &'p Op, index: u32, plan: &'p Plan, armed: &mut Armed, state: &m
         Op::Gid(gid) => {
             let gid = Gid::from_raw(*gid);
             rustix::thread::set_thread_res_gid(gid, gid, gid)
+        }
+        Op::OwnNull => {
+            own_null();
+            Ok(())
         }
         Op::OwnStdio(uid) => own_stdio(*uid, plan.process.terminal),
         Op::Uid(uid) => {
@@ -286,8 +294,8 @@ fn move_root(root: BorrowedFd<'_>) -> Result<()> {
 /// Closes everything from 3 on but what is preserved for the program and what the last operations need.
 fn close_fds(armed: &Armed, state: &State<'_>) -> Result<()> {
     let number = |fd: Option<&OwnedFd>| fd.map_or(0, |fd| fd.as_raw_fd() as u32);
-    let mut keep =
-        [number(Some(&state.sync)), number(armed.last.as_ref().and_then(|last| last.listener.as_ref())), number(state.label.as_ref())];
+    let (listener, console) = (armed.last.as_ref().and_then(|last| last.listener.as_ref()), armed.console.as_ref());
+    let mut keep = [number(Some(&state.sync)), number(listener), number(console), number(state.label.as_ref())];
     keep.sort_unstable();
     let mut first = 3 + armed.preserve_fds;
     for fd in keep {
@@ -314,6 +322,28 @@ fn capset(effective: u64, permitted: u64, inheritable: u64) -> Result<()> {
     use rustix::thread::{CapabilitySet, CapabilitySets, set_capabilities};
     let set = CapabilitySet::from_bits_retain;
     set_capabilities(None, CapabilitySets { effective: set(effective), permitted: set(permitted), inheritable: set(inheritable) })
+}
+
+/// Replaces the host's /dev/null as stdin, stdout or stderr by the container's, as runc does, which also makes one that was
+/// opened for reading only good to write to. A container without one keeps the host's.
+fn own_null() {
+    let is_null = |fd: BorrowedFd<'_>| {
+        fstat(fd).is_ok_and(|stat| {
+            FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice && stat.st_rdev == rustix::fs::makedev(1, 3)
+        })
+    };
+    let stdio = [rustix::stdio::stdin(), rustix::stdio::stdout(), rustix::stdio::stderr()];
+    let mut own = None;
+    for (number, _) in (0..3).zip(stdio).filter(|(_, fd)| is_null(*fd)) {
+        if own.is_none() {
+            let flags = OFlags::RDWR | OFlags::NOFOLLOW | OFlags::NOCTTY;
+            own = open_host(c"/dev/null", flags).ok().filter(|fd| is_null(fd.as_fd()));
+        }
+        match &own {
+            Some(own) => drop(sys::dup_to(own, number)),
+            None => return,
+        }
+    }
 }
 
 /// Gives the user the terminal that was made for it and the pipes of its stdio, so that it can open /dev/stdout again;

@@ -2,6 +2,7 @@
 
 mod child;
 mod console;
+mod copy_up;
 mod ground;
 mod ids;
 mod mount;

@@ -2,6 +2,7 @@
 //!
 //! Allocates nothing: runs between clone and exec.
 
+use super::copy_up::copy_up;
 use super::ground::{Ground, leave_open};
 use super::path::{create, is_directory, resolve, resolve_or_make};
 use crate::plan::{Fs, Node, Rule, Target};
@@ -40,7 +41,9 @@ pub fn new_fs(fs: &Fs, root: BorrowedFd<'_>, at: &CStr) -> Result<OwnedFd> {
         fsconfig_set_string(&context, c"mode", CStr::from_bytes_with_nul(&text).map_err(|_| Errno::INVAL)?)?;
     }
     fsconfig_create(&context)?;
-    let mount = fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::from_bits_retain(fs.attr as u32));
+    // The copy has to be written first.
+    let later = if fs.copy_up { libc::MOUNT_ATTR_RDONLY } else { 0 };
+    let mount = fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::from_bits_retain((fs.attr & !later) as u32));
     leave_open(context);
     mount
 }
@@ -115,8 +118,14 @@ pub fn mount<'p>(fs: &Fs, to: &'p Target, fallback: Option<&CStr>, ground: &mut 
         Err(error @ (Errno::PERM | Errno::BUSY)) => clone_host(fallback.ok_or(error)?, fs.attr)?,
         other => other?,
     };
+    if fs.copy_up {
+        copy_up(ground, &to.path, mount.as_fd())?;
+        if fs.attr & libc::MOUNT_ATTR_RDONLY != 0 {
+            mount_setattr(&mount, c"", false, &MountAttr::RDONLY)?;
+        }
+    }
     attach(mount.as_fd(), true, ground, to)?;
-    if fs.kind.as_bytes() == b"tmpfs" {
+    if fs.kind.as_bytes() == b"tmpfs" && !fs.copy_up {
         ground.covered(&to.path, Some(mount))
     } else {
         leave_open(mount)

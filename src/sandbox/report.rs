@@ -53,6 +53,11 @@ pub fn failure(plan: &Plan, index: u32, errno: i32) -> Error {
         Op::FindProgram if !name.contains('/') && errno == Errno::NOENT => {
             Error::new(format!("exec: {name:?}: executable file not found in $PATH")).kind(Kind::Exec)
         }
+        // execve(2) says EACCES: podman finds 126 by these words, docker by either.
+        Op::FindProgram if errno == Errno::ISDIR => {
+            Error::new(format!("exec: {name:?}: is a directory")).errno(Errno::ACCESS).kind(Kind::Exec)
+        }
+        Op::FindProgram if errno == Errno::ACCESS => Error::new(format!("exec: {name:?}")).errno(errno).kind(Kind::Exec),
         Op::FindProgram => Error::new(format!("exec: {name:?}: stat {name}")).errno(errno).kind(Kind::Exec),
         Op::Exec => Error::new(format!("exec {name}")).errno(errno).kind(Kind::Exec),
         _ => Error::new(plan.sentence(op)).errno(errno),

@@ -23,7 +23,6 @@ pub const UNSUPPORTED: &[Row] = &[
     ("process.ioPriority", Uses::Process(|p| p.io_priority.is_some()), "I/O priorities are not supported"),
     ("process.execCPUAffinity", Uses::Process(|p| p.exec_cpu_affinity.is_some()), "CPU affinity of exec is not supported"),
     ("mounts[].uidMappings", Uses::Mount(idmapped), "idmapped mounts are not supported"),
-    ("mounts[].options", Uses::Mount(|m| m.options.iter().any(|o| o == "tmpcopyup")), "the mount option tmpcopyup is not supported"),
     ("linux.namespaces", Uses::Spec(|s| s.linux.namespace("mount").is_none()), "a container without a mount namespace is not supported"),
     ("linux.netDevices", Uses::Spec(|s| !s.linux.net_devices.is_empty()), "moving network devices is not supported"),
     ("linux.intelRdt", Uses::Spec(|s| s.linux.intel_rdt.is_some()), "Intel RDT is not supported"),

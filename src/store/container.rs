@@ -44,6 +44,8 @@ pub struct Record {
     pub cgroup: serde_json::Value,
     /// Index in the plan of the first operation after `start`.
     pub start_at: u32,
+    /// An `exec` has given a process CAP_SYS_PTRACE, which the configuration gives to none.
+    pub traced: bool,
     /// The configuration's annotations.
     pub annotations: BTreeMap<String, String>,
 }
@@ -202,11 +204,11 @@ impl Container {
                 other => other,
             })
         };
-        unlink(&[CONFIG, RECORD]).context(what)?;
+        unlink(&[SOCKET, CONFIG, RECORD]).context(what)?;
         match rustix::fs::rmdir(&self.path) {
-            // What only some containers have, and what a killed command left.
+            // What a killed command left.
             Err(Errno::NOTEMPTY | Errno::EXIST) => {
-                unlink(&[SOCKET, TEMPORARY]).context(what)?;
+                unlink(&[TEMPORARY]).context(what)?;
                 rustix::fs::rmdir(&self.path).context(what)
             }
             other => other.context(what),

@@ -1,9 +1,9 @@
 //! CVE-2024-21626: a descriptor of a host directory stayed open in the container's process, and `cwd` named it.
 
-use super::{Guard, common::Bundle, common::Said, control, said};
+use super::{Guard, add_caps, common::Bundle, common::Said, control, said};
 use rustix::fd::OwnedFd;
 use rustix::fs::{CWD, Mode, OFlags, openat};
-use serde_json::json;
+use serde_json::{Value, json};
 use std::fs;
 use std::process::Stdio;
 
@@ -81,4 +81,74 @@ fn nor_the_program_of_create_and_start_nor_that_of_exec() {
     assert_eq!(bundle.out(), "0\n1\n2\n3\n");
     assert_eq!(bundle.keel(&["exec", "ID", "ls", "/proc/self/fd"]).ok(), "0\n1\n2\n3\n");
     guard.unchanged();
+}
+
+/// Until it has entered the container, the process of an exec has the host's root and keel's descriptors. It must not be
+/// in sight of the container by then: a program with CAP_SYS_PTRACE may open all that /proc/PID shows.
+fn nothing_of_the_hosts_is_in_reach_during_exec(change: impl FnOnce(&mut Value), prepare: impl FnOnce(&Bundle)) {
+    // The secret by way of another process's root, working directory, or a descriptor of a directory.
+    let line = "while [ ! -e /stop ]; do for p in /proc/[0-9]*; do for d in $p/root $p/cwd $p/fd/*; do \
+        [ -z $found ] && [ -e $d/$SECRET -o -e $d/../../../../$SECRET -o -e $d/../../../../../$SECRET ] && echo $d && found=1; \
+        done; done; done";
+    let bundle = Bundle::new(&["sh", "-c", line]);
+    let guard = Guard::new(&bundle);
+    let bundle = bundle.with(|config| {
+        config["process"]["env"] = json!(["PATH=/bin", format!("SECRET={}", guard.secret().display())]);
+        change(config);
+    });
+    bundle.start();
+    prepare(&bundle);
+    for _ in 0..40 {
+        bundle.keel(&["exec", "ID", "true"]).ok();
+    }
+    fs::write(bundle.rootfs().join("stop"), "").unwrap();
+    super::common::eventually("the loop ends", || bundle.status() == "stopped");
+    assert_eq!(bundle.out(), "", "the host's files were in reach");
+    guard.unchanged();
+}
+
+#[test]
+fn a_program_that_may_trace_reaches_nothing_of_the_hosts_through_an_exec() {
+    nothing_of_the_hosts_is_in_reach_during_exec(|config| add_caps(config, &["CAP_SYS_PTRACE", "CAP_DAC_OVERRIDE"]), |_| {});
+}
+
+#[test]
+fn nor_one_that_may_not() {
+    nothing_of_the_hosts_is_in_reach_during_exec(|config| add_caps(config, &["CAP_DAC_OVERRIDE"]), |_| {});
+}
+
+#[test]
+fn nor_one_that_an_exec_let_trace() {
+    let caps = ["--cap", "CAP_SYS_PTRACE", "--cap", "CAP_DAC_OVERRIDE"];
+    nothing_of_the_hosts_is_in_reach_during_exec(
+        |config| {
+            // The loop is run by the exec; the container itself only waits for its end.
+            let variable = json!(format!("LOOP={}", config["process"]["args"][2].as_str().unwrap()));
+            config["process"]["env"].as_array_mut().unwrap().push(variable);
+            config["process"]["args"] = json!(["sh", "-c", "while [ ! -e /stop ]; do usleep 10000; done; usleep 100000"]);
+        },
+        |bundle| {
+            let args = ["exec", "--detach"].iter().chain(&caps).copied().chain(["ID", "sh", "-c", "eval \"$LOOP\""]);
+            bundle.detached(&args.collect::<Vec<_>>()).ok();
+        },
+    );
+}
+
+/// The way into a container whose programs may trace is a longer one; it ends the same.
+#[test]
+fn exec_beside_a_program_that_may_trace_behaves_as_ever() {
+    let bundle = Bundle::new(&["sleep", "60"]).with(|config| add_caps(config, &["CAP_SYS_PTRACE"]));
+    bundle.start();
+    assert_eq!(bundle.sh("readlink /proc/self/ns/pid; readlink /proc/self/ns/mnt"), {
+        let ns = |name: &str| fs::read_link(format!("/proc/{}/ns/{name}", bundle.pid())).unwrap().display().to_string();
+        format!("{}\n{}\n", ns("pid"), ns("mnt"))
+    });
+    assert_eq!(bundle.keel(&["exec", "ID", "sh", "-c", "exit 7"]).code, 7);
+    assert_eq!(bundle.keel(&["exec", "ID", "sh", "-c", "kill -9 $$"]).code, 137);
+    bundle.keel(&["exec", "ID", "/missing"]).fails(255, &["no such file or directory"]);
+    assert_eq!(bundle.keel(&["exec", "--tty", "ID", "tty"]).ok().trim(), "/dev/pts/0");
+    let pids = bundle.dir.join("exec.pid");
+    bundle.detached(&["exec", "--detach", "--pid-file", pids.to_str().unwrap(), "ID", "sleep", "60"]).ok();
+    let pid = fs::read_to_string(pids).unwrap();
+    assert_eq!(fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap(), "sleep\060\0");
 }

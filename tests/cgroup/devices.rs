@@ -26,7 +26,9 @@ pub fn device_verdicts(name: &str) {
                 ("r c 1:11", false),
                 ("r c 240:7", false),
                 ("r b 7:0", false),
-                ("r c 10:200", false),
+                ("rw c 10:200", true),
+                ("r c 10:229", false),
+                ("r c 5:1", false),
             ],
         ),
         // Each kind of access by itself.

@@ -56,7 +56,7 @@ fn action(name: &str, errno: Option<u32>) -> u32 {
 }
 
 /// From the strictest to the mildest, as seccomp(2) orders what several filters return.
-fn mildness(action: u32) -> usize {
+pub fn mildness(action: u32) -> usize {
     [0x8000_0000, 0, 0x0003_0000, 0x0005_0000, 0x7ff0_0000, 0x7ffc_0000, 0x7fff_0000]
         .iter()
         .position(|a| *a == action & 0xffff_0000)
@@ -95,6 +95,10 @@ fn applies(rule: &SyscallRule, test: impl Fn(&SyscallArg) -> bool) -> bool {
 /// runc's reading of several conditions on one argument.
 fn alternatives(rule: &SyscallRule) -> bool {
     (0..6).any(|i| rule.args.iter().filter(|arg| arg.index == i).count() > 1)
+}
+
+fn names(rule: &SyscallRule, call: &str) -> bool {
+    rule.names.iter().any(|name| name == call)
 }
 
 /// A profile to be read for one CPU family.
@@ -153,11 +157,28 @@ impl<'a> Model<'a> {
         }
     }
 
+    /// The call that is made through socketcall(2) or ipc(2).
+    fn hidden(&self, data: &Data) -> Option<&'static str> {
+        let x86 = self.arch(data).is_some_and(|arch| self.arches[arch].1 == ScmpArch::X86);
+        MULTIPLEXED.iter().find(|m| x86 && (m.0, m.1) == (data.nr, data.args[0] & 0xffff_ffff)).map(|m| m.2)
+    }
+
+    /// Whether a rule permits something under conditions that cannot be checked where a multiplexer hides the arguments.
+    fn withholds(&self, rule: &SyscallRule) -> bool {
+        mildness(action(&rule.action, rule.errno_ret)) > mildness(self.default) && !unconditional(rule, true)
+    }
+
+    /// Whether the call is one that libseccomp permits although it cannot check the conditions.
+    pub fn withheld(&self, data: &Data) -> bool {
+        let withholds = |hidden| self.seccomp.syscalls.iter().any(|rule| names(rule, hidden) && self.withholds(rule));
+        self.hidden(data).is_some_and(withholds)
+    }
+
     /// The actions of the rules that hold, in order, and whether they would with any arguments.
     fn applying(&self, data: &Data, index: usize) -> Vec<(u32, bool)> {
         let arch = self.arches[index].1;
         let narrow = arch != ScmpArch::X8664 && arch != ScmpArch::Aarch64;
-        let hidden = MULTIPLEXED.iter().find(|m| arch == ScmpArch::X86 && (m.0, m.1) == (data.nr, data.args[0] & 0xffff_ffff));
+        let hidden = self.hidden(data);
         let mut applying = Vec::new();
         for (rule, numbers) in self.seccomp.syscalls.iter().zip(&self.numbers[index]) {
             let value = action(&rule.action, rule.errno_ret);
@@ -170,7 +191,7 @@ impl<'a> Model<'a> {
                     applying.push((value, unconditional(rule, narrow)));
                 }
             }
-            if hidden.is_some_and(|m| rule.names.iter().any(|name| name == m.2)) {
+            if hidden.is_some_and(|hidden| names(rule, hidden)) && !self.withholds(rule) {
                 let test = |arg: &SyscallArg| arg.index == 0 || holds(arg, data.args[arg.index as usize], narrow);
                 if applies(rule, test) {
                     applying.push((value, false));

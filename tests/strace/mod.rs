@@ -89,7 +89,7 @@ pub fn trace(bundle: &Bundle, args: &[&str], meanwhile: impl FnOnce()) -> Trace 
     let mut processes = Vec::new();
     for (_, log) in &logs {
         let calls = calls(log);
-        let end = calls.iter().position(|call| is_other_program(call));
+        let end = calls.iter().position(is_other_program);
         let own = &calls[..end.map_or(calls.len(), |end| end + 1)];
         forks += own.iter().filter(|c| ["clone", "clone3", "fork", "vfork"].contains(&c.name.as_str())).count();
         processes.push(own.to_vec());

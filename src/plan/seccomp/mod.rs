@@ -1,9 +1,9 @@
 //! A profile's seccomp filter, compiled to classic BPF (seccomp(2), config-linux.md "Seccomp").
 //!
-//! The verdicts are those that runc gets out of libseccomp, which is the oracle of `tests/seccomp_oracle.rs`; the
-//! program is another: system calls with equal verdicts are merged into ranges and found by a balanced search. For
-//! Docker's default profile with its three architectures that is 263 instructions instead of a thousand, and the kernel
-//! takes as much less time to load it. Compiling them takes some 50 µs, so nothing is cached.
+//! The verdicts are those that runc gets out of libseccomp, which is the oracle of `tests/seccomp_oracle.rs`, but for
+//! multiplexed calls (below). The program is another: system calls with equal verdicts are merged into ranges and found
+//! by a balanced search. For Docker's default profile with its three architectures that is 263 instructions instead of a
+//! thousand, and the kernel takes as much less time to load it. Compiling them takes some 50 µs, so nothing is cached.
 //!
 //! What a profile means, where the specification leaves it open:
 //!
@@ -16,9 +16,14 @@
 //!   choice depends on its internal order here, and it refuses two actions for the same condition.)
 //! - *A rule with the default action* has no effect, as in runc.
 //! - *Two conditions on one argument* in a rule are alternatives, as in runc; otherwise all conditions must hold.
-//! - *32-bit architectures* compare the lower 32 bits. On x86 a rule for a socket or System V IPC call also covers the
-//!   same call made through socketcall(2) or ipc(2), where the first argument says which, so that a condition on the
-//!   first argument cannot be kept there.
+//! - *32-bit architectures* compare the lower 32 bits.
+//! - *Multiplexed calls.* On x86 a rule for a socket or System V IPC call also covers the same call made through
+//!   socketcall(2) or ipc(2), where the first argument says which and the call's own arguments are in memory, out of a
+//!   filter's sight. This differs from libseccomp: a rule that has conditions and permits more than the default action
+//!   does not cover it. libseccomp drops the condition on the first argument there, and so lets 32-bit programs have the
+//!   AF_ALG and AF_VSOCK sockets that docker's rules for `socket` withhold. Other rules are extended as libseccomp has
+//!   it: without conditions on the first argument, and with those on others, which see the multiplexer's own. A rule for
+//!   `socketcall` or `ipc` by name does what it says: a profile that allows these allows all their calls.
 //! - *Unknown system calls.* With a default action that denies, a system call with a number above the greatest one
 //!   that the profile names fails with ENOSYS instead. Otherwise C libraries would take the EPERM for a call that is newer
 //!   than the profile as the answer, and not fall back to the older call (runc pull request 2750).

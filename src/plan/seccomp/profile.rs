@@ -142,27 +142,44 @@ impl<'a> Profile<'a> {
                 }
             }
             if let (Some((number, argument)), true, false) = (call.multiplexer, abi.multiplexed, inert) {
-                uses.push(Use { number, rule: call.rule, call: argument });
+                let hidden = Use { number, rule: call.rule, call: argument };
+                if !self.leaks(hidden, abi.wide) {
+                    uses.push(hidden);
+                }
             }
         }
         newest
     }
 
+    /// Whether a rule that permits something under conditions would permit it through a multiplexer without them.
+    ///
+    /// The call's arguments are in memory there, where no filter can look: `socket` with any family but AF_ALG, as docker's
+    /// profile has it against CVE-2026-31431, would become `socketcall` with SYS_SOCKET and any family at all.
+    fn leaks(&self, hidden: Use, wide: bool) -> bool {
+        let permits = mildness(self.rules[hidden.rule].action) > mildness(self.default);
+        permits && !self.unconditional(&Use { call: 0, ..hidden }, wide)
+    }
+
     fn verdict(&self, uses: &[Use], wide: bool, verdicts: &mut Verdicts) -> Verdict {
         let action = |u: &Use| self.rules[u.rule].action;
-        if let Some(first) = uses.iter().find(|u| self.alternatives(u, wide).any(|mut conditions| conditions.next().is_none())) {
+        if let Some(first) = uses.iter().find(|u| self.unconditional(u, wide)) {
             for idle in uses.iter().filter(|u| action(u) != action(first)) {
                 verdicts.idle(idle.rule, first.rule, self);
             }
             return Verdict::Return(action(first));
         }
         let mut uses = uses.to_vec();
-        uses.sort_by_key(|u| (action(u) & libc::SECCOMP_RET_ACTION_FULL).cast_signed());
+        uses.sort_by_key(|u| mildness(action(u)));
         verdicts.intern(&uses, wide)
     }
 
     fn names(&self, rule: usize) -> impl Iterator<Item = &str> {
         self.calls.iter().filter(move |call| call.rule == rule).map(|call| call.name)
+    }
+
+    /// Whether a rule applies whatever the arguments are.
+    fn unconditional(&self, u: &Use, wide: bool) -> bool {
+        self.alternatives(u, wide).any(|mut conditions| conditions.next().is_none())
     }
 
     /// What must hold for a rule to apply: all conditions of any of these.
@@ -174,6 +191,11 @@ impl<'a> Profile<'a> {
             which.into_iter().chain(others).map(move |c| if wide { c } else { c.narrow() }).filter(|c| !c.always())
         })
     }
+}
+
+/// The place of an action in the kernel's order for several filters (seccomp(2)), the strictest first.
+fn mildness(action: u32) -> i32 {
+    (action & libc::SECCOMP_RET_ACTION_FULL).cast_signed()
 }
 
 /// Runs under construction, from the lowest number up. A run that begins where the last one does replaces it.

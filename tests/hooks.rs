@@ -1,0 +1,225 @@
+//! Hooks, config.md, "POSIX-platform Hooks": order, namespaces, input, environment, timeouts, failures.
+
+mod common;
+
+use common::{Bundle, Census, eventually};
+use serde_json::{Value, json};
+use std::fs;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+const KINDS: [&str; 6] = ["prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop"];
+
+/// A hook that runs a line of shell. Its own `/bin/sh` is the host's, for `startContainer` the container's.
+fn sh(line: &str) -> Value {
+    json!({"path": "/bin/sh", "args": ["sh", "-c", line]})
+}
+
+fn hooks(bundle: Bundle, kinds: &[(&str, Value)]) -> Bundle {
+    bundle.with(|c| {
+        for (kind, hook) in kinds {
+            let list = &mut c["hooks"][kind];
+            if list.is_null() {
+                *list = json!([]);
+            }
+            list.as_array_mut().unwrap().push(hook.clone());
+        }
+    })
+}
+
+/// Hooks of all kinds that leave what they see in a directory, which the container has as /out.
+fn witnesses(args: &[&str]) -> (Bundle, PathBuf) {
+    let bundle = Bundle::new(args);
+    let out = bundle.dir.join("out.d");
+    fs::create_dir(&out).unwrap();
+    let mount = json!({"destination": "/out", "type": "bind", "source": out, "options": ["bind"]});
+    let bundle = bundle.with(|c| c["mounts"].as_array_mut().unwrap().push(mount));
+    let hook = |kind: &str| {
+        let dir = if kind == "startContainer" { "/out".into() } else { out.to_str().unwrap().to_owned() };
+        let line = format!(
+            "echo {kind} >> {dir}/order; cat > {dir}/{kind}.state; \
+             for n in mnt pid net ipc uts user; do readlink /proc/self/ns/$n; done > {dir}/{kind}.ns; \
+             env | grep -v -e ^PWD= -e ^SHLVL= -e ^_= -e ^OLDPWD= > {dir}/{kind}.env; pwd > {dir}/{kind}.cwd"
+        );
+        let line = if kind == "startContainer" { line } else { format!("PATH=/usr/bin:/bin; {line}") };
+        json!({"path": "/bin/sh", "args": ["sh", "-c", line], "env": ["PATH=/bin:/usr/bin", "HOOK=mine"]})
+    };
+    let all: Vec<_> = KINDS.iter().map(|kind| (*kind, hook(kind))).collect();
+    (hooks(bundle, &all), out)
+}
+
+#[test]
+fn all_six_run_in_order_with_the_state_on_stdin_in_their_namespaces() {
+    let (bundle, out) = witnesses(&["sleep", "1000"]);
+    let bundle = bundle.with(|c| c["annotations"] = json!({"org.example": "yes"}));
+    let read = |name: &str| fs::read_to_string(out.join(name)).unwrap_or_default();
+    bundle.create();
+    assert_eq!(read("order").lines().collect::<Vec<_>>(), KINDS[..3]);
+    bundle.keel(&["start", "ID"]).ok();
+    assert_eq!(read("order").lines().collect::<Vec<_>>(), KINDS[..5]);
+    let pid = bundle.pid();
+    let inside: Vec<String> = ["mnt", "pid", "net", "ipc", "uts", "user"]
+        .iter()
+        .map(|kind| fs::read_link(format!("/proc/{pid}/ns/{kind}")).unwrap().to_str().unwrap().to_owned())
+        .collect();
+    bundle.keel(&["delete", "--force", "ID"]).ok();
+    assert_eq!(read("order").lines().collect::<Vec<_>>(), KINDS);
+
+    let host: Vec<String> = ["mnt", "pid", "net", "ipc", "uts", "user"]
+        .iter()
+        .map(|kind| fs::read_link(format!("/proc/self/ns/{kind}")).unwrap().to_str().unwrap().to_owned())
+        .collect();
+    let statuses = ["creating", "creating", "creating", "created", "running", "stopped"];
+    for (kind, status) in KINDS.iter().zip(statuses) {
+        let expected = if ["createContainer", "startContainer"].contains(kind) { &inside } else { &host };
+        assert_eq!(&read(&format!("{kind}.ns")).lines().map(str::to_owned).collect::<Vec<_>>(), expected, "{kind}");
+        let state: Value = serde_json::from_str(&read(&format!("{kind}.state"))).unwrap();
+        assert_eq!(state["status"], *status, "{kind}");
+        assert_eq!(state["id"], bundle.id(), "{kind}");
+        assert_eq!(state["bundle"], bundle.dir.to_str().unwrap(), "{kind}");
+        assert_eq!(state["ociVersion"], bundle.config["ociVersion"], "{kind}");
+        assert_eq!(state["annotations"]["org.example"], "yes", "{kind}");
+        assert_eq!(state["pid"], if *kind == "poststop" { 0 } else { pid }, "{kind}");
+        let mut env: Vec<String> = read(&format!("{kind}.env")).lines().map(str::to_owned).collect();
+        env.retain(|line| !line.starts_with("PATH="));
+        assert_eq!(env, ["HOOK=mine"], "{kind}: only its own environment");
+    }
+    Census::of(&bundle).nothing_left(&bundle);
+}
+
+#[test]
+fn run_calls_all_six_too() {
+    let (bundle, out) = witnesses(&["sh", "-c", "exit 8"]);
+    assert_eq!(bundle.run().code, 8);
+    assert_eq!(fs::read_to_string(out.join("order")).unwrap().lines().collect::<Vec<_>>(), KINDS);
+}
+
+#[test]
+fn the_first_hooks_see_the_mounts_and_may_still_write_to_a_read_only_root() {
+    let bundle = Bundle::new(&["cat", "/from-hook"]).with(|c| c["root"]["readonly"] = json!(true));
+    let path = bundle.rootfs().join("from-hook");
+    let seen = bundle.dir.join("seen");
+    let line = format!("echo written > {}; cat /proc/self/mountinfo > {}", path.display(), seen.display());
+    let bundle = hooks(bundle, &[("createContainer", sh(&line))]);
+    assert_eq!(bundle.run().ok(), "written\n");
+    let rootfs = bundle.rootfs();
+    let mounted = fs::read_to_string(seen).unwrap();
+    assert!(mounted.contains(&format!(" {}/proc ", rootfs.display())), "the container's mounts are made before: {mounted}");
+}
+
+#[test]
+fn several_hooks_of_a_kind_run_in_order_until_one_fails() {
+    let bundle = Bundle::new(&["true"]);
+    let log = bundle.dir.join("log");
+    let step = |n: u32, end: &str| sh(&format!("echo {n} >> {}; {end}", log.display()));
+    let bundle =
+        hooks(bundle, &[("createRuntime", step(1, "true")), ("createRuntime", step(2, "exit 3")), ("createRuntime", step(3, "true"))]);
+    bundle.run().fails(1, &["createRuntime hook /bin/sh", "status 3", "hooks.createRuntime[1]"]);
+    assert_eq!(fs::read_to_string(&log).unwrap(), "1\n2\n");
+}
+
+#[test]
+fn a_failing_hook_before_the_start_fails_create_and_leaves_nothing() {
+    for kind in ["prestart", "createRuntime", "createContainer"] {
+        let bundle = Bundle::new(&["sleep", "1000"]);
+        let stopped = bundle.dir.join("stopped");
+        let post = sh(&format!("echo > {}", stopped.display()));
+        let bundle = hooks(bundle, &[(kind, sh("echo the reason >&2; exit 4")), ("poststop", post)]);
+        bundle.write();
+        for command in ["create", "run"] {
+            let said = bundle.detached(&[command, "--pid-file", "pid", "ID"]);
+            said.fails(1, &[kind, "status 4", "the reason", &format!("hooks.{kind}[0]")]);
+            assert!(!bundle.dir.join("pid").exists(), "{kind}");
+            Census::of(&bundle).nothing_left(&bundle);
+            assert!(stopped.exists(), "{command} {kind}: poststop hooks undo what the others did");
+            fs::remove_file(&stopped).unwrap();
+        }
+    }
+}
+
+#[test]
+fn a_failing_start_container_hook_fails_start_and_stops_the_container() {
+    let bundle = hooks(Bundle::new(&["sleep", "1000"]), &[("startContainer", sh("echo inside; exit 5"))]);
+    bundle.create();
+    bundle.keel(&["start", "ID"]).fails(1, &["startContainer hook", "status 5", "inside"]);
+    assert_eq!(bundle.status(), "stopped");
+    bundle.keel(&["delete", "ID"]).ok();
+    bundle.detached(&["run", "ID"]).fails(1, &["startContainer hook", "status 5"]);
+    Census::of(&bundle).nothing_left(&bundle);
+}
+
+#[test]
+fn a_failing_poststart_hook_stops_the_container() {
+    let bundle = hooks(Bundle::new(&["sleep", "1000"]), &[("poststart", sh("exit 6"))]);
+    bundle.create();
+    bundle.keel(&["start", "ID"]).fails(1, &["poststart hook", "status 6"]);
+    eventually("the container's end", || bundle.status() == "stopped");
+    bundle.keel(&["delete", "ID"]).ok();
+    bundle.detached(&["run", "ID"]).fails(1, &["poststart hook", "status 6"]);
+    Census::of(&bundle).nothing_left(&bundle);
+}
+
+#[test]
+fn a_failing_poststop_hook_warns_and_the_next_one_runs() {
+    let bundle = Bundle::new(&["true"]);
+    let next = bundle.dir.join("next");
+    let bundle = hooks(bundle, &[("poststop", sh("exit 7")), ("poststop", sh(&format!("echo > {}", next.display())))]);
+    bundle.start();
+    eventually("the container's end", || bundle.status() == "stopped");
+    let said = bundle.keel(&["delete", "ID"]);
+    assert!(said.code == 0 && said.err.contains("warning") && said.err.contains("status 7"), "{said:?}");
+    assert!(next.exists());
+    Census::of(&bundle).nothing_left(&bundle);
+}
+
+#[test]
+fn a_hook_that_outlives_its_timeout_is_killed() {
+    for kind in ["createRuntime", "createContainer", "startContainer"] {
+        let bundle = Bundle::new(&["true"]);
+        let mut hook = sh("exec sleep 300");
+        hook["timeout"] = json!(1);
+        let bundle = hooks(bundle, &[(kind, hook)]);
+        let before = Instant::now();
+        bundle.run().fails(1, &[kind, "timeout of 1 s"]);
+        let took = before.elapsed();
+        assert!(took >= Duration::from_secs(1) && took < Duration::from_secs(8), "{took:?}");
+        Census::of(&bundle).nothing_left(&bundle);
+    }
+}
+
+#[test]
+fn a_hook_may_say_a_megabyte_and_an_error_shows_its_end() {
+    let noise = "i=0; while [ $i -lt 1024 ]; do echo \"$(printf '%01020d' 0)\"; i=$((i+1)); done";
+    let bundle = hooks(Bundle::new(&["echo", "ran"]), &[("createRuntime", sh(noise))]);
+    let said = bundle.run();
+    assert_eq!((said.code, said.out.as_str(), said.err.as_str()), (0, "ran\n", ""), "a hook's output is not the program's");
+    let bundle = hooks(Bundle::new(&["true"]), &[("createRuntime", sh(&format!("{noise}; echo the last word; exit 1")))]);
+    let error = bundle.run().fails(1, &["the last word"]);
+    assert!(error.len() < 4096, "{} bytes", error.len());
+}
+
+#[test]
+fn a_hook_that_is_not_there_is_named() {
+    let bundle = hooks(Bundle::new(&["true"]), &[("createRuntime", json!({"path": "/no/such/hook"}))]);
+    bundle.run().fails(1, &["/no/such/hook", "hooks.createRuntime[0]", "no such file or directory"]);
+    Census::of(&bundle).nothing_left(&bundle);
+    let bundle = hooks(Bundle::new(&["true"]), &[("createRuntime", json!({"path": "relative/hook"}))]);
+    bundle.run().fails(1, &["hooks.createRuntime[0].path"]);
+    let bundle = hooks(Bundle::new(&["true"]), &[("poststop", json!({"path": "/bin/true", "timeout": 0}))]);
+    bundle.run().fails(1, &["hooks.poststop[0].timeout"]);
+}
+
+#[test]
+fn hooks_see_the_created_container_through_its_pid() {
+    let bundle = Bundle::new(&["hostname"]);
+    let pid_seen = bundle.dir.join("seen");
+    // What a network plugin does: enter the namespace of the pid it is told.
+    let line =
+        format!("pid=$(sed 's/.*\"pid\":\\([0-9]*\\).*/\\1/'); nsenter --net=/proc/$pid/ns/net ip -o link > {} 2>&1", pid_seen.display());
+    let mut hook = sh(&line);
+    hook["env"] = json!(["PATH=/usr/sbin:/usr/bin:/sbin:/bin"]);
+    let bundle = hooks(bundle, &[("createRuntime", hook)]);
+    bundle.run().ok();
+    let seen = fs::read_to_string(&pid_seen).unwrap();
+    assert!(seen.contains(": lo:") && !seen.contains("eth0"), "{seen}");
+}

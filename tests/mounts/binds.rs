@@ -1,0 +1,152 @@
+//! Bind mounts: flags, recursion, propagation, mount points.
+
+use crate::common::{Bundle, Census};
+use crate::{add, find, mountinfo};
+use std::fs;
+
+fn shared_dir(bundle: &Bundle) -> String {
+    let dir = bundle.dir.join("volume");
+    fs::create_dir(&dir).unwrap();
+    fs::write(dir.join("file"), "from the host\n").unwrap();
+    dir.to_str().unwrap().to_owned()
+}
+
+#[test]
+fn directories_and_files_are_bound_and_written_through() {
+    let bundle = Bundle::new(&["sh", "-c", "cat /data/file /one; echo inside > /data/new"]);
+    let volume = shared_dir(&bundle);
+    let bundle = bundle.with(|c| {
+        add(c, "/data", "bind", &volume, &["bind", "rw"]);
+        add(c, "/one", "none", &format!("{volume}/file"), &["rbind"]);
+    });
+    assert_eq!(bundle.run().ok(), "from the host\nfrom the host\n");
+    assert_eq!(fs::read_to_string(format!("{volume}/new")).unwrap(), "inside\n");
+    assert!(bundle.rootfs().join("data").is_dir() && bundle.rootfs().join("one").is_file(), "mount points of the right kind are made");
+    Census::of(&bundle).nothing_left(&bundle);
+}
+
+#[test]
+fn a_relative_source_is_relative_to_the_bundle() {
+    let bundle = Bundle::new(&["cat", "/data/file"]);
+    shared_dir(&bundle);
+    let bundle = bundle.with(|c| add(c, "/data", "bind", "volume", &["bind"]));
+    bundle.write();
+    let mut command = bundle.command(&["run", "--bundle", bundle.dir.to_str().unwrap(), &bundle.id()]);
+    let output = command.current_dir("/").output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "from the host\n", "{output:?}");
+}
+
+#[test]
+fn flags_of_a_bind_hold_for_it_alone() {
+    let bundle = Bundle::new(&["sh", "-c", "cat /proc/self/mountinfo; echo x > /data/file || echo refused"]);
+    let volume = shared_dir(&bundle);
+    let bundle = bundle.with(|c| add(c, "/data", "bind", &volume, &["bind", "ro", "nosuid", "nodev", "noexec", "noatime"]));
+    let said = bundle.run();
+    find(&said.out, "/data").has(&["ro", "nosuid", "nodev", "noexec", "noatime"]);
+    assert!(said.out.ends_with("refused\n"), "{said:?}");
+    fs::write(format!("{volume}/file"), "the host still may").unwrap();
+}
+
+/// In a mount namespace of its own, so that the host's mounts stay as they are: a volume with a tmpfs below.
+fn nested(bundle: &Bundle, prepare: &str) -> String {
+    let volume = shared_dir(bundle);
+    fs::create_dir(format!("{volume}/sub")).unwrap();
+    bundle.write();
+    let line = format!(
+        "mount --bind {volume} {volume} && mount -t tmpfs tmpfs {volume}/sub && touch {volume}/sub/below && {prepare} && \
+         exec {} --root {} run {}",
+        crate::common::KEEL,
+        bundle.state_root().display(),
+        bundle.id()
+    );
+    let mut command = std::process::Command::new("/usr/bin/unshare");
+    let output = command.args(["--mount", "--propagation", "private", "sh", "-c", &line]).current_dir(&bundle.dir).output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+#[test]
+fn rbind_brings_what_is_mounted_below_and_bind_does_not() {
+    for (option, files) in [("rbind", "below\n"), ("bind", "")] {
+        let bundle = Bundle::new(&["ls", "/data/sub"]);
+        let source = bundle.dir.join("volume").to_str().unwrap().to_owned();
+        let bundle = bundle.with(|c| add(c, "/data", "bind", &source, &[option]));
+        assert_eq!(nested(&bundle, "true"), files, "{option}");
+    }
+}
+
+#[test]
+fn recursive_read_only_reaches_what_is_mounted_below() {
+    for (option, below) in [("rro", "ro"), ("ro", "rw")] {
+        let bundle = mountinfo();
+        let source = bundle.dir.join("volume").to_str().unwrap().to_owned();
+        let bundle = bundle.with(|c| add(c, "/data", "bind", &source, &["rbind", option]));
+        let info = nested(&bundle, "true");
+        find(&info, "/data").has(&["ro"]);
+        find(&info, "/data/sub").has(&[below]);
+    }
+}
+
+#[test]
+fn propagation_of_a_bind_is_as_asked() {
+    for (option, tag) in [
+        ("shared", "shared:"),
+        ("rshared", "shared:"),
+        ("slave", "master:"),
+        ("rslave", "master:"),
+        ("private", ""),
+        ("rprivate", ""),
+        ("unbindable", "unbindable"),
+    ] {
+        let bundle = mountinfo();
+        let source = bundle.dir.join("volume").to_str().unwrap().to_owned();
+        let bundle = bundle.with(|c| add(c, "/data", "bind", &source, &["rbind", option]));
+        let info = nested(&bundle, &format!("mount --make-rshared {source}"));
+        let tags = find(&info, "/data").tags;
+        assert!(if tag.is_empty() { tags.is_empty() } else { tags.starts_with(tag) }, "{option}: {tags:?}");
+        let below = find(&info, "/data/sub").tags;
+        if option.starts_with('r') && !tag.is_empty() {
+            assert!(below.starts_with(tag), "{option}: {below:?}");
+        }
+    }
+}
+
+#[test]
+fn a_dangling_link_as_mount_point_is_made_inside_the_root() {
+    let canary = format!("/tmp/keel-canary-{}", std::process::id());
+    let bundle = Bundle::new(&["sh", "-c", &format!("cat {canary}/dir/file; cat {canary}/one")]);
+    let volume = shared_dir(&bundle);
+    std::os::unix::fs::symlink(format!("{canary}/dir"), bundle.rootfs().join("link")).unwrap();
+    std::os::unix::fs::symlink(format!("../..{canary}/one"), bundle.rootfs().join("link1")).unwrap();
+    let bundle = bundle.with(|c| {
+        add(c, "/link", "bind", &volume, &["bind"]);
+        add(c, "/link1", "bind", &format!("{volume}/file"), &["bind"]);
+    });
+    assert_eq!(bundle.run().ok(), "from the host\nfrom the host\n");
+    assert!(!std::path::Path::new(&canary).exists(), "it was made on the host");
+}
+
+#[test]
+fn a_missing_source_or_an_impossible_target_is_named() {
+    let bundle = mountinfo().with(|c| add(c, "/data", "bind", "/no/such/source", &["bind"]));
+    let at = format!("mounts[{}]", bundle.config["mounts"].as_array().unwrap().len() - 1);
+    bundle.run().fails(1, &["/no/such/source", &at, "no such file or directory"]);
+    Census::of(&bundle).nothing_left(&bundle);
+    let bundle = mountinfo().with(|c| add(c, "/etc/passwd", "bind", "/tmp", &["bind"]));
+    bundle.run().fails(1, &["/etc/passwd", &at, "not a directory"]);
+    let bundle = mountinfo().with(|c| add(c, "/proc/sys", "bind", "/tmp", &["bind"]));
+    bundle.run().fails(1, &["/proc/sys", &at]);
+    Census::of(&bundle).nothing_left(&bundle);
+}
+
+#[test]
+fn a_bind_over_dev_keeps_the_hosts_devices() {
+    let bundle = Bundle::new(&["sh", "-c", "stat -c %t:%T /dev/null; test -L /dev/core && echo link; echo x > /dev/null"]);
+    let host = fs::read_dir("/dev").unwrap().count();
+    let bundle = bundle.with(|c| {
+        c["mounts"].as_array_mut().unwrap().retain(|m| !m["destination"].as_str().unwrap().starts_with("/dev"));
+        add(c, "/dev", "bind", "/dev", &["rbind", "rslave"]);
+    });
+    assert!(bundle.run().ok().starts_with("1:3\n"));
+    assert_eq!(fs::read_dir("/dev").unwrap().count(), host, "nothing is made in the host's /dev");
+}

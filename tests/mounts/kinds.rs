@@ -1,0 +1,104 @@
+//! File systems of their own, and options.
+
+use crate::common::Bundle;
+use crate::{add, find, mountinfo};
+
+#[test]
+fn the_sample_has_every_kind_of_file_system() {
+    let info = mountinfo().run().ok();
+    for (at, kind) in
+        [("/proc", "proc"), ("/dev", "tmpfs"), ("/dev/pts", "devpts"), ("/dev/shm", "tmpfs"), ("/dev/mqueue", "mqueue"), ("/sys", "sysfs")]
+    {
+        assert_eq!(find(&info, at).kind, kind, "{at}");
+    }
+    find(&info, "/sys").has(&["ro", "nosuid", "noexec", "nodev"]);
+    find(&info, "/dev/pts").has(&["rw", "nosuid", "noexec"]);
+    let pts = find(&info, "/dev/pts").superblock;
+    assert!(pts.contains(&"gid=5".into()) && pts.contains(&"mode=620".into()) && pts.contains(&"ptmxmode=666".into()), "{pts:?}");
+    let dev = find(&info, "/dev");
+    assert!(dev.superblock.contains(&"mode=755".into()) && dev.superblock.contains(&"size=65536k".into()), "{dev:?}");
+    // v1 shows a tmpfs with the hierarchies below, v2 the hierarchy itself; all read-only here.
+    find(&info, "/sys/fs/cgroup").has(&["ro", "nosuid", "noexec", "nodev"]);
+    for line in info.lines().filter(|line| line.contains(" /sys/fs/cgroup/")) {
+        find(&info, line.split(' ').nth(4).unwrap()).has(&["ro"]);
+    }
+}
+
+#[test]
+fn the_cgroup_mount_shows_the_containers_own_cgroup() {
+    let bundle = Bundle::new(&["sh", "-c", "cat /sys/fs/cgroup/memory/memory.limit_in_bytes /sys/fs/cgroup/memory.max 2>/dev/null"]);
+    let bundle = bundle.with(|c| c["linux"]["resources"]["memory"] = serde_json::json!({"limit": 64 << 20}));
+    let said = bundle.run();
+    assert_eq!(said.out, format!("{}\n", 64 << 20), "{said:?}");
+}
+
+#[test]
+fn every_flag_of_a_mount_is_seen_in_mountinfo() {
+    let flags = ["ro", "nosuid", "nodev", "noexec", "noatime", "nodiratime", "relatime", "nosymfollow"];
+    for flag in flags {
+        let info = mountinfo().with(|c| add(c, "/m", "tmpfs", "tmpfs", &[flag])).run().ok();
+        find(&info, "/m").has(&[flag]);
+    }
+    let info = mountinfo().with(|c| add(c, "/m", "tmpfs", "tmpfs", &["strictatime"])).run().ok();
+    let options = find(&info, "/m").options;
+    assert!(!options.contains(&"relatime".into()) && !options.contains(&"noatime".into()), "{options:?}");
+    let info = mountinfo().with(|c| add(c, "/m", "tmpfs", "tmpfs", &["nosuid", "suid", "ro", "rw", "noexec"])).run().ok();
+    assert_eq!(find(&info, "/m").options, ["rw", "noexec", "relatime"], "the last word counts");
+}
+
+#[test]
+fn a_tmpfs_takes_its_data_and_inherits_the_mode_it_covers() {
+    let bundle = Bundle::new(&[
+        "sh",
+        "-c",
+        "stat -c %a /sized /covered /fresh; df -k /sized 2>/dev/null; dd if=/dev/zero of=/sized/x bs=1k count=80 2>&1 | tail -1",
+    ]);
+    let bundle = bundle.with(|c| {
+        add(c, "/sized", "tmpfs", "tmpfs", &["mode=1770", "size=64k"]);
+        add(c, "/covered", "tmpfs", "tmpfs", &[]);
+        add(c, "/fresh", "tmpfs", "tmpfs", &[]);
+    });
+    let covered = bundle.rootfs().join("covered");
+    std::fs::create_dir(&covered).unwrap();
+    rustix::fs::chmod(&covered, rustix::fs::Mode::from_raw_mode(0o2751)).unwrap();
+    let said = bundle.run().out;
+    let lines: Vec<&str> = said.lines().collect();
+    assert_eq!(lines[..3], ["1770", "2751", "1777"], "{said}");
+    assert!(said.contains("65536 bytes") || said.contains("64.0KB"), "64 KiB and no more: {said}");
+}
+
+#[test]
+fn the_container_has_a_pid_namespace_view_of_proc() {
+    let bundle = Bundle::new(&["sh", "-c", "echo $$; ls /proc | grep -c '^[0-9]'"]);
+    assert_eq!(bundle.run().ok(), "1\n3\n", "the shell, ls and grep");
+}
+
+#[test]
+fn a_message_queue_and_a_terminal_multiplexer_work() {
+    let bundle = Bundle::new(&[
+        "sh",
+        "-c",
+        "touch /dev/mqueue/q && stat -c %s /dev/mqueue/q; stat -c %t:%T /dev/ptmx /dev/pts/ptmx -L; readlink /dev/ptmx",
+    ]);
+    let said = bundle.run().ok();
+    assert!(said.ends_with("5:2\n5:2\npts/ptmx\n"), "{said}");
+}
+
+#[test]
+fn a_file_system_unknown_to_the_kernel_is_named() {
+    let bundle = mountinfo().with(|c| add(c, "/m", "nonesuchfs", "x", &[]));
+    let index = bundle.config["mounts"].as_array().unwrap().len() - 1;
+    bundle.run().fails(1, &["nonesuchfs", &format!("mounts[{index}]"), "no such device"]);
+    let bundle = mountinfo().with(|c| add(c, "/m", "tmpfs", "x", &["size=nonsense"]));
+    bundle.run().fails(1, &[&format!("mounts[{index}]")]);
+}
+
+#[test]
+fn a_remount_changes_flags() {
+    let bundle = mountinfo().with(|c| {
+        add(c, "/m", "tmpfs", "tmpfs", &["nosuid"]);
+        add(c, "/m", "tmpfs", "tmpfs", &["remount", "ro", "nosuid"]);
+    });
+    let info = bundle.run().ok();
+    find(&info, "/m").has(&["ro", "nosuid"]);
+}

@@ -1,0 +1,126 @@
+//! `root`, `rootfsPropagation`, masked and read-only paths, names, sysctls.
+
+use crate::common::{Bundle, Census};
+use crate::{add, find, mountinfo};
+use serde_json::json;
+use std::fs;
+
+#[test]
+fn a_read_only_root_refuses_writes_and_its_mounts_do_not() {
+    let bundle =
+        Bundle::new(&["sh", "-c", "touch /new || echo refused; touch /scratch/new && echo written; mkdir /dev/shm/d && echo made"]);
+    let bundle = bundle.with(|c| {
+        c["root"]["readonly"] = json!(true);
+        add(c, "/scratch", "tmpfs", "tmpfs", &[]);
+    });
+    let said = bundle.run();
+    assert_eq!(said.out, "refused\nwritten\nmade\n", "{said:?}");
+    assert!(!bundle.rootfs().join("new").exists());
+    fs::write(bundle.rootfs().join("host"), "the host still may").unwrap();
+}
+
+#[test]
+fn nothing_of_the_hosts_file_system_is_left() {
+    let info = mountinfo().run().ok();
+    let root = find(&info, "/");
+    assert!(root.root.ends_with("/rootfs"), "{root:?}");
+    for line in info.lines() {
+        let at = line.split(' ').nth(4).unwrap();
+        assert!(at == "/" || ["/proc", "/dev", "/sys"].iter().any(|top| at.starts_with(top)), "{line}");
+    }
+    let bundle = Bundle::new(&["sh", "-c", "ls /; cd ..; cd ..; pwd"]);
+    let said = bundle.run().ok();
+    assert!(said.ends_with("\n/\n") && !said.contains("rootfs"), "{said}");
+}
+
+#[test]
+fn the_propagation_of_the_root_is_as_asked() {
+    for (word, tag) in [
+        ("", ""),
+        ("private", ""),
+        ("rprivate", ""),
+        ("slave", ""),
+        ("rslave", ""),
+        ("shared", "shared:"),
+        ("rshared", "shared:"),
+        ("unbindable", "unbindable"),
+        ("runbindable", "unbindable"),
+    ] {
+        let bundle = mountinfo().with(|c| {
+            if !word.is_empty() {
+                c["linux"]["rootfsPropagation"] = json!(word)
+            }
+        });
+        let info = bundle.run().ok();
+        let tags = find(&info, "/").tags;
+        // A slave of a private mount is private; what the host's is, is the machine's affair.
+        let fits = if tag.is_empty() { !tags.contains("shared:") && !tags.contains("unbindable") } else { tags.contains(tag) };
+        assert!(fits, "{word}: {tags:?}");
+    }
+    let bundle = mountinfo().with(|c| c["linux"]["rootfsPropagation"] = json!("sideways"));
+    bundle.run().fails(1, &["sideways", "linux.rootfsPropagation"]);
+}
+
+#[test]
+fn masked_paths_are_empty_and_read_only_paths_refuse_writes() {
+    let script = "cat /secret; ls /secrets; stat -c %t:%T /secret; touch /secrets/x || echo masked; echo x > /kept || echo ro1; touch /tree/x || echo ro2; cat /kept; ls /tree";
+    let bundle = Bundle::new(&["sh", "-c", script]).with(|c| {
+        c["linux"]["maskedPaths"] = json!(["/secret", "/secrets", "/no/such/path"]);
+        c["linux"]["readonlyPaths"] = json!(["/kept", "/tree", "/no/such/path/either"]);
+    });
+    let root = bundle.rootfs();
+    fs::write(root.join("secret"), "hidden\n").unwrap();
+    fs::write(root.join("kept"), "visible\n").unwrap();
+    for dir in ["secrets", "tree"] {
+        fs::create_dir(root.join(dir)).unwrap();
+        fs::write(root.join(dir).join("leaf"), "").unwrap();
+    }
+    let said = bundle.run();
+    assert_eq!(said.out, "1:3\nmasked\nro1\nro2\nvisible\nleaf\n", "{said:?}");
+    assert!(!root.join("no").exists());
+    Census::of(&bundle).nothing_left(&bundle);
+}
+
+#[test]
+fn the_samples_masks_hide_the_kernel() {
+    let said =
+        Bundle::new(&["sh", "-c", "wc -c < /proc/keys; ls /sys/firmware | wc -l; echo x > /proc/sys/kernel/hostname || echo refused"])
+            .run();
+    assert_eq!(said.out, "0\n0\nrefused\n", "{said:?}");
+}
+
+#[test]
+fn host_and_domain_name_are_set() {
+    let bundle = Bundle::new(&["sh", "-c", "hostname; cat /proc/sys/kernel/domainname"]).with(|c| {
+        c["hostname"] = json!("inside");
+        c["domainname"] = json!("example.org");
+    });
+    let before = fs::read_to_string("/proc/sys/kernel/hostname").unwrap();
+    assert_eq!(bundle.run().ok(), "inside\nexample.org\n");
+    assert_eq!(fs::read_to_string("/proc/sys/kernel/hostname").unwrap(), before);
+}
+
+#[test]
+fn sysctls_are_set_in_the_containers_namespaces_only() {
+    let before = fs::read_to_string("/proc/sys/net/ipv4/ip_forward").unwrap();
+    let bundle = Bundle::new(&[
+        "sh",
+        "-c",
+        "cat /proc/sys/net/ipv4/ip_forward /proc/sys/kernel/shm_rmid_forced /proc/sys/net/ipv4/ping_group_range",
+    ]);
+    let bundle = bundle.with(|c| {
+        c["linux"]["sysctl"] = json!({"net.ipv4.ip_forward": "1", "kernel.shm_rmid_forced": "1", "net/ipv4/ping_group_range": "0 5"});
+    });
+    assert_eq!(bundle.run().ok(), "1\n1\n0\t5\n");
+    assert_eq!(fs::read_to_string("/proc/sys/net/ipv4/ip_forward").unwrap(), before);
+    let bundle = bundle.with(|c| c["linux"]["sysctl"] = json!({"vm.swappiness": "10"}));
+    bundle.run().fails(1, &["vm.swappiness", "linux.sysctl"]);
+    let bundle = bundle.with(|c| c["linux"]["sysctl"] = json!({"net.ipv4.no_such_key": "10"}));
+    bundle.run().fails(1, &["no_such_key", "linux.sysctl", "no such file or directory"]);
+}
+
+#[test]
+fn the_loopback_interface_is_up() {
+    let said = Bundle::new(&["sh", "-c", "ip addr show lo; ip link | grep -c ^[0-9]"]).run().ok();
+    assert!(said.contains("127.0.0.1/8") && said.contains("UP"), "{said}");
+}
