@@ -9,6 +9,7 @@ use crate::store::{Container, ContainerId, Record};
 use crate::sys::{Error, Kind, Log, Result};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fd::OwnedFd;
+use rustix::io::Errno;
 use rustix::process::{Signal, pidfd_send_signal};
 
 /// How long a killed process may take to end, in seconds: one in uninterruptible sleep can take for ever.
@@ -72,11 +73,17 @@ pub(super) fn end(record: &Record, init: &OwnedFd) -> Result<()> {
 /// What is left of a container whose first process has ended.
 pub(super) fn destroy(container: &Container, record: &Record, spec: Option<&Spec>, log: &Log) -> Result<()> {
     if let Some(cgroup) = cgroup_of(record)? {
-        // Everything ended with the first process of a pid namespace; not where that is shared, or its create was killed.
-        if record.init.is_none() || !record.owns_pid_namespace {
-            cgroup.kill_all(Signal::KILL)?;
+        if record.init.is_none() {
+            // A create that was killed early. Its process ends at its next wait; anybody else is not the container's, as
+            // `linux.cgroupsPath` may name a cgroup in use: it stays.
+            cgroup.remove().or_else(|error| if error.get_errno() == Some(Errno::BUSY) { Ok(()) } else { Err(error) })?;
+        } else {
+            // Everything ended with the first process of a pid namespace; not where that is shared.
+            if !record.owns_pid_namespace {
+                cgroup.kill_all(Signal::KILL)?;
+            }
+            cgroup.remove()?;
         }
-        cgroup.remove()?;
     }
     // runtime.md, "Delete": poststop hooks run after the container is deleted; a failing one warns and goes on.
     match spec {

@@ -44,7 +44,8 @@ pub fn signal(text: &str) -> Result<Signal> {
 pub fn kill(runtime: &Runtime, id: &ContainerId, signal: Signal, all: bool) -> Result<()> {
     let present = look(runtime, id, false)?;
     let cgroup = cgroup_of(&present.record)?;
-    if all && let Some(cgroup) = cgroup.as_ref().filter(|c| !c.is_none()) {
+    // Without a first process on record nobody in there is known to be the container's: its create was killed early.
+    if all && let Some(cgroup) = cgroup.as_ref().filter(|c| present.record.init.is_some() && !c.is_none()) {
         return cgroup.kill_all(signal);
     }
     let Some(init) = present.init else {

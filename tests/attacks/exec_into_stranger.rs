@@ -53,3 +53,26 @@ fn a_record_with_a_strangers_pid_is_of_a_stopped_container() {
     assert!(stranger.lives(), "a process that is not the container's was signalled");
     guard.unchanged_and_empty(&bundle);
 }
+
+/// `linux.cgroupsPath` may name a cgroup that is in use. A create that is killed before it sees that leaves a record with
+/// that path: whoever is in there is no process of the container.
+#[test]
+fn a_create_that_was_killed_early_owns_nobody_in_its_cgroup() {
+    let other = Bundle::new(&["sleep", "600"]);
+    other.start();
+    let record = |bundle: &Bundle| bundle.state_root().join(bundle.id()).join("record.json");
+    let mut text: Value = serde_json::from_slice(&fs::read(record(&other)).unwrap()).unwrap();
+    let killed = Bundle::new(&["true"]);
+    killed.write();
+    text["id"] = json!(killed.id());
+    text["init"] = Value::Null;
+    text["creator"] = json!({ "pid": 1, "start_time": u64::MAX });
+    fs::create_dir_all(record(&killed).parent().unwrap()).unwrap();
+    fs::write(record(&killed), text.to_string()).unwrap();
+    assert_eq!(killed.status(), "stopped");
+    killed.keel(&["kill", "--all", "ID", "KILL"]).ok();
+    killed.keel(&["delete", "ID"]).ok();
+    killed.keel(&["state", "ID"]).fails(1, &["does not exist"]);
+    assert_eq!(other.status(), "running");
+    other.keel(&["exec", "ID", "true"]).ok();
+}
