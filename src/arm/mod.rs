@@ -4,7 +4,7 @@ mod facts;
 mod own_binary;
 
 pub use facts::facts;
-pub use own_binary::protect;
+pub use own_binary::{executable, protect};
 
 use crate::plan::seccomp::Filter;
 use crate::plan::{Op, Plan, Tree};
