@@ -22,7 +22,7 @@ pub use log::Log;
 pub use mount::{MountAttr, mount_setattr};
 pub use process::*;
 pub use seccomp::seccomp;
-pub use time::rfc3339_now;
+pub use time::{local_offset, rfc3339, rfc3339_now};
 
 /// One instruction of a classic BPF program, `struct sock_filter` of linux/filter.h.
 #[repr(C)]
