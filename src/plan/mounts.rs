@@ -1,6 +1,6 @@
 //! `root`, `mounts` and `linux.devices` as mount trees and operations.
 
-use super::{At, CgroupView, Facts, Fs, Node, Op, Options, Plan, Rule, Target, Tree, below_root, cstring};
+use super::{At, CgroupView, Facts, Fs, IdMap, Node, Op, Options, Plan, Rule, Target, Tree, below_root, cstring};
 use crate::spec::options::{MountOptions, SUPERBLOCK};
 use crate::spec::{Mount, Spec, names};
 use crate::sys::{Error, MountAttr, Result, ns};
@@ -76,7 +76,11 @@ pub(super) fn plan(plan: &mut Plan, spec: &Spec, facts: &Facts, options: &Option
     let own = if common.early { MountAttr::propagation(cut) } else { MountAttr::default() };
     let (source, at) = (plan.rootfs.clone(), At::field("root.path"));
     let mut ops = Vec::with_capacity(64);
-    let root = open(plan, &mut ops, Tree { source, recursive: true, directory: true, attr: MountAttr::default(), attr_recursive: own, at });
+    let root = open(
+        plan,
+        &mut ops,
+        Tree { source, recursive: true, directory: true, attr: MountAttr::default(), attr_recursive: own, id_map: None, at },
+    );
     ops.push(Op::AttachRoot(root));
     for (i, mount) in spec.mounts.iter().enumerate() {
         one(plan, &mut ops, mount, At::entry("mounts", i), &common)?;
@@ -126,7 +130,8 @@ fn one(plan: &mut Plan, ops: &mut Vec<Op>, mount: &Mount, at: At, common: &Commo
         let propagation = if common.early && !common.shared { common.cut } else { 0 };
         let attr_recursive = MountAttr { attr_set: parsed.rec_attr.set, attr_clr: parsed.rec_attr.clear, propagation, userns_fd: 0 };
         let source = cstring(&source.to_string_lossy(), at)?;
-        let tree = open(plan, ops, Tree { source, recursive: parsed.recursive, directory: false, attr, attr_recursive, at });
+        let id_map = id_map(plan, mount, &parsed, common, at)?;
+        let tree = open(plan, ops, Tree { source, recursive: parsed.recursive, directory: false, attr, attr_recursive, id_map, at });
         ops.push(Op::Attach { tree, to: to.clone() });
     } else if mount.kind == "cgroup" || mount.kind == "cgroup2" {
         cgroup(plan, ops, mount, &parsed, &to, at, common)?;
@@ -141,6 +146,30 @@ fn one(plan: &mut Plan, ops: &mut Vec<Op>, mount: &Mount, at: At, common: &Commo
         ops.push(Op::SetAttr { path: to.path.clone(), attr: MountAttr::propagation(wanted.flag), recursive: wanted.recursive, at });
     }
     Ok(())
+}
+
+/// The maps of an idmapped mount: its own, else those of the container's user namespace (config.md, "idmap"). Mounts with
+/// the same maps share one namespace.
+fn id_map(plan: &mut Plan, mount: &Mount, parsed: &MountOptions, common: &Common<'_>, at: At) -> Result<Option<(usize, bool)>> {
+    let own = !mount.uid_mappings.is_empty();
+    if parsed.idmap.is_none() && !own {
+        return Ok(None);
+    }
+    if !common.facts.privileged {
+        return Err(Error::new("an idmapped mount needs CAP_SYS_ADMIN over the file system, which an ordinary user does not have")
+            .at(at.to_string()));
+    }
+    let map = match (&plan.maps, plan.joins.iter().position(|join| join.kind == ns::USER)) {
+        _ if own => IdMap::New(mount.uid_mappings.clone(), mount.gid_mappings.clone()),
+        (Some((uids, gids)), _) => IdMap::New(uids.clone(), gids.clone()),
+        (None, Some(join)) => IdMap::Joined(join),
+        (None, None) => return Err(Error::new("an idmapped mount needs mappings, its own or a user namespace's").at(at.to_string())),
+    };
+    let number = plan.id_maps.iter().position(|known| *known == map).unwrap_or_else(|| {
+        plan.id_maps.push(map);
+        plan.id_maps.len() - 1
+    });
+    Ok(Some((number, parsed.idmap.unwrap_or(false))))
 }
 
 fn fs(mount: &Mount, parsed: &MountOptions, at: At) -> Result<Fs> {
@@ -202,7 +231,7 @@ fn cgroup(
     let attr_recursive = if common.early { MountAttr::propagation(MS_PRIVATE) } else { MountAttr::default() };
     let tree = |source: &Path| -> Result<Tree> {
         let source = cstring(&source.to_string_lossy(), at)?;
-        Ok(Tree { source, recursive: false, directory: true, attr, attr_recursive, at })
+        Ok(Tree { source, recursive: false, directory: true, attr, attr_recursive, id_map: None, at })
     };
     if view.v2 {
         if own_namespace {

@@ -23,9 +23,13 @@ pub fn create(spec: &Spec, facts: &Facts, options: &Options) -> Result<Plan> {
     plan.ops.extend((0..facts.cgroup.tasks).map(Op::JoinCgroup));
     process::before_namespaces(&mut plan, process, facts)?;
     let new = |kind: u64| spec.linux.namespaces.iter().any(|n| kind_of(n) == Some(kind) && n.path.is_empty());
+    if spec.linux.namespace("user").is_some_and(|user| !user.path.is_empty()) {
+        // There are no rights for these in the namespace that is joined.
+        plan.ops.extend(process::privileged(process)?);
+    }
     namespaces(&mut plan, spec, facts)?;
     if plan.maps.is_some() {
-        plan.rlimits_outside = process::rlimits(process)?;
+        plan.outside = process::privileged(process)?;
     }
     plan.ops.push(Op::Setsid);
     if !spec.hostname.is_empty() {
@@ -57,7 +61,7 @@ pub fn create(spec: &Spec, facts: &Facts, options: &Options) -> Result<Plan> {
     plan.ops.push(Op::CloseFds);
     // Also without hooks `run` stops here: its record then knows the process before the program runs.
     let park = Op::Sync(if options.park { Stage::Created } else { Stage::StartContainer });
-    process::identity(&mut plan, process, spec.linux.seccomp.is_some(), facts, Some(park))?;
+    process::identity(&mut plan, process, &spec.linux, facts, Some(park))?;
     Ok(plan)
 }
 

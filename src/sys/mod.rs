@@ -11,6 +11,7 @@ mod error;
 mod log;
 mod mount;
 mod process;
+mod scheduling;
 mod seccomp;
 mod time;
 
@@ -21,6 +22,7 @@ pub use error::{Context, Error, Kind, Result};
 pub use log::Log;
 pub use mount::{MountAttr, mount_setattr};
 pub use process::*;
+pub use scheduling::*;
 pub use seccomp::seccomp;
 pub use time::rfc3339_now;
 

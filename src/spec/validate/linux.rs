@@ -103,7 +103,7 @@ fn mapped(spec: &Spec) -> Result<()> {
 }
 
 /// The kernel's rules for a map (user_namespaces(7)), which it answers with a bare EINVAL.
-fn ranges(list: &[IdMapping], at: &str) -> Result<()> {
+pub(super) fn ranges(list: &[IdMapping], at: &str) -> Result<()> {
     if list.len() > MAX_MAPPINGS {
         return Err(Error::new(format!("{} mappings; the kernel takes at most {MAX_MAPPINGS}, user_namespaces(7)", list.len())).at(at));
     }
