@@ -1,0 +1,1 @@
+//! The record of a container, and the bundle made from it.

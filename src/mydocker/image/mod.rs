@@ -1,0 +1,1 @@
+//! Images: references, the OCI layout, layers, archives, registries, commit.

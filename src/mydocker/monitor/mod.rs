@@ -1,0 +1,1 @@
+//! The one small process that stands by a running container.
