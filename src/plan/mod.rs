@@ -90,6 +90,8 @@ pub struct Plan {
     pub trees: Vec<Tree>,
     /// User namespaces for the idmapped ones among them.
     pub id_maps: Vec<IdMap>,
+    /// Devices that the parent moves into the container's network namespace.
+    pub net_devices: Vec<NetDevice>,
     /// Whether the parent opens the trees.
     pub trees_outside: bool,
     /// The program.

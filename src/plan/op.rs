@@ -65,6 +65,15 @@ pub struct Tree {
     pub at: At,
 }
 
+/// A network device of the host that goes into the container.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NetDevice {
+    /// Its name on the host.
+    pub host: String,
+    /// Its name in the container; with `%d` in it the kernel chooses a number.
+    pub name: String,
+}
+
 /// A user namespace whose id maps are those of idmapped mounts.
 #[derive(Clone, Debug, PartialEq)]
 pub enum IdMap {
@@ -133,6 +142,8 @@ pub struct Node {
 pub enum Stage {
     /// The parent writes uid_map, gid_map and what else needs the host's privileges.
     Ids,
+    /// The parent moves network devices of the host into the container's namespace.
+    NetDevices,
     /// The hooks `prestart` and `createRuntime` in the runtime's namespaces.
     CreateRuntime,
     /// The hooks `createContainer` in the container's namespaces, before pivot_root.
@@ -336,6 +347,7 @@ impl Op {
             Op::JoinNamespace(i) => joins[*i].at,
             Op::Mount { at, .. } | Op::SetAttr { at, .. } | Op::Rlimit { at, .. } => *at,
             Op::Device(_, at) | Op::MakeDir(_, at) | Op::Mask(_, at) | Op::ReadOnly(_, at) | Op::Label(_, at) => *at,
+            Op::Sync(Stage::NetDevices) => At::field("linux.netDevices"),
             Op::Hostname(_) => At::field("hostname"),
             Op::Domainname(_) => At::field("domainname"),
             Op::Sysctl { .. } => At::field("linux.sysctl"),

@@ -82,6 +82,10 @@ impl Plan {
             Op::NonDumpable => "become non-dumpable".into(),
             Op::Sync(stage) => match stage {
                 Stage::Ids => "wait for the id maps".into(),
+                Stage::NetDevices => {
+                    let names: Vec<_> = self.net_devices.iter().map(|device| format!("{} as {}", device.host, device.name)).collect();
+                    format!("wait for the network devices: {}", names.join(", "))
+                }
                 Stage::CreateRuntime => "wait for the hooks prestart and createRuntime".into(),
                 Stage::CreateContainer => "wait for the hooks createContainer".into(),
                 Stage::StartContainer => "wait for the hooks startContainer".into(),

@@ -2,7 +2,7 @@
 //! `start`.
 
 use super::report::{CLONED, Report, failure};
-use super::{child, ids};
+use super::{child, ids, net_devices};
 use crate::arm::Armed;
 use crate::plan::{Facts, Op, Plan, Stage};
 use crate::sys::{self, Cloned, Context, Error, Result, ns};
@@ -93,10 +93,10 @@ fn lead(
         let Some(Op::Sync(reached)) = plan.ops.get(report.op as usize) else {
             return Err(Error::new(format!("the child reported operation {} out of turn", report.op)));
         };
-        if *reached == Stage::Ids {
-            ids::establish(plan, facts, process.pid)?;
-        } else {
-            stage(*reached, process)?;
+        match reached {
+            Stage::Ids => ids::establish(plan, facts, process.pid)?,
+            Stage::NetDevices => net_devices::establish(plan, process.pid)?,
+            other => stage(*other, process)?,
         }
         send(ours, b"+", SendFlags::NOSIGNAL).context(|| "answer the child")?;
         if *reached == Stage::Created {

@@ -60,7 +60,7 @@ fn linux() -> Value {
             "flags": MEMORY_FLAGS.iter().map(|row| row.0).collect::<Vec<_>>(),
         },
         "mountExtensions": { "idmap": { "enabled": true } },
-        "netDevices": { "enabled": supported("linux.netDevices") },
+        "netDevices": { "enabled": true },
     })
 }
 

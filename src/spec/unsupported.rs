@@ -10,7 +10,6 @@ pub type Row = (&'static str, fn(&Spec) -> bool, &'static str);
 /// The table.
 pub const UNSUPPORTED: &[Row] = &[
     ("linux.namespaces", |s| s.linux.namespace("mount").is_none(), "a container without a mount namespace is not supported"),
-    ("linux.netDevices", |s| !s.linux.net_devices.is_empty(), "moving network devices is not supported"),
     ("linux.intelRdt", |s| s.linux.intel_rdt.is_some(), "Intel RDT is not supported"),
     ("linux.seccomp.listenerPath", notifies, "seccomp notification is not supported"),
 ];

@@ -317,7 +317,6 @@ fn seccomp_shape() {
 fn what_is_not_supported_is_refused_by_name() {
     let cases = [
         ("linux.namespaces", "/linux/namespaces/4", json!({"type": "cgroup"})),
-        ("linux.netDevices", "/linux/netDevices", json!({"eth0": {}})),
         ("linux.intelRdt", "/linux/intelRdt", json!({"closID": "x"})),
         ("linux.seccomp.listenerPath", "/linux/seccomp", json!({"defaultAction": "SCMP_ACT_NOTIFY", "listenerPath": "/x"})),
     ];
