@@ -317,7 +317,7 @@ fn reached(
     let host = Place { facts, container: None };
     let inside = Place { facts, container: Some((process.pidfd.as_fd(), record.namespaces & !ns::TIME)) };
     match stage {
-        Stage::Ids => Ok(()),
+        Stage::Ids | Stage::NetDevices => Ok(()),
         Stage::CreateRuntime => {
             hooks::run("prestart", &spec.hooks.prestart, record, Status::Creating, &host)?;
             hooks::run("createRuntime", &spec.hooks.create_runtime, record, Status::Creating, &host)
