@@ -87,17 +87,8 @@ impl Cgroup {
         Ok(entry)
     }
 
-    /// Sets limits, and device rules if there are any, in a cgroup that has processes (`update`). Returns warnings.
-    pub fn set(&self, limits: &Limits, devices: Option<&Devices>, rootless: bool) -> Result<Vec<String>> {
-        self.check_usage(limits)?;
-        if let Some(devices) = devices {
-            self.set_devices(devices, rootless)?;
-        }
-        self.set_limits(limits)
-    }
-
     /// By files where v1 has the devices controller, else by a program on the cgroup2 directory.
-    fn set_devices(&self, devices: &Devices, rootless: bool) -> Result<()> {
+    pub(super) fn set_devices(&self, devices: &Devices, rootless: bool) -> Result<()> {
         const AT: &str = "linux.resources.devices";
         let done = if let Some(tree) = self.trees.iter().find(|tree| tree.has("devices")) {
             write_rules(tree, &devices.v1()?)

@@ -17,11 +17,13 @@ mod layout;
 mod limits;
 mod remove;
 mod stat;
+mod update;
 
 pub use crate::plan::limits::Version;
 pub use devices::Devices;
 pub use enter::Entry;
 pub use layout::{Hierarchy, Layout};
+pub use update::Change;
 
 use crate::sys::{Error, Result};
 use serde::{Deserialize, Serialize};

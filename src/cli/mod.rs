@@ -4,6 +4,7 @@ mod args;
 mod commands;
 mod exec;
 mod show;
+mod update;
 
 use crate::cgroup::Manager;
 use crate::lifecycle::Runtime;
@@ -65,7 +66,8 @@ fn dispatch(command: &Command, runtime: &Runtime, log: &Log, args: &[OsString]) 
         Command::Spec(options) => commands::spec(options),
         Command::Features => show::features(),
         Command::Plan(options) => show::plan(options, runtime, log),
-        Command::Update(_) | Command::Events(_) | Command::Checkpoint(_) | Command::Restore(_) => Err(commands::later(command)),
+        Command::Update(options) => update::update(options, runtime, log),
+        Command::Events(_) | Command::Checkpoint(_) | Command::Restore(_) => Err(commands::later(command)),
     }
 }
 

@@ -230,6 +230,7 @@ impl Made {
         let before = decided.cgroup.clone();
         let mut entry =
             decided.cgroup.create(&decided.limits, decided.devices.as_ref(), !decided.facts.privileged || decided.facts.uid != 0)?;
+        decided.warnings.append(&mut entry.warnings);
         let (into, tasks) = (entry.into.take(), std::mem::take(&mut entry.tasks));
         self.entry = Some(entry);
         if decided.cgroup != before {

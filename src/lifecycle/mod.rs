@@ -1,4 +1,4 @@
-//! Room `lifecycle`: create, start, run, exec, kill, delete, pause, state, hooks and the terminal relay.
+//! Room `lifecycle`: create, start, run, exec, kill, delete, pause, update, state, hooks and the terminal relay.
 
 mod create;
 mod delete;
@@ -9,6 +9,7 @@ mod kill;
 mod pause;
 mod start;
 mod status;
+mod update;
 
 pub use create::{CreateOptions, create, plan, run};
 pub use delete::delete;
@@ -17,6 +18,7 @@ pub use kill::{kill, processes, signal};
 pub use pause::{pause, resume};
 pub use start::start;
 pub use status::{State, Status, state, state_of};
+pub use update::update;
 
 use crate::cgroup::{Cgroup, Manager};
 use crate::store::{Record, Root};
