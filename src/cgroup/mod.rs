@@ -15,14 +15,19 @@ mod freeze;
 mod kill;
 mod layout;
 mod limits;
+mod oom;
 mod remove;
 mod stat;
+mod stat_v1;
+mod stat_v2;
 mod update;
 
 pub use crate::plan::limits::Version;
 pub use devices::Devices;
 pub use enter::Entry;
 pub use layout::{Hierarchy, Layout};
+pub use oom::OomWatch;
+pub use stat::*;
 pub use update::Change;
 
 use crate::sys::{Error, Result};

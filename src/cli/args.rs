@@ -85,8 +85,8 @@ pub enum Command {
     Plan(Plan),
     /// Change the limits of a container
     Update(Update),
-    /// Show events of a container (not in this version)
-    Events(Later),
+    /// Show what a container uses and when it runs out of memory
+    Events(Events),
     /// Checkpoint a container (not in this version)
     Checkpoint(Later),
     /// Restore a container (not in this version)
@@ -308,6 +308,18 @@ pub struct Update {
     /// Intel RDT: schema of memory bandwidth
     #[arg(long, value_name = "SCHEMA")]
     pub mem_bw_schema: Option<String>,
+    /// The container
+    pub id: String,
+}
+
+#[derive(Args)]
+pub struct Events {
+    /// Print what the container uses at this interval: a number and a unit, such as 500ms or 1m30s
+    #[arg(long, value_name = "DURATION", default_value = "5s", allow_hyphen_values = true)]
+    pub interval: String,
+    /// Print what the container uses now, and exit
+    #[arg(long)]
+    pub stats: bool,
     /// The container
     pub id: String,
 }

@@ -2,6 +2,7 @@
 
 mod args;
 mod commands;
+mod events;
 mod exec;
 mod show;
 mod update;
@@ -67,7 +68,8 @@ fn dispatch(command: &Command, runtime: &Runtime, log: &Log, args: &[OsString]) 
         Command::Features => show::features(),
         Command::Plan(options) => show::plan(options, runtime, log),
         Command::Update(options) => update::update(options, runtime, log),
-        Command::Events(_) | Command::Checkpoint(_) | Command::Restore(_) => Err(commands::later(command)),
+        Command::Events(options) => events::events(options, runtime),
+        Command::Checkpoint(_) | Command::Restore(_) => Err(commands::later(command)),
     }
 }
 

@@ -1,7 +1,8 @@
-//! Room `lifecycle`: create, start, run, exec, kill, delete, pause, update, state, hooks and the terminal relay.
+//! Room `lifecycle`: create, start, run, exec, kill, delete, pause, update, events, state, hooks and the terminal relay.
 
 mod create;
 mod delete;
+mod events;
 mod exec;
 mod foreground;
 mod hooks;
@@ -13,6 +14,7 @@ mod update;
 
 pub use create::{CreateOptions, create, plan, run};
 pub use delete::delete;
+pub use events::{Event, IntelRdt, NetworkInterface, Stats, events, stats};
 pub use exec::{ExecOptions, exec};
 pub use kill::{kill, processes, signal};
 pub use pause::{pause, resume};
