@@ -250,7 +250,7 @@ impl Source {
 
     /// A file that is one number; `max` is the largest there is, a file that is not there 0.
     pub(super) fn number(&self, file: &str) -> Result<u64> {
-        Ok(self.text(file)?.map_or(0, |text| value(&text)))
+        Ok(self.text(file)?.and_then(|text| parse_value(&text)).unwrap_or(0))
     }
 
     /// `key value` lines; empty if there is no such file.
@@ -275,11 +275,11 @@ impl Source {
     }
 }
 
-/// One number, or `max`.
-pub(super) fn value(text: &str) -> u64 {
+/// One number, or `max`, which is the largest.
+pub(super) fn parse_value(text: &str) -> Option<u64> {
     match text.trim() {
-        "max" => u64::MAX,
-        text => text.parse().unwrap_or(0),
+        "max" => Some(u64::MAX),
+        text => text.parse().ok(),
     }
 }
 

@@ -2,6 +2,7 @@
 
 use super::file::{get, number, open_dir, open_write, put};
 use super::limits::in_some_order;
+use super::systemd::Unit;
 use super::{Cgroup, Devices};
 use crate::plan::limits::{Limits, Missing};
 use crate::sys::{Context, Error, Result};
@@ -14,6 +15,7 @@ pub struct Change {
     pub warnings: Vec<String>,
     /// What the files said before.
     former: Vec<Former>,
+    unit: Option<Unit>,
 }
 
 /// The value of a control file before an update.
@@ -33,10 +35,16 @@ impl Cgroup {
         if let Some(devices) = devices {
             self.set_devices(devices, rootless)?;
         }
-        match self.set_limits(limits) {
-            Ok(warnings) => Ok(Change { warnings, former }),
-            Err(error) => Err(put_back(&former, error)),
+        let mut change = Change { warnings: Vec::new(), former, unit: self.unit.clone() };
+        // systemd refuses all or nothing, so it is first.
+        if let Some(unit) = &self.unit {
+            unit.set(limits)?;
         }
+        match self.set_limits(limits) {
+            Ok(warnings) => change.warnings = warnings,
+            Err(error) => return Err(change.undo(error)),
+        }
+        Ok(change)
     }
 
     /// Reads what the limits will overwrite, last first: the way back.
@@ -72,18 +80,16 @@ impl Change {
     /// that fails too.
     #[must_use]
     pub fn undo(self, error: Error) -> Error {
-        put_back(&self.former, error)
-    }
-}
-
-fn put_back(former: &[Former], error: Error) -> Error {
-    let one = |former: &&Former| {
-        let what = || format!("put {} of {} back to {}", former.file, former.dir, former.value);
-        open_dir(&former.dir).and_then(|dir| put(dir, &former.file, &former.value)).context(what)
-    };
-    match in_some_order(former.iter().collect(), one) {
-        Ok(()) => error,
-        Err(second) => error.hint(format!("and the former limits are not all back: {second}")),
+        let one = |former: &&Former| {
+            let what = || format!("put {} of {} back to {}", former.file, former.dir, former.value);
+            open_dir(&former.dir).and_then(|dir| put(dir, &former.file, &former.value)).context(what)
+        };
+        let files = self.former.iter().map(|former| (former.file.as_str(), former.value.as_str()));
+        let told = self.unit.map_or(Ok(()), |unit| unit.put_back(files));
+        match in_some_order(self.former.iter().collect(), one).and(told) {
+            Ok(()) => error,
+            Err(second) => error.hint(format!("and the former limits are not all back: {second}")),
+        }
     }
 }
 

@@ -74,10 +74,12 @@ fn dispatch(command: &Command, runtime: &Runtime, log: &Log, args: &[OsString]) 
 }
 
 fn runtime(cli: &Cli) -> Result<Runtime> {
-    if cli.systemd_cgroup || cli.cgroup_manager == Some(CgroupManager::Systemd) {
-        return Err(Error::new("the systemd cgroup manager is not supported by this version of keel").hint("--cgroup-manager cgroupfs"));
-    }
-    let manager = if cli.cgroup_manager == Some(CgroupManager::Disabled) { Manager::Disabled } else { Manager::Cgroupfs };
+    let manager = match cli.cgroup_manager {
+        Some(CgroupManager::Systemd) => Manager::Systemd,
+        Some(CgroupManager::Disabled) => Manager::Disabled,
+        None if cli.systemd_cgroup => Manager::Systemd,
+        Some(CgroupManager::Cgroupfs) | None => Manager::Cgroupfs,
+    };
     let root = Root::new(cli.root.as_deref())?;
     Ok(Runtime { root, manager })
 }
