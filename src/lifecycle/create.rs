@@ -118,6 +118,7 @@ fn decide(runtime: &Runtime, id: &ContainerId, options: &CreateOptions, park: bo
     rootfs_exists(&bundle, &spec)?;
     let cgroup = match runtime.manager {
         Manager::Cgroupfs => Cgroup::locate(&Layout::detect()?, &spec.linux.cgroups_path, id.as_str())?,
+        Manager::Systemd => Cgroup::locate_unit(&Layout::detect()?, &spec.linux.cgroups_path, id.as_str(), &spec.annotations)?,
         Manager::Disabled => Cgroup::none(&Layout::detect()?),
     };
     let limits = limits::writes(&spec.linux.resources, cgroup.version())?;
@@ -233,6 +234,7 @@ impl Made {
         let before = decided.cgroup.clone();
         let mut entry =
             decided.cgroup.create(&decided.limits, decided.devices.as_ref(), !decided.facts.privileged || decided.facts.uid != 0)?;
+        decided.warnings.append(&mut entry.warnings);
         let (into, tasks) = (entry.into.take(), std::mem::take(&mut entry.tasks));
         self.entry = Some(entry);
         if decided.cgroup != before {
@@ -263,18 +265,24 @@ impl Made {
         });
         // Closed by our exit: a dozen system calls less. Trees, which would keep mounts busy, are closed already.
         std::mem::forget(armed);
-        process
+        let process = process?;
+        if let Some(Err(error)) = self.entry.as_mut().map(Entry::entered) {
+            process.end();
+            return Err(error);
+        }
+        Ok(process)
     }
 
     /// Removes what was made, in reverse. The first failure has been told; a second would only hide it.
-    fn undo(self) {
+    fn undo(mut self) {
+        let had_cgroup = self.entry.take().is_some();
         let stop = &self.decided.spec.hooks.poststop;
         if self.record.init.is_some() {
             let place = Place { facts: &self.decided.facts, container: None };
             let _ = hooks::run("poststop", stop, &self.record, Status::Stopped, &place);
         }
         if let Ok(Some(cgroup)) = cgroup_of(&self.record)
-            && self.entry.is_some()
+            && had_cgroup
         {
             let _ = cgroup.remove();
         }

@@ -208,7 +208,10 @@ impl Images {
         for blob in [document.config()].into_iter().chain(document.layers()) {
             let digest = Digest::parse(&blob.digest().to_string())?;
             if self.blobs.size(&digest) != Some(blob.size()) {
-                return Err(Error::new(format!("the manifest {manifest} names the blob {digest} of {} bytes, which is not there", blob.size())));
+                return Err(Error::new(format!(
+                    "the manifest {manifest} names the blob {digest} of {} bytes, which is not there",
+                    blob.size()
+                )));
             }
         }
         self.image(manifest.clone(), Vec::new())?;

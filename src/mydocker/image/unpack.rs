@@ -424,11 +424,7 @@ impl Tree {
         rustix::fs::fchmod(file, Mode::from_raw_mode(entry.mode)).context(|| "set the mode")
     }
 
-    fn own(
-        &self,
-        entry: &Entry,
-        chown: impl Fn(Option<rustix::fs::Uid>, Option<rustix::fs::Gid>) -> rustix::io::Result<()>,
-    ) -> Result<()> {
+    fn own(&self, entry: &Entry, chown: impl Fn(Option<rustix::fs::Uid>, Option<rustix::fs::Gid>) -> rustix::io::Result<()>) -> Result<()> {
         if self.owners == Owners::Ours {
             return Ok(());
         }

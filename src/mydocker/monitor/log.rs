@@ -123,7 +123,10 @@ impl Writer {
 
 /// How much of `bytes` to take so that no character is cut.
 fn whole(bytes: &[u8]) -> usize {
-    (bytes.len().saturating_sub(3)..=bytes.len()).rev().find(|&end| bytes.get(end).is_none_or(|next| next & 0xc0 != 0x80)).unwrap_or(bytes.len())
+    (bytes.len().saturating_sub(3)..=bytes.len())
+        .rev()
+        .find(|&end| bytes.get(end).is_none_or(|next| next & 0xc0 != 0x80))
+        .unwrap_or(bytes.len())
 }
 
 fn push(text: &mut String, line: &[u8], stream: usize, time: &str) {
@@ -139,7 +142,10 @@ mod tests {
 
     fn lines(path: &Path) -> Vec<Line> {
         let read = |path: &PathBuf| fs::read_to_string(path).unwrap();
-        files(path).iter().flat_map(|file| read(file).lines().map(|line| serde_json::from_str(line).unwrap()).collect::<Vec<Line>>()).collect()
+        files(path)
+            .iter()
+            .flat_map(|file| read(file).lines().map(|line| serde_json::from_str(line).unwrap()).collect::<Vec<Line>>())
+            .collect()
     }
 
     #[test]
