@@ -167,7 +167,8 @@ fn mounts(container: &Container, record: &Record, prepared: &Prepared) -> Result
         mount("/sys", "sysfs", &with(&["nosuid", "noexec", "nodev"])),
         mount("/sys/fs/cgroup", "cgroup", &with(&["nosuid", "noexec", "nodev"])),
     ];
-    let bind = |source: String, destination: &str, options: &[&str]| Mount { source, kind: "bind".into(), ..mount(destination, "", options) };
+    let bind =
+        |source: String, destination: &str, options: &[&str]| Mount { source, kind: "bind".into(), ..mount(destination, "", options) };
     if settings.ipc == "host" {
         for path in ["/dev/mqueue", "/dev/shm"] {
             all.push(bind(path.into(), path, &["rbind", "nosuid", "noexec", "nodev"]));
@@ -198,7 +199,9 @@ fn mounts(container: &Container, record: &Record, prepared: &Prepared) -> Result
 fn overlay(container: &Container, record: &Record) -> Result<Mount> {
     let layers = container.dirs().layers();
     let text = |path: &Path| path.to_string_lossy().into_owned();
-    let refuse = |path: &str| Error::new(format!("the path {path} holds a character that overlayfs takes for a separator")).hint("choose another --root");
+    let refuse = |path: &str| {
+        Error::new(format!("the path {path} holds a character that overlayfs takes for a separator")).hint("choose another --root")
+    };
     let lowers: Vec<String> = record.layers.iter().map(|layer| text(&layers.join(layer))).collect();
     let (upper, work) = (text(&container.upper()), text(&container.dir().join("work")));
     if let Some(bad) = lowers.iter().chain([&upper]).find(|path| path.contains([':', ',', '\\'])) {

@@ -92,7 +92,9 @@ impl Security {
                 ("no-new-privileges", Some("false")) => security.no_new_privileges = false,
                 ("apparmor", Some(profile)) => security.apparmor = if profile == "unconfined" { String::new() } else { profile.to_owned() },
                 ("label", Some("disable")) => selinux.clear(),
-                ("label", Some(part)) if part.split_once(':').is_some_and(|(kind, _)| ["user", "role", "type", "level"].contains(&kind)) => {
+                ("label", Some(part))
+                    if part.split_once(':').is_some_and(|(kind, _)| ["user", "role", "type", "level"].contains(&kind)) =>
+                {
                     selinux.push(part.to_owned());
                 }
                 ("systempaths", Some("unconfined")) => security.unmasked = true,
@@ -119,7 +121,8 @@ impl Security {
 /// The default profile for a set of capabilities.
 fn default(capabilities: &[String]) -> Result<Seccomp> {
     let parsed: std::result::Result<Profile, _> = serde_json::from_str(include_str!("seccomp.json"));
-    let Profile { capabilities: by_capability, mut profile } = parsed.map_err(|e| Error::new(format!("the built-in seccomp profile: {e}")))?;
+    let Profile { capabilities: by_capability, mut profile } =
+        parsed.map_err(|e| Error::new(format!("the built-in seccomp profile: {e}")))?;
     if cfg!(target_arch = "aarch64") {
         profile.architectures = vec!["SCMP_ARCH_AARCH64".into(), "SCMP_ARCH_ARM".into()];
     }
@@ -140,9 +143,11 @@ fn from_file(path: &str) -> Result<Seccomp> {
     let text = std::fs::read(path).context(|| format!("opening seccomp profile ({path}) failed"))?;
     let bad = |why: String| Error::new(format!("decoding seccomp profile ({path}) failed: {why}"));
     let value: serde_json::Value = serde_json::from_slice(&text).map_err(|e| bad(e.to_string()))?;
-    let conditional = value["syscalls"].as_array().into_iter().flatten().any(|rule| {
-        ["includes", "excludes"].iter().any(|key| rule[key].as_object().is_some_and(|conditions| !conditions.is_empty()))
-    });
+    let conditional = value["syscalls"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .any(|rule| ["includes", "excludes"].iter().any(|key| rule[key].as_object().is_some_and(|conditions| !conditions.is_empty())));
     if conditional {
         return Err(bad("it has rules with \"includes\" or \"excludes\", which only docker's daemon understands".into())
             .hint("give a profile in the form of the runtime specification, section seccomp"));

@@ -32,7 +32,9 @@ fn number(text: &str) -> Option<u32> {
 pub fn resolve(text: &str, extra: &[String], layers: &Layers) -> Result<User> {
     let (name, group) = text.split_once(':').map_or((text, None), |(name, group)| (name, Some(group)));
     let (passwd, groups) = (layers.text("etc/passwd"), layers.text("etc/group"));
-    let known = rows(&passwd).find(|row| if name.is_empty() { row[2] == "0" } else { row[0] == name || number(name) == number(row[2]) && number(name).is_some() });
+    let known = rows(&passwd).find(|row| {
+        if name.is_empty() { row[2] == "0" } else { row[0] == name || number(name) == number(row[2]) && number(name).is_some() }
+    });
     let mut user = User { home: "/".into(), ..User::default() };
     match (&known, number(name)) {
         (Some(row), _) => {
@@ -72,7 +74,11 @@ mod tests {
     fn layers() -> (Layers, std::path::PathBuf) {
         let dir = std::env::temp_dir().join(format!("mydocker-users-{}", std::process::id()));
         std::fs::create_dir_all(dir.join("etc")).unwrap();
-        std::fs::write(dir.join("etc/passwd"), "root:x:0:0:root:/root:/bin/sh\napp:x:1000:1001:app:/home/app:/bin/sh\nbad:x:4294967296:0::/:\n").unwrap();
+        std::fs::write(
+            dir.join("etc/passwd"),
+            "root:x:0:0:root:/root:/bin/sh\napp:x:1000:1001:app:/home/app:/bin/sh\nbad:x:4294967296:0::/:\n",
+        )
+        .unwrap();
         std::fs::write(dir.join("etc/group"), "root:x:0:\nwheel:x:10:app,root\nstaff:x:50:app\n").unwrap();
         (Layers::new(vec![dir.clone()]), dir)
     }
