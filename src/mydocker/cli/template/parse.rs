@@ -62,13 +62,13 @@ const DEEPEST: usize = 64;
 pub fn parse(source: &str) -> Result<Vec<Node>, Fault> {
     let mut parser = Parser { pieces: pieces(source)?.into_iter(), length: source.len(), depth: 0, loops: 0 };
     match parser.block()? {
-        (nodes, End::Eof) => Ok(nodes),
-        (_, End::End(at)) => Err(Fault::at(at, "unexpected {{end}}")),
-        (_, End::Else(at, _)) => Err(Fault::at(at, "unexpected {{else}}")),
+        (nodes, Stop::Eof) => Ok(nodes),
+        (_, Stop::End(at)) => Err(Fault::at(at, "unexpected {{end}}")),
+        (_, Stop::Else(at, _)) => Err(Fault::at(at, "unexpected {{else}}")),
     }
 }
 
-enum End {
+enum Stop {
     Eof,
     End(usize),
     Else(usize, Vec<Token>),
@@ -82,7 +82,7 @@ struct Parser {
 }
 
 impl Parser {
-    fn block(&mut self) -> Result<(Vec<Node>, End), Fault> {
+    fn block(&mut self) -> Result<(Vec<Node>, Stop), Fault> {
         let mut nodes = Vec::new();
         while let Some(piece) = self.pieces.next() {
             let (at, tokens) = match piece {
@@ -103,8 +103,8 @@ impl Parser {
                 "if" => nodes.push(self.branch(Branch::If, at, &tokens[1..])?),
                 "with" => nodes.push(self.branch(Branch::With, at, &tokens[1..])?),
                 "range" => nodes.push(self.branch(Branch::Range, at, &tokens[1..])?),
-                "end" => return Ok((nodes, End::End(at))),
-                "else" => return Ok((nodes, End::Else(at, tokens[1..].to_vec()))),
+                "end" => return Ok((nodes, Stop::End(at))),
+                "else" => return Ok((nodes, Stop::Else(at, tokens[1..].to_vec()))),
                 "break" | "continue" if self.loops == 0 => return Err(Fault::at(at, format!("{{{{{word}}}}} outside {{{{range}}}}"))),
                 "break" => nodes.push(Node::Break),
                 "continue" => nodes.push(Node::Continue),
@@ -112,7 +112,7 @@ impl Parser {
                 _ => nodes.push(Node::Print(Reader { tokens: &tokens, next: 0, end: at + 2, depth: 0 }.whole("command")?)),
             }
         }
-        Ok((nodes, End::Eof))
+        Ok((nodes, Stop::Eof))
     }
 
     fn branch(&mut self, branch: Branch, at: usize, tokens: &[Token]) -> Result<Node, Fault> {
@@ -129,17 +129,17 @@ impl Parser {
         let (body, end) = self.block()?;
         self.loops -= usize::from(branch == Branch::Range);
         let otherwise = match end {
-            End::End(_) => Vec::new(),
-            End::Eof => return Err(Fault::at(self.length, format!("unexpected EOF: {{{{{name}}}}} has no {{{{end}}}}"))),
-            End::Else(at, rest) => match rest.first().map(|token| &token.kind) {
+            Stop::End(_) => Vec::new(),
+            Stop::Eof => return Err(Fault::at(self.length, format!("unexpected EOF: {{{{{name}}}}} has no {{{{end}}}}"))),
+            Stop::Else(at, rest) => match rest.first().map(|token| &token.kind) {
                 // The chained branch takes the one {{end}} for all.
                 Some(Kind::Word(word)) if word == "if" && branch != Branch::Range => vec![self.branch(Branch::If, at, &rest[1..])?],
                 Some(Kind::Word(word)) if word == "with" && branch == Branch::With => vec![self.branch(Branch::With, at, &rest[1..])?],
                 Some(_) => return Err(Fault::at(rest[0].at, "unexpected words in {{else}}")),
                 None => match self.block()? {
-                    (nodes, End::End(_)) => nodes,
-                    (_, End::Else(at, _)) => return Err(Fault::at(at, "expected end; found {{else}}")),
-                    (_, End::Eof) => return Err(Fault::at(self.length, format!("unexpected EOF: {{{{{name}}}}} has no {{{{end}}}}"))),
+                    (nodes, Stop::End(_)) => nodes,
+                    (_, Stop::Else(at, _)) => return Err(Fault::at(at, "expected end; found {{else}}")),
+                    (_, Stop::Eof) => return Err(Fault::at(self.length, format!("unexpected EOF: {{{{{name}}}}} has no {{{{end}}}}"))),
                 },
             },
         };
