@@ -3,7 +3,10 @@
 pub mod filter;
 pub mod names;
 pub mod options;
+pub mod pages;
+pub mod progress;
 pub mod table;
+pub mod template;
 pub mod time;
 pub mod units;
 pub mod words;

@@ -33,11 +33,20 @@ pub fn begin(container: &Container, hello: Hello) -> Result<Wire> {
     let what = || "start the container's monitor";
     let (ours, theirs) = socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None).context(what)?;
     let executable = arm::executable()?;
-    let path = executable.as_ref().map_or_else(|| "/proc/self/exe".to_owned(), |fd| format!("/proc/self/fd/{}", rustix::fd::AsRawFd::as_raw_fd(fd)));
+    let path = executable
+        .as_ref()
+        .map_or_else(|| "/proc/self/exe".to_owned(), |fd| format!("/proc/self/fd/{}", rustix::fd::AsRawFd::as_raw_fd(fd)));
     let dirs = container.dirs();
     let mut command = Command::new(path);
     std::os::unix::process::CommandExt::arg0(&mut command, "mydocker");
-    command.args(["--root".as_ref(), dirs.data.as_os_str(), "--run-root".as_ref(), dirs.run.as_os_str(), COMMAND.as_ref(), container.id().as_ref()]);
+    command.args([
+        "--root".as_ref(),
+        dirs.data.as_os_str(),
+        "--run-root".as_ref(),
+        dirs.run.as_os_str(),
+        COMMAND.as_ref(),
+        container.id().as_ref(),
+    ]);
     command.stdin(Stdio::from(theirs)).stdout(Stdio::null()).stderr(Stdio::null()).current_dir("/");
     // Nobody waits for it: it outlives us, or we are its client to the end.
     command.spawn().context(what).map(drop)?;

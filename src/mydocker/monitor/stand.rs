@@ -82,6 +82,8 @@ struct Stand {
     clients: Vec<Client>,
     listener: Option<OwnedFd>,
     run: Option<Run>,
+    /// Its pid; `run` is out of sight while it is served.
+    program: Option<i32>,
     /// A user stopped the container, or its foreground is gone: no restart.
     stopped: bool,
     restarts: u32,
@@ -107,7 +109,7 @@ impl Stand {
         let log = Writer::open(&container.log(), record.settings.log)?;
         let clients = vec![Client { wire: Wire::new(wire), hello: Hello::default() }];
         let own = ProcessId::own()?;
-        Ok(Self { container, record, own, signals, log, clients, listener: None, run: None, stopped: false, restarts: 0 })
+        Ok(Self { container, record, own, signals, log, clients, listener: None, run: None, program: None, stopped: false, restarts: 0 })
     }
 
     /// From the first start to the end that no restart follows.
@@ -163,6 +165,7 @@ impl Stand {
         }
         let begun = Instant::now();
         let Started { pidfd, process, outputs, input, attachments, held, warnings } = start(&self.container, &self.record)?;
+        self.program = Some(process.pid);
         let restarts = self.restarts;
         let check = self.record.settings.health.clone();
         let health = check.as_ref().map(|_| HealthState { status: "starting".into(), ..HealthState::default() });
@@ -202,7 +205,8 @@ impl Stand {
         while !self.turn(None) {}
         let Some(mut run) = self.run.take() else { return Duration::ZERO };
         let status = waitid(WaitId::PidFd(std::os::fd::AsFd::as_fd(&run.pidfd)), WaitIdOptions::EXITED).ok().flatten();
-        let code = status.map_or(255, |status| status.exit_status().unwrap_or_else(|| 128 + status.terminating_signal().unwrap_or_default()));
+        let code =
+            status.map_or(255, |status| status.exit_status().unwrap_or_else(|| 128 + status.terminating_signal().unwrap_or_default()));
         let ids = self.container.runtime().and_then(|runtime| Ok((runtime, self.container.runtime_id()?)));
         let oom = ids.and_then(|(runtime, id)| lifecycle::oom_kills(&runtime, &id)).unwrap_or(0) > 0;
         let lasted = run.begun.elapsed();
@@ -298,16 +302,13 @@ impl Stand {
 
     /// As a subreaper we inherit what the container's processes leave behind; those that we wait for otherwise stay.
     fn reap(&self) {
-        let known = |pid: i32| {
-            let health = self.run.as_ref().and_then(|run| run.health.as_ref()).and_then(Health::pid);
-            let program = self.container.state().ok().and_then(|state| state.process).map(|process| process.pid);
-            Some(pid) == health || Some(pid) == program || program.is_none()
-        };
-        let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG;
-        while let Ok(Some(status)) = waitid(WaitId::All, options | WaitIdOptions::NOWAIT) {
-            let Some(pid) = status.raw_pid().filter(|pid| !known(*pid)).and_then(rustix::process::Pid::from_raw) else { return };
-            if waitid(WaitId::Pid(pid), options).is_err() {
-                return;
+        let health = self.run.as_ref().and_then(|run| run.health.as_ref()).and_then(Health::pid);
+        let children = std::fs::read_to_string("/proc/thread-self/children").unwrap_or_default();
+        for pid in
+            children.split_whitespace().filter_map(|pid| pid.parse().ok()).filter(|pid| Some(*pid) != health && Some(*pid) != self.program)
+        {
+            if let Some(pid) = rustix::process::Pid::from_raw(pid) {
+                let _ = waitid(WaitId::Pid(pid), WaitIdOptions::EXITED | WaitIdOptions::NOHANG);
             }
         }
     }

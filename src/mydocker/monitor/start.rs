@@ -158,8 +158,10 @@ fn etc(container: &Container, record: &Record, mode: &Mode, attachments: &[Attac
     let settings = &record.settings;
     let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
     let with_host = *mode == Mode::Host;
-    let servers = settings.dns.iter().map(|ip| ip.parse::<IpAddr>().map_err(|_| Error::new(format!("invalid --dns {ip:?}: not an IP address"))));
-    let dns = names::Dns { servers: servers.collect::<Result<_>>()?, search: settings.dns_search.clone(), options: settings.dns_options.clone() };
+    let servers =
+        settings.dns.iter().map(|ip| ip.parse::<IpAddr>().map_err(|_| Error::new(format!("invalid --dns {ip:?}: not an IP address"))));
+    let dns =
+        names::Dns { servers: servers.collect::<Result<_>>()?, search: settings.dns_search.clone(), options: settings.dns_options.clone() };
     let hostname = if settings.hostname.is_empty() { record.short() } else { &settings.hostname };
     let extra = settings.hosts.iter().map(|text| names::ExtraHost::parse(text)).collect::<Result<Vec<_>>>()?;
     let own: Vec<Ipv4Addr> = attachments.iter().map(|attachment| attachment.address).collect();
@@ -202,7 +204,9 @@ impl Stdio {
 impl Drop for Stdio {
     fn drop(&mut self) {
         if let Ok(null) = null() {
-            let _ = rustix::stdio::dup2_stdin(&null).and_then(|()| rustix::stdio::dup2_stdout(&null)).and_then(|()| rustix::stdio::dup2_stderr(&null));
+            let _ = rustix::stdio::dup2_stdin(&null)
+                .and_then(|()| rustix::stdio::dup2_stdout(&null))
+                .and_then(|()| rustix::stdio::dup2_stderr(&null));
         }
     }
 }
