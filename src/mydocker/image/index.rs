@@ -31,6 +31,8 @@ pub struct Image {
     pub raw: Value,
     /// The manifest.
     pub manifest: ImageManifest,
+    /// Bytes of the manifest.
+    pub(super) manifest_size: u64,
     /// The chain ids of the layers, lowest first: each stands for a layer and all below it.
     pub layers: Vec<Digest>,
 }
@@ -186,8 +188,9 @@ impl Images {
     }
 
     /// Reads manifest and configuration, which must agree.
-    fn image(&self, digest: Digest, names: Vec<Reference>) -> Result<Image> {
-        let manifest = parse_manifest(&self.blobs.document(&digest)?, &digest)?;
+    pub(super) fn image(&self, digest: Digest, names: Vec<Reference>) -> Result<Image> {
+        let text = self.blobs.document(&digest)?;
+        let (manifest, manifest_size) = (parse_manifest(&text, &digest)?, text.len() as u64);
         let id = Digest::parse(&manifest.config().digest().to_string())?;
         let text = self.blobs.document(&id)?;
         let (config, raw) = parse_config(&text, &id)?;
@@ -198,7 +201,7 @@ impl Images {
         }
         let layers = super::layers::chain(diffs)?;
         let (digests, names) = names.into_iter().partition(|name| name.digest().is_some());
-        Ok(Image { id, digest, names, digests, config, raw, manifest, layers })
+        Ok(Image { id, digest, names, digests, config, raw, manifest, manifest_size, layers })
     }
 
     /// Names what was added. The caller holds a lease, so that the blobs it brought are all there.
@@ -208,7 +211,10 @@ impl Images {
         for blob in [document.config()].into_iter().chain(document.layers()) {
             let digest = Digest::parse(&blob.digest().to_string())?;
             if self.blobs.size(&digest) != Some(blob.size()) {
-                return Err(Error::new(format!("the manifest {manifest} names the blob {digest} of {} bytes, which is not there", blob.size())));
+                return Err(Error::new(format!(
+                    "the manifest {manifest} names the blob {digest} of {} bytes, which is not there",
+                    blob.size()
+                )));
             }
         }
         self.image(manifest.clone(), Vec::new())?;

@@ -68,7 +68,9 @@ impl Images {
     /// Bytes of all files in an image's layers; of those that are not unpacked yet, of their blobs.
     pub fn size(&self, image: &Image) -> u64 {
         let blobs = image.manifest.layers().iter().map(oci_spec::image::Descriptor::size);
-        let size = |(chain, blob)| self.place(chain).ok().and_then(|(dir, note)| note.filter(|_| dir.exists())).map_or(blob, |note: Note| note.size);
+        let size = |(chain, blob)| {
+            self.place(chain).ok().and_then(|(dir, note)| note.filter(|_| dir.exists())).map_or(blob, |note: Note| note.size)
+        };
         image.layers.iter().zip(blobs).map(size).sum()
     }
 
@@ -94,7 +96,8 @@ impl Images {
         let mut below: Vec<PathBuf> = Vec::new();
         for ((id, diff), blob) in image.layers.iter().zip(image.diff_ids()).zip(image.manifest.layers()) {
             let digest = Digest::from(blob.digest());
-            let dir = self.unpack_one(lease, id, diff, &digest, &below, watcher).map_err(|e| e.within(format!("layer {}", digest.short())))?;
+            let dir =
+                self.unpack_one(lease, id, diff, &digest, &below, watcher).map_err(|e| e.within(format!("layer {}", digest.short())))?;
             below.insert(0, dir);
         }
         if below.is_empty() {
@@ -104,7 +107,15 @@ impl Images {
         Ok(below)
     }
 
-    fn unpack_one(&self, _lease: &Lease, id: &Digest, diff: &str, blob: &Digest, below: &[PathBuf], watcher: Watcher<'_>) -> Result<PathBuf> {
+    fn unpack_one(
+        &self,
+        _lease: &Lease,
+        id: &Digest,
+        diff: &str,
+        blob: &Digest,
+        below: &[PathBuf],
+        watcher: Watcher<'_>,
+    ) -> Result<PathBuf> {
         // One after the other: who waited here finds it done.
         let _lock = Lock::file(&self.layers.join(LOCK))?;
         let (dir, note) = self.place(id)?;

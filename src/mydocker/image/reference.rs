@@ -61,7 +61,9 @@ impl Reference {
             return Err(bad(&format!("it is longer than {NAME_LIMIT} bytes")));
         }
         if tag.as_deref().is_some_and(|tag| !is_tag(tag)) {
-            return Err(bad(&format!("a tag has 1 to {TAG_LIMIT} letters, digits, '_', '.' and '-', and begins with none of the last two")));
+            return Err(bad(&format!(
+                "a tag has 1 to {TAG_LIMIT} letters, digits, '_', '.' and '-', and begins with none of the last two"
+            )));
         }
         let tag = if digest.is_none() { tag.or_else(|| Some("latest".to_owned())) } else { tag };
         Ok(Self { domain: domain.to_owned(), path, tag, digest })
@@ -135,9 +137,7 @@ impl fmt::Display for Reference {
 fn split_domain(name: &str) -> (&str, &str) {
     match name.split_once('/') {
         Some((LEGACY_DOMAIN, rest)) => (DEFAULT_DOMAIN, rest),
-        Some((first, rest))
-            if first.contains(['.', ':']) || first == "localhost" || first.bytes().any(|b| b.is_ascii_uppercase()) =>
-        {
+        Some((first, rest)) if first.contains(['.', ':']) || first == "localhost" || first.bytes().any(|b| b.is_ascii_uppercase()) => {
             (first, rest)
         }
         _ => (DEFAULT_DOMAIN, name),

@@ -35,7 +35,8 @@ impl Compression {
     }
 
     fn refused(name: &str, by: &str) -> Error {
-        Error::new(format!("the archive is compressed with {name}")).hint(format!("unpack it first, with {by}; gzip and zstd are read as they are"))
+        Error::new(format!("the archive is compressed with {name}"))
+            .hint(format!("unpack it first, with {by}; gzip and zstd are read as they are"))
     }
 
     /// The media type of such a layer, image specification, "Media Types".
