@@ -10,6 +10,15 @@ pub(super) fn order(all: &[Descriptor]) -> Vec<&Descriptor> {
     fitting.into_iter().map(|(_, one)| one).collect()
 }
 
+/// The platforms that an index has, for a sentence.
+pub(super) fn list(all: &[Descriptor]) -> String {
+    let mut names: Vec<String> =
+        all.iter().filter_map(|one| one.platform().as_ref()).map(|platform| format!("{}/{}", platform.os(), platform.architecture())).collect();
+    names.dedup();
+    names.truncate(20);
+    if names.is_empty() { "nobody".to_owned() } else { names.join(", ") }
+}
+
 fn rank(one: &Descriptor) -> Option<u32> {
     let Some(platform) = one.platform() else { return Some(9) };
     if platform.os().to_string() != "linux" || platform.architecture().to_string() != architecture() {
