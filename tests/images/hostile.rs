@@ -44,7 +44,10 @@ fn paths_do_not_lead_out() {
         assert!(said.contains("the path leads out of the layer"), "{path}: {said}");
     }
     let layer = store.unpacked(&Archive::new().file("/etc/absolute", "a").file("x/../inside", "b").file("./dot/./ted", "c").done());
-    assert_eq!((read(layer.join("etc/absolute")), read(layer.join("inside")), read(layer.join("dot/ted"))), ("a".into(), "b".into(), "c".into()));
+    assert_eq!(
+        (read(layer.join("etc/absolute")), read(layer.join("inside")), read(layer.join("dot/ted"))),
+        ("a".into(), "b".into(), "c".into())
+    );
     assert_eq!(names(&layer), ["dot", "etc", "inside"]);
 }
 
@@ -124,7 +127,8 @@ fn hard_links_stay_in_the_layer() {
         assert!(said.contains("hard link"), "{said}");
     }
     // A hard link to a symbolic link is one more name of the link, not of what it points to.
-    let layer = store.unpacked(&Archive::new().link("l", &file).hard("x", "l").file("a", "a").hard("b", "a").hard("b", "a").hard("a", "a").done());
+    let layer =
+        store.unpacked(&Archive::new().link("l", &file).hard("x", "l").file("a", "a").hard("b", "a").hard("b", "a").hard("a", "a").done());
     assert_eq!(fs::read_link(layer.join("x")).unwrap().to_str().unwrap(), file);
     assert_eq!(fs::metadata(layer.join("a")).unwrap().ino(), fs::metadata(layer.join("b")).unwrap().ino());
 }
@@ -218,7 +222,8 @@ fn long_names_of_gnu_and_pax_work_and_endless_ones_are_refused() {
     let long = format!("{}/{}", "d".repeat(200), "f".repeat(200));
     let gnu = Archive::new().entry(EntryType::GNULongName, "././@LongLink", "", 0, format!("{long}\0").as_bytes()).file("short", "gnu");
     assert_eq!(read(store.unpacked(&gnu.done()).join(&long)), "gnu");
-    let pax = Archive::new().pax(&[("path", long.as_bytes()), ("mtime", b"12.5"), ("uid", b"77"), ("comment", b"a\nb")]).file("short", "pax");
+    let pax =
+        Archive::new().pax(&[("path", long.as_bytes()), ("mtime", b"12.5"), ("uid", b"77"), ("comment", b"a\nb")]).file("short", "pax");
     let layer = store.unpacked(&pax.done());
     let meta = fs::metadata(layer.join(&long)).unwrap();
     assert_eq!((meta.uid(), meta.mtime(), meta.mtime_nsec()), (77, 12, 500_000_000));
@@ -252,7 +257,8 @@ fn wrong_headers_and_short_archives_are_refused() {
     assert!(store.refused(&broken).contains("checksum"));
     let long = Archive::new().with(EntryType::Regular, "x", "", b"", |header| header.set_size(1 << 30)).done();
     assert!(store.refused(&long).contains("it ends early"));
-    let minus = Archive::new().with(EntryType::Regular, "x", "", b"", |header| header.as_mut_bytes()[124..136].copy_from_slice(b"-0000000001\0"));
+    let minus =
+        Archive::new().with(EntryType::Regular, "x", "", b"", |header| header.as_mut_bytes()[124..136].copy_from_slice(b"-0000000001\0"));
     assert!(store.refused(&minus.done()).contains("not a good tar archive"));
     let unknown = Archive::new().with(EntryType::new(b'Z'), "x", "", b"", |_| ());
     assert!(store.refused(&unknown.done()).contains("unknown type 'Z'"));
@@ -295,7 +301,12 @@ fn sparse_files_are_holes_and_their_maps_are_checked() {
         std::os::unix::fs::FileExt::write_all_at(&file, b"data", at).unwrap();
     }
     file.set_len(64 << 20).unwrap();
-    for format in [&["--format=gnu"][..], &["--format=posix", "--sparse-version=0.0"], &["--format=posix", "--sparse-version=0.1"], &["--format=posix"]] {
+    for format in [
+        &["--format=gnu"][..],
+        &["--format=posix", "--sparse-version=0.0"],
+        &["--format=posix", "--sparse-version=0.1"],
+        &["--format=posix"],
+    ] {
         let said = std::process::Command::new("tar").arg("-cS").args(format).arg("-C").arg(&dir).arg("s").output().unwrap();
         assert!(said.status.success() && said.stdout.len() < 1 << 20, "{format:?}");
         let layer = store.unpacked(&said.stdout);

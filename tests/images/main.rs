@@ -2,8 +2,11 @@
 
 #![cfg(feature = "mydocker")]
 
+mod archives;
+mod commits;
 mod hostile;
 mod names;
+mod registry;
 mod store;
 
 use keel::mydocker::files::{Dirs, random};

@@ -1,19 +1,19 @@
 //! References as docker reads them.
 
-use keel::mydocker::image::Reference;
+use keel::mydocker::image::{DEFAULT_DOMAIN, Reference};
 
 const DIGEST: &str = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
 
 #[test]
 fn names_are_completed_as_docker_does() {
     for (typed, full, short) in [
-        ("busybox", "docker.io/library/busybox:latest", "busybox:latest"),
-        ("busybox:1.36", "docker.io/library/busybox:1.36", "busybox:1.36"),
-        ("library/busybox", "docker.io/library/busybox:latest", "busybox:latest"),
-        ("docker.io/busybox", "docker.io/library/busybox:latest", "busybox:latest"),
-        ("index.docker.io/busybox", "docker.io/library/busybox:latest", "busybox:latest"),
-        ("someone/tool:V1.0_x-y", "docker.io/someone/tool:V1.0_x-y", "someone/tool:V1.0_x-y"),
-        ("library/a/b", "docker.io/library/a/b:latest", "library/a/b:latest"),
+        ("busybox", "DEFAULT/library/busybox:latest", "busybox:latest"),
+        ("busybox:1.36", "DEFAULT/library/busybox:1.36", "busybox:1.36"),
+        ("library/busybox", "DEFAULT/library/busybox:latest", "busybox:latest"),
+        ("DEFAULT/busybox", "DEFAULT/library/busybox:latest", "busybox:latest"),
+        ("index.DEFAULT/busybox", "DEFAULT/library/busybox:latest", "busybox:latest"),
+        ("someone/tool:V1.0_x-y", "DEFAULT/someone/tool:V1.0_x-y", "someone/tool:V1.0_x-y"),
+        ("library/a/b", "DEFAULT/library/a/b:latest", "library/a/b:latest"),
         ("localhost/x", "localhost/x:latest", "localhost/x:latest"),
         ("localhost:5000/x", "localhost:5000/x:latest", "localhost:5000/x:latest"),
         ("host.example/a/b/c:t", "host.example/a/b/c:t", "host.example/a/b/c:t"),
@@ -21,15 +21,16 @@ fn names_are_completed_as_docker_does() {
         ("[::1]:5000/x", "[::1]:5000/x:latest", "[::1]:5000/x:latest"),
         ("127.0.0.1/x", "127.0.0.1/x:latest", "127.0.0.1/x:latest"),
         ("a.b_c__d--e/f", "a.b_c__d--e/f:latest", ""),
-        ("a_b__c---d", "docker.io/library/a_b__c---d:latest", "a_b__c---d:latest"),
-        ("x:5000", "docker.io/library/x:5000", "x:5000"),
+        ("a_b__c---d", "DEFAULT/library/a_b__c---d:latest", "a_b__c---d:latest"),
+        ("x:5000", "DEFAULT/library/x:5000", "x:5000"),
     ] {
-        match Reference::parse(typed) {
+        let [typed, full, short] = [typed, full, short].map(|text| text.replace("DEFAULT", DEFAULT_DOMAIN));
+        match Reference::parse(&typed) {
             Ok(reference) => {
                 assert_eq!(reference.to_string(), full, "{typed}");
                 assert_eq!(reference.familiar(), short, "{typed}");
-                assert_eq!(Reference::parse(full).unwrap(), reference, "{typed}");
-                assert_eq!(Reference::parse(short).unwrap(), reference, "{typed}");
+                assert_eq!(Reference::parse(&full).unwrap(), reference, "{typed}");
+                assert_eq!(Reference::parse(&short).unwrap(), reference, "{typed}");
             }
             // The first part has a dot, so it is a host, and hosts have no underscores.
             Err(_) => assert_eq!(typed, "a.b_c__d--e/f"),
@@ -44,7 +45,7 @@ fn digests_take_the_place_of_the_tag() {
     assert_eq!(reference.digest().unwrap().as_str(), DIGEST);
     let reference = Reference::parse(&format!("busybox@{DIGEST}")).unwrap();
     assert_eq!(reference.tag(), None);
-    assert_eq!(reference.to_string(), format!("docker.io/library/busybox@{DIGEST}"));
+    assert_eq!(reference.to_string(), format!("{DEFAULT_DOMAIN}/library/busybox@{DIGEST}"));
     assert_eq!(reference.familiar(), format!("busybox@{DIGEST}"));
 }
 

@@ -1,7 +1,7 @@
 //! The store: names, ids, removal, and what a crash or two commands at once leave.
 
 use super::{Archive, Overlay, Store, names, quiet, read};
-use keel::mydocker::image::{Import, Reference, Removed};
+use keel::mydocker::image::{DEFAULT_DOMAIN, Import, Reference, Removed};
 use std::fs;
 
 fn hello() -> Vec<u8> {
@@ -38,7 +38,7 @@ fn an_imported_archive_is_an_image_with_a_name_and_a_layer() {
     // The layout is what other tools expect.
     assert_eq!(read(store.dir.join("images/oci-layout")).trim(), r#"{"imageLayoutVersion":"1.0.0"}"#);
     let index: serde_json::Value = serde_json::from_str(&read(store.dir.join("images/index.json"))).unwrap();
-    assert_eq!(index["manifests"][0]["annotations"]["org.opencontainers.image.ref.name"], "docker.io/library/hello:v1");
+    assert_eq!(index["manifests"][0]["annotations"]["org.opencontainers.image.ref.name"], format!("{DEFAULT_DOMAIN}/library/hello:v1"));
     assert_eq!(index["manifests"][0]["digest"], image.digest.as_str());
 }
 
@@ -48,7 +48,9 @@ fn an_image_is_found_by_name_id_prefix_and_digest() {
     let one = store.import(&hello(), "one").unwrap();
     let two = store.import(&Archive::new().file("two", "2").done(), "some/two:x").unwrap();
     let id = |what: &str| store.images.resolve(what).map(|image| image.id).map_err(|e| e.to_string());
-    for what in ["one", "one:latest", "docker.io/library/one", one.id.as_str(), one.id.hex(), one.id.short(), one.digest.as_str()] {
+    for what in
+        ["one", "one:latest", &format!("{DEFAULT_DOMAIN}/library/one"), one.id.as_str(), one.id.hex(), one.id.short(), one.digest.as_str()]
+    {
         assert_eq!(id(what).as_ref(), Ok(&one.id), "{what}");
     }
     assert_eq!(id(&format!("one@{}", one.digest)), Ok(one.id.clone()));
@@ -114,7 +116,8 @@ fn layers_are_shared_and_go_with_their_last_image() {
     let one = store.import(&hello(), "one").unwrap();
     let changes = ["LABEL other=1".to_owned()];
     let reference = Reference::parse("two").unwrap();
-    let two = store.images.import(&hello()[..], &Import { reference: Some(&reference), changes: &changes, message: None }, &mut quiet).unwrap();
+    let two =
+        store.images.import(&hello()[..], &Import { reference: Some(&reference), changes: &changes, message: None }, &mut quiet).unwrap();
     assert_ne!(one.id, two.id);
     assert_eq!(store.images.layers(&one, &mut quiet).unwrap(), store.images.layers(&two, &mut quiet).unwrap());
     store.images.remove("one", false, &unused).unwrap();

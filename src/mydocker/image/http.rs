@@ -160,7 +160,11 @@ impl Client {
         };
         let mut answer = done.map_err(|e| self.bad(&format!("its token server: {}", say(&e))))?;
         if matches!(answer.status(), StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) {
-            return Err(if self.credentials.is_some() { self.bad("it does not accept the stored name and password") } else { self.no_login() });
+            return Err(if self.credentials.is_some() {
+                self.bad("it does not accept the stored name and password")
+            } else {
+                self.no_login()
+            });
         }
         let text = read_limited(answer.body_mut().as_reader(), "the answer of the token server")?;
         let value: Value = serde_json::from_slice(&text).unwrap_or_default();

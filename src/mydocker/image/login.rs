@@ -19,7 +19,10 @@ pub struct Logins {
 /// How to prove who we are.
 #[derive(Clone, PartialEq, Eq)]
 pub(super) enum Credentials {
-    Password { user: String, password: String },
+    Password {
+        user: String,
+        password: String,
+    },
     /// A refresh token for the token server.
     Token(String),
 }
@@ -202,7 +205,9 @@ mod tests {
 
     #[test]
     fn base64_is_that_of_rfc_4648() {
-        for (plain, text) in [("", ""), ("f", "Zg=="), ("fo", "Zm8="), ("foo", "Zm9v"), ("foob", "Zm9vYg=="), ("fooba", "Zm9vYmE="), ("foobar", "Zm9vYmFy")] {
+        for (plain, text) in
+            [("", ""), ("f", "Zg=="), ("fo", "Zm8="), ("foo", "Zm9v"), ("foob", "Zm9vYg=="), ("fooba", "Zm9vYmE="), ("foobar", "Zm9vYmFy")]
+        {
             assert_eq!(to_base64(plain.as_bytes()), text);
             assert_eq!(from_base64(text).as_deref(), Some(plain.as_bytes()));
         }

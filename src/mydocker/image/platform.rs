@@ -12,8 +12,11 @@ pub(super) fn order(all: &[Descriptor]) -> Vec<&Descriptor> {
 
 /// The platforms that an index has, for a sentence.
 pub(super) fn list(all: &[Descriptor]) -> String {
-    let mut names: Vec<String> =
-        all.iter().filter_map(|one| one.platform().as_ref()).map(|platform| format!("{}/{}", platform.os(), platform.architecture())).collect();
+    let mut names: Vec<String> = all
+        .iter()
+        .filter_map(|one| one.platform().as_ref())
+        .map(|platform| format!("{}/{}", platform.os(), platform.architecture()))
+        .collect();
     names.dedup();
     names.truncate(20);
     if names.is_empty() { "nobody".to_owned() } else { names.join(", ") }

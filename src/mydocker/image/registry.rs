@@ -111,9 +111,8 @@ impl Images {
         let text = self.blobs.document(&image.digest)?;
         let media = image.manifest.media_type().clone().unwrap_or(MediaType::ImageManifest);
         let url = client.url(&format!("manifests/{tag}"));
-        let body = &mut || -> Result<Option<(u64, Box<dyn Read>)>> {
-            Ok(Some((text.len() as u64, Box::new(std::io::Cursor::new(text.clone())))))
-        };
+        let body =
+            &mut || -> Result<Option<(u64, Box<dyn Read>)>> { Ok(Some((text.len() as u64, Box::new(std::io::Cursor::new(text.clone()))))) };
         let answer = client.send(&Method::PUT, &url, &[("content-type", media.as_ref())], body)?;
         if answer.status() != StatusCode::CREATED {
             return Err(client.refused("take the manifest", answer).within(doing()));
@@ -192,7 +191,9 @@ fn fetch_manifest(client: &mut Client, what: &str, promised: Option<&Digest>) ->
     }
     let value: Value = serde_json::from_slice(&text).map_err(|e| client.bad(&format!("the manifest {what} is not JSON: {e}")))?;
     if value["schemaVersion"] == 1 {
-        return Err(client.bad(&format!("{what} is of schema 1, which nobody has written for years")).hint("push it again with a newer docker"));
+        return Err(client
+            .bad(&format!("{what} is of schema 1, which nobody has written for years"))
+            .hint("push it again with a newer docker"));
     }
     // The document itself knows best; a header may have been made up on the way.
     let media = value["mediaType"].as_str().map_or(kind, str::to_owned);
@@ -209,7 +210,8 @@ fn for_this_machine(client: &mut Client, digest: Digest, text: Vec<u8>, media: &
     }
     let index: ImageIndex = serde_json::from_slice(&text).map_err(|e| client.bad(&format!("{digest} is not an index of images: {e}")))?;
     let Some(best) = platform::order(index.manifests()).first().copied().cloned() else {
-        return Err(client.bad(&format!("it has the image for {}", platform::list(index.manifests())))
+        return Err(client
+            .bad(&format!("it has the image for {}", platform::list(index.manifests())))
             .hint(format!("this machine is linux/{}", super::import::architecture())));
     };
     if best.size() > DOCUMENT_LIMIT {
