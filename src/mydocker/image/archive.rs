@@ -161,7 +161,7 @@ impl Images {
 
     /// The manifest that a descriptor means: itself, or of an index the first one for this machine.
     fn for_this_machine(&self, descriptor: &Descriptor, depth: usize) -> Result<Option<Digest>> {
-        let digest = Digest::parse(&descriptor.digest().to_string())?;
+        let digest = Digest::parse(descriptor.digest().as_ref())?;
         if !is_index(descriptor.media_type()) {
             return Ok(Some(digest).filter(|digest| self.blobs.has(digest)));
         }

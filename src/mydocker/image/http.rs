@@ -30,6 +30,9 @@ pub(super) struct Client {
     actions: &'static str,
 }
 
+/// The body of a request, with its length in bytes.
+pub(super) type Sent = (u64, Box<dyn Read>);
+
 /// What comes back.
 pub(super) type Answer = Response<Body>;
 
@@ -72,7 +75,7 @@ impl Client {
         method: &Method,
         url: &str,
         headers: &[(&str, &str)],
-        body: &mut dyn FnMut() -> Result<Option<(u64, Box<dyn Read>)>>,
+        body: &mut dyn FnMut() -> Result<Option<Sent>>,
     ) -> Result<Answer> {
         let answer = self.once(method, url, headers, body()?)?;
         if answer.status() != StatusCode::UNAUTHORIZED || !self.is_ours(url) {
@@ -87,7 +90,7 @@ impl Client {
         self.send(method, url, headers, &mut || Ok(None))
     }
 
-    fn once(&self, method: &Method, url: &str, headers: &[(&str, &str)], body: Option<(u64, Box<dyn Read>)>) -> Result<Answer> {
+    fn once(&self, method: &Method, url: &str, headers: &[(&str, &str)], body: Option<Sent>) -> Result<Answer> {
         let mut request = Request::builder().method(method.clone()).uri(url);
         for (name, value) in headers {
             request = request.header(*name, *value);

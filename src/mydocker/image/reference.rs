@@ -165,9 +165,11 @@ fn is_domain(domain: &str) -> bool {
 
 /// `[a-z0-9]+` joined by `.`, `_`, `__` or any number of `-`.
 fn is_component(part: &str) -> bool {
-    let alnum = |b: &u8| b.is_ascii_lowercase() || b.is_ascii_digit();
+    fn alnum(b: &u8) -> bool {
+        b.is_ascii_lowercase() || b.is_ascii_digit()
+    }
     let bytes = part.as_bytes();
-    let ends = bytes.first().is_some_and(|b| alnum(b)) && bytes.last().is_some_and(|b| alnum(b));
+    let ends = bytes.first().is_some_and(alnum) && bytes.last().is_some_and(alnum);
     let separator = |s: &[u8]| matches!(s, [] | b"." | b"_" | b"__") || s.iter().all(|&b| b == b'-');
     ends && bytes.split(alnum).all(separator)
 }

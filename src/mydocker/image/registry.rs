@@ -2,7 +2,7 @@
 
 use super::archive::is_index;
 use super::blob::{DOCUMENT_LIMIT, read_limited};
-use super::http::{Answer, Client, encode, header};
+use super::http::{Answer, Client, Sent, encode, header};
 use super::index::parse_manifest;
 use super::{Digest, Image, Images, Lease, Logins, Progress, Reference, Watcher, platform};
 use crate::sys::{Context, Error, Result};
@@ -61,7 +61,7 @@ impl Images {
 
     /// Fetches a blob; one that breaks off goes on where it broke.
     fn fetch_blob(&self, client: &mut Client, blob: &Descriptor, watcher: Watcher<'_>) -> Result<()> {
-        let digest = Digest::parse(&blob.digest().to_string())?;
+        let digest = Digest::parse(blob.digest().as_ref())?;
         if self.blobs.size(&digest) == Some(blob.size()) {
             watcher(Progress { doing: "exists", what: digest.short(), done: blob.size(), total: Some(blob.size()) });
             return Ok(());
@@ -111,8 +111,7 @@ impl Images {
         let text = self.blobs.document(&image.digest)?;
         let media = image.manifest.media_type().clone().unwrap_or(MediaType::ImageManifest);
         let url = client.url(&format!("manifests/{tag}"));
-        let body =
-            &mut || -> Result<Option<(u64, Box<dyn Read>)>> { Ok(Some((text.len() as u64, Box::new(std::io::Cursor::new(text.clone()))))) };
+        let body = &mut || -> Result<Option<Sent>> { Ok(Some((text.len() as u64, Box::new(std::io::Cursor::new(text.clone()))))) };
         let answer = client.send(&Method::PUT, &url, &[("content-type", media.as_ref())], body)?;
         if answer.status() != StatusCode::CREATED {
             return Err(client.refused("take the manifest", answer).within(doing()));
@@ -121,7 +120,7 @@ impl Images {
     }
 
     fn send_blob(&self, client: &mut Client, blob: &Descriptor, watcher: Watcher<'_>) -> Result<()> {
-        let digest = Digest::parse(&blob.digest().to_string())?;
+        let digest = Digest::parse(blob.digest().as_ref())?;
         let (what, total) = (digest.short(), Some(blob.size()));
         let url = client.url(&format!("blobs/{digest}"));
         if client.ask(&Method::HEAD, &url, &[])?.status() == StatusCode::OK {
@@ -158,7 +157,7 @@ impl Images {
         let location = client.location(&answer).map_err(|e| (e, false))?;
         let joint = if location.contains('?') { '&' } else { '?' };
         let url = format!("{location}{joint}digest={}", encode(digest.as_str()));
-        let body = &mut || -> Result<Option<(u64, Box<dyn Read>)>> { Ok(Some((size, Box::new(self.blobs.open(digest)?)))) };
+        let body = &mut || -> Result<Option<Sent>> { Ok(Some((size, Box::new(self.blobs.open(digest)?)))) };
         let answer = client.send(&Method::PUT, &url, &[("content-type", "application/octet-stream")], body).map_err(|e| (e, true))?;
         if answer.status() == StatusCode::CREATED { Ok(()) } else { Err(refused(client, answer)) }
     }
@@ -217,7 +216,7 @@ fn for_this_machine(client: &mut Client, digest: Digest, text: Vec<u8>, media: &
     if best.size() > DOCUMENT_LIMIT {
         return Err(client.bad("its manifest is too large"));
     }
-    let wanted = Digest::parse(&best.digest().to_string())?;
+    let wanted = Digest::parse(best.digest().as_ref())?;
     let (digest, text, media) = fetch_manifest(client, wanted.as_str(), Some(&wanted))?;
     for_this_machine(client, digest, text, &media, depth + 1)
 }

@@ -156,7 +156,7 @@ fn of_stat(there: &Stat, path: Vec<u8>) -> Entry {
         mode: there.st_mode & 0o7777,
         uid: there.st_uid.into(),
         gid: there.st_gid.into(),
-        mtime: (there.st_mtime as i64, 0), // whole seconds, as docker's layers have them
+        mtime: (there.st_mtime, 0), // whole seconds, as docker's layers have them
         ..Entry::default()
     }
 }
@@ -237,7 +237,9 @@ impl<W: Write> Writer<W> {
         set_text(&mut header, 0..100, b"PaxHeaders/0");
         header.set_entry_type(EntryType::XHeader);
         header.set_mode(0o644);
-        (header.set_uid(0), header.set_gid(0), header.set_mtime(0));
+        header.set_uid(0);
+        header.set_gid(0);
+        header.set_mtime(0);
         header.set_size(text.len() as u64);
         header.set_cksum();
         self.write(header.as_bytes())?;

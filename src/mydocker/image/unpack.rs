@@ -515,7 +515,7 @@ fn of_stat(old: &Stat) -> Entry {
         mode: old.st_mode & 0o7777,
         uid: old.st_uid.into(),
         gid: old.st_gid.into(),
-        mtime: (old.st_mtime as i64, old.st_mtime_nsec as u32),
+        mtime: (old.st_mtime, old.st_mtime_nsec as u32),
         ..Entry::default()
     }
 }
