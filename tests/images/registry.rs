@@ -163,7 +163,7 @@ fn podman_reads_what_we_push() {
         podman(&["save", "-q", "--format", format, "-o", path.to_str().unwrap(), &reference.to_string()]);
         let other = Store::new();
         let loaded = other.images.load(fs::File::open(&path).unwrap(), &mut quiet).unwrap();
-        assert_eq!(loaded[0].names, [reference.clone()], "{format}");
+        assert_eq!(loaded[0].names, std::slice::from_ref(&reference), "{format}");
         assert_eq!(loaded[0].layers, image.layers, "{format}");
     }
 }
