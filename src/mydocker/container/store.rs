@@ -71,12 +71,13 @@ impl Containers {
     /// Takes a name; one whose container is gone, as its removal was killed, is free.
     fn claim(&self, name: &str, id: &str) -> Result<()> {
         let path = self.names().join(name);
-        if let Ok(holder) = fs::read_to_string(&path) {
-            if holder != id && self.container(&holder).exists() {
-                let short = &holder[..12.min(holder.len())];
-                return Err(Error::new(format!("the container name \"/{name}\" is already in use by container \"{short}\""))
-                    .hint("remove or rename that container to be able to reuse the name"));
-            }
+        if let Ok(holder) = fs::read_to_string(&path)
+            && holder != id
+            && self.container(&holder).exists()
+        {
+            let short = &holder[..12.min(holder.len())];
+            return Err(Error::new(format!("the container name \"/{name}\" is already in use by container \"{short}\""))
+                .hint("remove or rename that container to be able to reuse the name"));
         }
         write(&path, id.as_bytes())
     }
