@@ -83,6 +83,18 @@ fn gone(bundle: &Bundle, unit: &str) {
 }
 
 #[test]
+fn where_there_is_none_it_is_refused() {
+    if Path::new("/run/systemd/system").is_dir() {
+        return;
+    }
+    let bundle = Bundle::new(&["true"]);
+    let said = create(&bundle);
+    let v1 = "the systemd cgroup manager needs cgroup v2";
+    assert!(said.code == 1 && (said.err.contains(v1) || said.err.contains("systemd does not run on this host")), "{said:?}");
+    Census::of(&bundle).nothing_left(&bundle);
+}
+
+#[test]
 fn a_container_is_a_scope_from_create_to_delete() {
     need_systemd!();
     let bundle = Bundle::new(&["sleep", "1000"]);
