@@ -156,10 +156,11 @@ pub fn clone_tree(tree: &Tree, id_maps: &[OwnedFd]) -> rustix::io::Result<OwnedF
     Ok(fd)
 }
 
-/// Connects to the `--console-socket`, which receives the terminal's other end (runc's docs/terminals.md).
-pub fn console_socket(path: &std::path::Path) -> Result<OwnedFd> {
+/// Connects to a unix socket that waits for a descriptor: that of `--console-socket` (runc's docs/terminals.md), of
+/// `--pidfd-socket`, of the seccomp agent. `name` is what it is called.
+pub fn connect_to(name: &str, path: &std::path::Path) -> Result<OwnedFd> {
     use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with};
-    let what = || format!("connect to the console socket {}", path.display());
+    let what = || format!("connect to the {name} {}", path.display());
     let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None).context(what)?;
     let address = SocketAddrUnix::new(path).context(what)?;
     connect(&socket, &address).context(what)?;

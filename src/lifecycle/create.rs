@@ -2,7 +2,7 @@
 
 use super::hooks::{self, Place};
 use super::status::Status;
-use super::{Runtime, cgroup_of, foreground, listen_fds, write_pid_file};
+use super::{Runtime, agent, cgroup_of, foreground, listen_fds, write_pid_file};
 use crate::arm::{self, Armed};
 use crate::cgroup::{Cgroup, Devices, Entry, Layout, Manager};
 use crate::plan::limits::{self, Limits};
@@ -138,6 +138,7 @@ fn decide(runtime: &Runtime, id: &ContainerId, options: &CreateOptions, park: bo
         preserve_fds: options.preserve_fds + listening,
     };
     let mut plan = plan::create(&spec, &facts, &chosen)?;
+    agent::exists(&spec)?;
     if listening > 0 {
         // sd_listen_fds(3): the program is pid 1 of its namespace.
         plan.process.envp.extend([std::ffi::CString::new(format!("LISTEN_FDS={listening}")).unwrap_or_default(), c"LISTEN_PID=1".into()]);
@@ -188,7 +189,7 @@ impl Made {
         log: &Log,
     ) -> Result<(Self, Process)> {
         let console = match &options.console_socket {
-            Some(path) if decided.plan.process.terminal => Some(arm::console_socket(path)?),
+            Some(path) if decided.plan.process.terminal => Some(arm::connect_to("console socket", path)?),
             Some(_) => return Err(Error::new("--console-socket without a terminal").at("process.terminal").hint("set terminal to true")),
             None => console,
         };
@@ -322,6 +323,7 @@ fn reached(
             finish(process, record, container, options)
         }
         Stage::Created => finish(process, record, container, options),
+        Stage::Listener(_) => agent::tell(spec, record, Status::Creating, process),
     }
 }
 

@@ -1,5 +1,6 @@
 //! The operations a child executes, as plain data, and the sentence each one has.
 
+use super::seccomp;
 use crate::spec::{IdMapping, numbers};
 use crate::sys::{MountAttr, SchedAttr};
 use std::ffi::CString;
@@ -152,6 +153,8 @@ pub enum Stage {
     StartContainer,
     /// `create` has written its record; the child waits for `start` on its socket.
     Created,
+    /// The filter is loaded; the parent sends its listener to the seccomp agent.
+    Listener(seccomp::Handover),
 }
 
 /// One thing the child does, in the order of `Plan::ops`.
@@ -370,6 +373,7 @@ impl Op {
             Op::TryChdir(_) | Op::Cwd(_) => At::field("process.cwd"),
             Op::Umask(_) => At::field("process.user.umask"),
             Op::NoNewPrivs => At::field("process.noNewPrivileges"),
+            Op::Sync(Stage::Listener(_)) => At::field("linux.seccomp.listenerPath"),
             Op::Seccomp => At::field("linux.seccomp"),
             Op::FindProgram | Op::Exec => At::field("process.args"),
             _ => At::default(),

@@ -87,7 +87,7 @@ pub fn after_start(spec: &Spec) -> Result<Plan> {
     let mut plan = Plan { process: Program::new(process)?, ..Plan::default() };
     let names = process.capabilities.as_ref().map_or(&[][..], |caps| &caps.permitted);
     plan.capabilities[1] = process::capability_set(names);
-    process::last(&mut plan, process, spec.linux.seccomp.is_some());
+    process::last(&mut plan, process, &spec.linux)?;
     Ok(plan)
 }
 

@@ -90,6 +90,7 @@ impl Plan {
                 Stage::CreateContainer => "wait for the hooks createContainer".into(),
                 Stage::StartContainer => "wait for the hooks startContainer".into(),
                 Stage::Created => "wait for start".into(),
+                Stage::Listener(_) => "hand the seccomp filter's listener to the agent".into(),
             },
             Op::JoinNamespace(i) => {
                 let join = &self.joins[*i];

@@ -31,22 +31,18 @@ pub fn features() -> Value {
 }
 
 fn linux() -> Value {
-    let notify = supported("linux.seccomp.listenerPath");
-    let actions: Vec<_> = SECCOMP_ACTIONS.iter().filter(|name| notify || **name != "SCMP_ACT_NOTIFY").collect();
-    let known: Vec<_> = SECCOMP_FLAGS.iter().map(|row| row.0).collect();
-    // This one changes how a notified call waits, nothing else.
-    let done: Vec<_> = known.iter().filter(|name| notify || !name.ends_with("WAIT_KILLABLE_RECV")).collect();
+    let flags: Vec<_> = SECCOMP_FLAGS.iter().map(|row| row.0).collect();
     json!({
         "namespaces": NAMESPACES.iter().map(|row| row.0).collect::<Vec<_>>(),
         "capabilities": CAPABILITIES,
         "cgroup": { "v1": true, "v2": true, "systemd": SYSTEMD_CGROUPS, "systemdUser": SYSTEMD_CGROUPS, "rdma": true },
         "seccomp": {
             "enabled": true,
-            "actions": actions,
+            "actions": SECCOMP_ACTIONS,
             "operators": SECCOMP_OPERATORS,
             "archs": SECCOMP_ARCHES,
-            "knownFlags": known,
-            "supportedFlags": done,
+            "knownFlags": flags,
+            "supportedFlags": flags,
         },
         "apparmor": { "enabled": APPARMOR },
         "selinux": { "enabled": SELINUX },

@@ -11,7 +11,6 @@ pub type Row = (&'static str, fn(&Spec) -> bool, &'static str);
 pub const UNSUPPORTED: &[Row] = &[
     ("linux.namespaces", |s| s.linux.namespace("mount").is_none(), "a container without a mount namespace is not supported"),
     ("linux.intelRdt", |s| s.linux.intel_rdt.is_some(), "Intel RDT is not supported"),
-    ("linux.seccomp.listenerPath", notifies, "seccomp notification is not supported"),
 ];
 
 /// Whether keel does what `path` (a row of the table, while there is one) asks for.
@@ -25,10 +24,4 @@ pub(super) fn refuse(spec: &Spec) -> Result<()> {
         Some((path, _, words)) => Err(Error::new(format!("{words} by keel {}", env!("CARGO_PKG_VERSION"))).at(*path)),
         None => Ok(()),
     }
-}
-
-/// The spec ignores the listener's path where no rule notifies it.
-fn notifies(spec: &Spec) -> bool {
-    const NOTIFY: &str = "SCMP_ACT_NOTIFY";
-    spec.linux.seccomp.as_ref().is_some_and(|s| s.default_action == NOTIFY || s.syscalls.iter().any(|rule| rule.action == NOTIFY))
 }

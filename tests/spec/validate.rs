@@ -308,6 +308,11 @@ fn seccomp_shape() {
             "the rule names no system call (config.json: linux.seccomp.syscalls[0].names)",
         ),
     ]);
+    refused(&[(
+        "/linux/seccomp",
+        json!({"defaultAction": "SCMP_ACT_NOTIFY"}),
+        "SCMP_ACT_NOTIFY needs the path of a seccomp agent's socket (config.json: linux.seccomp.listenerPath)",
+    )]);
     // The path alone asks for nothing, config-linux.md says.
     accepted(&[("/linux/seccomp", json!({"defaultAction": "SCMP_ACT_ALLOW", "listenerPath": "/run/x"}), "")]);
 }
@@ -318,7 +323,6 @@ fn what_is_not_supported_is_refused_by_name() {
     let cases = [
         ("linux.namespaces", "/linux/namespaces/4", json!({"type": "cgroup"})),
         ("linux.intelRdt", "/linux/intelRdt", json!({"closID": "x"})),
-        ("linux.seccomp.listenerPath", "/linux/seccomp", json!({"defaultAction": "SCMP_ACT_NOTIFY", "listenerPath": "/x"})),
     ];
     for (path, _, sentence) in UNSUPPORTED {
         let mut found = false;

@@ -244,6 +244,10 @@ fn seccomp(seccomp: &Seccomp) -> Result<()> {
     if seccomp.listener_path.is_empty() && !seccomp.listener_metadata.is_empty() {
         return Err(Error::new("there is no listener to send this to: listenerPath is missing").at("linux.seccomp.listenerMetadata"));
     }
+    if seccomp.notifies() && seccomp.listener_path.is_empty() {
+        return Err(Error::new("SCMP_ACT_NOTIFY needs the path of a seccomp agent's socket").at("linux.seccomp.listenerPath"));
+    }
+    no_nul(&seccomp.listener_path, || "linux.seccomp.listenerPath".into())?;
     match seccomp.syscalls.iter().position(|rule| rule.names.is_empty()) {
         Some(i) => Err(Error::new("the rule names no system call").at(format!("linux.seccomp.syscalls[{i}].names"))),
         None => Ok(()),
