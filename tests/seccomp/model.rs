@@ -58,7 +58,7 @@ fn action(name: &str, errno: Option<u32>) -> u32 {
 
 /// From the strictest to the mildest, as seccomp(2) orders what several filters return.
 pub fn mildness(action: u32) -> usize {
-    [0x8000_0000, 0, 0x0003_0000, 0x0005_0000, 0x7ff0_0000, 0x7ffc_0000, 0x7fff_0000]
+    [0x8000_0000, 0, 0x0003_0000, 0x0005_0000, 0x7fc0_0000, 0x7ff0_0000, 0x7ffc_0000, 0x7fff_0000]
         .iter()
         .position(|a| *a == action & 0xffff_0000)
         .unwrap()
