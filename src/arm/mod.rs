@@ -5,7 +5,7 @@ mod id_map;
 mod own_binary;
 
 pub use facts::facts;
-pub use own_binary::protect;
+pub use own_binary::{executable, protect};
 
 use crate::plan::seccomp::Filter;
 use crate::plan::{Op, Plan, Tree};

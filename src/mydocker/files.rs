@@ -134,3 +134,9 @@ pub fn random(digits: usize) -> String {
     text.truncate(digits);
     text
 }
+
+/// A time of the file system as RFC 3339.
+pub fn rfc3339(time: std::time::SystemTime) -> String {
+    let since = time.duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    crate::sys::rfc3339(i64::try_from(since.as_secs()).unwrap_or(i64::MAX), since.subsec_nanos().into())
+}

@@ -10,12 +10,14 @@ mod order;
 mod process;
 pub mod seccomp;
 mod sentence;
+mod update;
 
 pub use exec::{exec, hook, may_trace};
 pub use op::*;
 pub use order::{after_start, create, needs_helper};
 pub use process::{Program, capability_set};
 pub use sentence::namespace_names;
+pub use update::{Update, update};
 
 use crate::spec::{self, numbers};
 use crate::sys::{Error, Result};

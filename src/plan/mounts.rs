@@ -41,6 +41,9 @@ const LINKS: [(&str, &str); 6] = [
     ("pts/ptmx", "dev/ptmx"),
 ];
 
+/// What mount(2) takes as options, in bytes.
+const PAGE: usize = 4096;
+
 /// The MS_* flags of a `rootfsPropagation`; runc's default is a recursive slave.
 pub(super) fn propagation(name: &str) -> Result<u64> {
     let name = if name.is_empty() { "rslave" } else { name };
@@ -76,13 +79,15 @@ pub(super) fn plan(plan: &mut Plan, spec: &Spec, facts: &Facts, options: &Option
     let own = if common.early { MountAttr::propagation(cut) } else { MountAttr::default() };
     let (source, at) = (plan.rootfs.clone(), At::field("root.path"));
     let mut ops = Vec::with_capacity(64);
-    let root = open(
-        plan,
-        &mut ops,
-        Tree { source, recursive: true, directory: true, attr: MountAttr::default(), attr_recursive: own, id_map: None, at },
-    );
-    ops.push(Op::AttachRoot(root));
-    for (i, mount) in spec.mounts.iter().enumerate() {
+    let mounted = spec.mounts.first().filter(|first| first.destination == "/" && !MountOptions::of(first).bind);
+    if let Some(mount) = mounted {
+        ops.push(root_mount(mount, At::entry("mounts", 0))?);
+    } else {
+        let tree = Tree { source, recursive: true, directory: true, attr: MountAttr::default(), attr_recursive: own, id_map: None, at };
+        let root = open(plan, &mut ops, tree);
+        ops.push(Op::AttachRoot(root));
+    }
+    for (i, mount) in spec.mounts.iter().enumerate().skip(usize::from(mounted.is_some())) {
         one(plan, &mut ops, mount, At::entry("mounts", i), &common)?;
     }
     if !binds_dev(spec) {
@@ -146,6 +151,23 @@ fn one(plan: &mut Plan, ops: &mut Vec<Op>, mount: &Mount, at: At, common: &Commo
         ops.push(Op::SetAttr { path: to.path.clone(), attr: MountAttr::propagation(wanted.flag), recursive: wanted.recursive, at });
     }
     Ok(())
+}
+
+/// A first mount at `/` is the root file system, in place of what `root.path` has: an overlay, say, that nobody on the
+/// host sees. crun takes it for the same.
+fn root_mount(mount: &Mount, at: At) -> Result<Op> {
+    let parsed = MountOptions::of(mount);
+    let words = SUPERBLOCK.iter().filter(|(flag, _)| parsed.superblock & flag != 0).map(|(_, word)| (*word).to_owned());
+    let options = parsed.data.iter().map(|(key, value)| value.as_ref().map_or_else(|| key.clone(), |value| format!("{key}={value}")));
+    let data = words.chain(options).collect::<Vec<_>>().join(",");
+    if data.len() >= PAGE {
+        return Err(Error::new(format!("the options of the root's {} take {} bytes, more than a page", mount.kind, data.len()))
+            .at(format!("{at}.options"))
+            .hint("fewer layers, or shorter paths to them"));
+    }
+    let source = if mount.source.is_empty() { &mount.kind } else { &mount.source };
+    let attr = MountAttr { attr_set: parsed.attr.set, attr_clr: parsed.attr.clear, ..MountAttr::default() };
+    Ok(Op::MountRoot { kind: cstring(&mount.kind, at)?, source: cstring(source, at)?, data: cstring(&data, at)?, attr, at })
 }
 
 /// The maps of an idmapped mount: its own, else those of the container's user namespace (config.md, "idmap"). Mounts with

@@ -202,6 +202,20 @@ pub enum Op {
     PrivateMounts(u64),
     /// move_mount(2) of the root file system onto itself.
     AttachRoot(usize),
+    /// mount(2) of the root file system, where the first mount is at `/`. By the old call: an overlay of many layers has
+    /// longer options than fsconfig(2) takes at once (256 bytes), and adding layers one by one needs Linux 6.8.
+    MountRoot {
+        /// `overlay`, mostly.
+        kind: CString,
+        /// What mountinfo shows as the source.
+        source: CString,
+        /// The file system's options, at most a page.
+        data: CString,
+        /// Attributes of the mount.
+        attr: MountAttr,
+        /// Where it stands.
+        at: At,
+    },
     /// move_mount(2) of tree number… to a path below the root.
     Attach {
         /// Number in `Plan::trees`.
@@ -348,7 +362,7 @@ impl Op {
         match self {
             Op::OpenTree(i) | Op::AttachRoot(i) | Op::Attach { tree: i, .. } => trees[*i].at,
             Op::JoinNamespace(i) => joins[*i].at,
-            Op::Mount { at, .. } | Op::SetAttr { at, .. } | Op::Rlimit { at, .. } => *at,
+            Op::MountRoot { at, .. } | Op::Mount { at, .. } | Op::SetAttr { at, .. } | Op::Rlimit { at, .. } => *at,
             Op::Device(_, at) | Op::MakeDir(_, at) | Op::Mask(_, at) | Op::ReadOnly(_, at) | Op::Label(_, at) => *at,
             Op::Sync(Stage::NetDevices) => At::field("linux.netDevices"),
             Op::Hostname(_) => At::field("hostname"),

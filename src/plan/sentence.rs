@@ -109,6 +109,7 @@ impl Plan {
             Op::Keyring(name) => format!("join the session keyring {}", text(name)),
             Op::OpenTree(i) => self.trees[*i].sentence(),
             Op::PrivateMounts(_) => "keep mounts from reaching the host".into(),
+            Op::MountRoot { kind, .. } => format!("mount {} as the root file system at {}", text(kind), text(&self.rootfs)),
             Op::AttachRoot(i) => format!("attach the root file system {}", text(&self.trees[*i].source)),
             Op::Attach { tree, to } => format!("attach {} at /{}", text(&self.trees[*tree].source), text(&to.path)),
             Op::Mount { fs, to, .. } => {

@@ -13,6 +13,7 @@ use crate::sys::{self, Cloned, MountAttr, mount_setattr};
 use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use rustix::fs::{Access, AtFlags, CWD, FileType, Gid, Mode, OFlags, Uid, accessat, fstat, statat};
 use rustix::io::{Errno, Result};
+use rustix::mount::MountFlags;
 use rustix::net::{RecvFlags, SocketFlags, accept_with, recv};
 use std::ffi::CStr;
 
@@ -138,6 +139,12 @@ fn step<'p>(op: &'p Op, index: u32, plan: &'p Plan, armed: &mut Armed, state: &m
         Op::OpenTree(i) => clone_tree(&plan.trees[*i], &armed.id_maps).map(|fd| armed.trees[*i] = Some(fd)),
         Op::PrivateMounts(cut) => mount_setattr(CWD, c"/", true, &MountAttr::propagation(*cut)),
         Op::AttachRoot(i) => attach_root(*i, plan, armed, state),
+        Op::MountRoot { kind, source, data, attr, .. } => {
+            rustix::mount::mount(&**source, &*plan.rootfs, &**kind, MountFlags::empty(), &**data)?;
+            let root = open_host(&plan.rootfs, OFlags::PATH | OFlags::DIRECTORY)?;
+            state.ground = Some(Ground::new(root));
+            if attr.is_empty() { Ok(()) } else { mount_setattr(ground(state)?.root(), c"", false, attr) }
+        }
         Op::Attach { tree, to } => attach(*tree, to, plan, armed, state),
         Op::Mount { fs, to, fallback, .. } => mount::mount(fs, to, fallback.as_deref(), ground(state)?),
         Op::SetAttr { path, attr, recursive, .. } => mount::set_attr(root(state)?, path, attr, *recursive),

@@ -9,7 +9,7 @@ use super::{VERSIONS, supported};
 use serde_json::{Value, json};
 
 // What other rooms do or do not do; `UNSUPPORTED` cannot know it.
-const SYSTEMD_CGROUPS: bool = false;
+const SYSTEMD_CGROUPS: bool = true;
 const CHECKPOINT: bool = false;
 const APPARMOR: bool = true;
 const SELINUX: bool = true;

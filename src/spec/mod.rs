@@ -15,8 +15,8 @@ pub mod user;
 mod validate;
 
 pub use features::features;
-pub use load::{Loaded, load, load_process, parse, parse_process};
+pub use load::{Loaded, load, load_process, load_resources, parse, parse_process, parse_resources};
 pub use model::*;
 pub use sample::sample;
 pub use unsupported::{UNSUPPORTED, supported};
-pub use validate::{VERSIONS, validate, validate_process};
+pub use validate::{VERSIONS, validate, validate_process, validate_resources};

@@ -1,5 +1,13 @@
 //! The command line of `mydocker`.
 
+pub mod filter;
+pub mod names;
+pub mod options;
+pub mod table;
+pub mod time;
+pub mod units;
+pub mod words;
+
 use std::ffi::OsString;
 
 /// Runs one command; the exit code.

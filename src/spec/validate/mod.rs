@@ -11,7 +11,7 @@ mod process;
 mod resources;
 mod scheduling;
 
-use super::{Process, Spec, unsupported};
+use super::{Process, Resources, Spec, unsupported};
 use crate::sys::{Error, Result};
 
 /// The oldest and the newest version of the spec that keel reads, as `features` prints them.
@@ -45,6 +45,13 @@ pub fn validate(spec: &Spec) -> Result<Vec<String>> {
 pub fn validate_process(process: &Process) -> Result<Vec<String>> {
     let mut warnings = Vec::new();
     process::check(process, &mut warnings)?;
+    Ok(warnings)
+}
+
+/// Judges the document of `update --resources`; the paths of its refusals begin with `linux.resources`.
+pub fn validate_resources(resources: &Resources) -> Result<Vec<String>> {
+    let mut warnings = Vec::new();
+    resources::check(resources, &mut warnings)?;
     Ok(warnings)
 }
 
