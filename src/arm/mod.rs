@@ -34,6 +34,8 @@ pub struct Armed {
     pub id_maps: Vec<OwnedFd>,
     /// The `tasks` files of the container's v1 cgroups.
     pub tasks: Vec<(String, OwnedFd)>,
+    /// The `tasks` files of the container's resctrl groups.
+    pub resctrl: Vec<OwnedFd>,
     /// The v2 cgroup to be born in.
     pub into: Option<OwnedFd>,
     /// Where the terminal's other end goes.
@@ -78,6 +80,7 @@ impl Armed {
             joins,
             id_maps,
             tasks: Vec::new(),
+            resctrl: Vec::new(),
             into: None,
             console: None,
             init: None,

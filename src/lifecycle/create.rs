@@ -2,9 +2,9 @@
 
 use super::hooks::{self, Place};
 use super::status::Status;
-use super::{Runtime, agent, cgroup_of, foreground, listen_fds, write_pid_file};
+use super::{Runtime, agent, cgroup_of, foreground, listen_fds, resctrl_of, write_pid_file};
 use crate::arm::{self, Armed};
-use crate::cgroup::{Cgroup, Devices, Entry, Layout, Manager};
+use crate::cgroup::{Cgroup, Devices, Entry, Layout, Manager, Resctrl};
 use crate::plan::limits::{self, Limits};
 use crate::plan::seccomp::Filter;
 use crate::plan::{self, CgroupView, Facts, Op, Options, Plan, Stage};
@@ -47,6 +47,7 @@ struct Decided {
     plan: Plan,
     filter: Option<Filter>,
     cgroup: Cgroup,
+    resctrl: Option<Resctrl>,
     limits: Limits,
     devices: Option<Devices>,
     warnings: Vec<String>,
@@ -137,8 +138,9 @@ fn decide(runtime: &Runtime, id: &ContainerId, options: &CreateOptions, park: bo
     };
     let mut plan = list(&spec, &facts, &chosen)?;
     agent::exists(&spec)?;
+    let resctrl = spec.linux.intel_rdt.as_ref().map(|rdt| Resctrl::locate(rdt, id.as_str())).transpose()?;
     warnings.append(&mut plan.warnings);
-    Ok(Decided { options: chosen, spec, facts, plan, filter, cgroup, limits, devices, warnings })
+    Ok(Decided { options: chosen, spec, facts, plan, filter, cgroup, resctrl, limits, devices, warnings })
 }
 
 fn list(spec: &Spec, facts: &Facts, options: &Options) -> Result<Plan> {
@@ -224,6 +226,7 @@ impl Made {
             namespaces: kinds.fold(0, |set, kind| set | u64::from(kind.cast_unsigned())),
             owns_pid_namespace: decided.spec.linux.namespace("pid").is_some_and(|pid| pid.path.is_empty()),
             cgroup: cgroup_value(&decided.cgroup)?,
+            resctrl: serde_json::to_value(&decided.resctrl).map_err(|e| Error::new(format!("write the record: {e}")))?,
             annotations: decided.spec.annotations.clone(),
             ..Record::default()
         };
@@ -249,8 +252,10 @@ impl Made {
             foreground::size_console(&mut decided.plan);
         }
         self.record.start_at = decided.plan.last as u32;
+        let resctrl = resctrl_of(&self.record)?.map(|groups| groups.create()).transpose()?;
         let mut armed = Armed::new(&decided.plan, decided.filter.take())?;
         (armed.into, armed.tasks, armed.console) = (into, tasks, console);
+        armed.resctrl = resctrl.unwrap_or_default();
         armed.preserve_fds = options.preserve_fds + listen_fds();
         if decided.plan.ops.contains(&Op::Sync(Stage::Created)) {
             armed.listen(listener(&self.container)?);
@@ -286,6 +291,9 @@ impl Made {
             && had_cgroup
         {
             let _ = cgroup.remove();
+        }
+        if let Ok(Some(groups)) = resctrl_of(&self.record) {
+            let _ = groups.remove();
         }
         let _ = self.container.remove();
     }

@@ -3,7 +3,7 @@
 use super::create::view;
 use super::kill::not_running;
 use super::status::{Status, look};
-use super::{Runtime, agent, cgroup_of, foreground, listen_fds, write_pid_file};
+use super::{Runtime, agent, cgroup_of, foreground, listen_fds, resctrl_of, write_pid_file};
 use crate::arm::{self, Armed};
 use crate::cgroup::{Cgroup, Entry};
 use crate::plan::{self, Stage};
@@ -82,6 +82,7 @@ pub fn exec(
     };
     armed.preserve_fds = options.preserve_fds + listening;
     armed.init = Some(init);
+    armed.resctrl = resctrl_of(&present.record)?.map(|groups| groups.tasks()).transpose()?.unwrap_or_default();
     let agent = |_: Stage, process: &Process| agent::tell(&spec, &present.record, present.status, process);
     let started = enter(&plan, armed, entry, &facts, &cgroup, present.record.init.unwrap_or_default().pid, agent)?;
     warnings.iter().for_each(|warning| log.warning(warning));

@@ -8,6 +8,7 @@ mod exec;
 mod foreground;
 mod hooks;
 mod kill;
+mod lint;
 mod pause;
 mod start;
 mod status;
@@ -18,12 +19,13 @@ pub use delete::delete;
 pub use events::{Event, IntelRdt, NetworkInterface, Stats, events, stats};
 pub use exec::{ExecOptions, exec};
 pub use kill::{kill, processes, signal};
+pub use lint::{Finding, lint};
 pub use pause::{pause, resume};
 pub use start::start;
 pub use status::{State, Status, state, state_of};
 pub use update::update;
 
-use crate::cgroup::{Cgroup, Manager};
+use crate::cgroup::{Cgroup, Manager, Resctrl};
 use crate::store::{Record, Root};
 use crate::sys::{Context, Error, Result};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -45,6 +47,12 @@ fn cgroup_of(record: &Record) -> Result<Option<Cgroup>> {
     }
     let parsed = Cgroup::deserialize(&record.cgroup);
     parsed.map(Some).map_err(|e| Error::new(format!("the record of container {} has an invalid cgroup: {e}", record.id)))
+}
+
+/// The Intel RDT groups of a record, if it has any.
+fn resctrl_of(record: &Record) -> Result<Option<Resctrl>> {
+    let parsed = Option::<Resctrl>::deserialize(&record.resctrl);
+    parsed.map_err(|e| Error::new(format!("the record of container {} has invalid Intel RDT groups: {e}", record.id)))
 }
 
 use serde::Deserialize;

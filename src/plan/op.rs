@@ -162,6 +162,8 @@ pub enum Stage {
 pub enum Op {
     /// Write `0` into the v1 file `tasks` of the armed cgroup hierarchy number…
     JoinCgroup(usize),
+    /// Write `0` into the `tasks` of the resctrl group number…
+    JoinResctrl(usize),
     /// Open the attribute that takes a security label for the next exec, while the host's /proc is in sight.
     OpenLabel(CString),
     /// Write /proc/self/oom_score_adj.
@@ -365,6 +367,7 @@ impl Op {
             Op::MountRoot { at, .. } | Op::Mount { at, .. } | Op::SetAttr { at, .. } | Op::Rlimit { at, .. } => *at,
             Op::Device(_, at) | Op::MakeDir(_, at) | Op::Mask(_, at) | Op::ReadOnly(_, at) | Op::Label(_, at) => *at,
             Op::Sync(Stage::NetDevices) => At::field("linux.netDevices"),
+            Op::JoinResctrl(_) => At::field("linux.intelRdt"),
             Op::Hostname(_) => At::field("hostname"),
             Op::Domainname(_) => At::field("domainname"),
             Op::Sysctl { .. } => At::field("linux.sysctl"),

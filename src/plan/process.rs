@@ -58,6 +58,11 @@ pub fn capability_set(names: &[String]) -> u64 {
     names.iter().filter_map(|name| names::capability(name)).fold(0, |set, n| set | 1 << n)
 }
 
+/// How many groups of resctrl the container's processes are in: a class of service, and one for monitoring.
+pub(super) fn resctrl_groups(linux: &spec::Linux) -> usize {
+    linux.intel_rdt.as_ref().map_or(0, |rdt| 1 + usize::from(rdt.enable_monitoring))
+}
+
 /// What takes privileges over the host: resource limits, the scheduling policy, the I/O priority.
 pub(super) fn privileged(process: &spec::Process) -> Result<Vec<Op>> {
     let mut ops = rlimits(process)?;

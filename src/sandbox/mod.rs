@@ -12,4 +12,5 @@ mod path;
 mod report;
 mod spawn;
 
+pub use path::in_root;
 pub use spawn::{Process, released, spawn};

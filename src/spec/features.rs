@@ -2,13 +2,13 @@
 //!
 //! It is read from the tables that parsing and validation use, so it says what this build does and nothing else.
 
+use super::VERSIONS;
 use super::names::{CAPABILITIES, HOOKS, MEMORY_FLAGS, MEMORY_MODES, NAMESPACES, PROPAGATION};
 use super::names::{SECCOMP_ACTIONS, SECCOMP_ARCHES, SECCOMP_FLAGS, SECCOMP_OPERATORS};
 use super::options::TABLE;
-use super::{VERSIONS, supported};
 use serde_json::{Value, json};
 
-// What other rooms do or do not do; `UNSUPPORTED` cannot know it.
+// What other rooms do or do not do.
 const SYSTEMD_CGROUPS: bool = true;
 const CHECKPOINT: bool = false;
 const APPARMOR: bool = true;
@@ -46,11 +46,7 @@ fn linux() -> Value {
         },
         "apparmor": { "enabled": APPARMOR },
         "selinux": { "enabled": SELINUX },
-        "intelRdt": {
-            "enabled": supported("linux.intelRdt"),
-            "schemata": supported("linux.intelRdt"),
-            "monitoring": supported("linux.intelRdt"),
-        },
+        "intelRdt": { "enabled": true, "schemata": true, "monitoring": true },
         "memoryPolicy": {
             "modes": MEMORY_MODES.iter().map(|row| row.0).collect::<Vec<_>>(),
             "flags": MEMORY_FLAGS.iter().map(|row| row.0).collect::<Vec<_>>(),
