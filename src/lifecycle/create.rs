@@ -113,7 +113,9 @@ fn decide(runtime: &Runtime, id: &ContainerId, options: &CreateOptions, park: bo
     let spec::Loaded { spec, mut warnings } = spec::load(&bundle)?;
     warnings.extend(spec::validate(&spec)?);
     let process = spec.process.as_ref();
-    let mut facts = arm::facts(process.is_some_and(|p| !p.apparmor_profile.is_empty() || !p.selinux_label.is_empty()));
+    let mut facts = arm::facts(
+        process.is_some_and(|p| !p.apparmor_profile.is_empty() || !p.selinux_label.is_empty()) || !spec.linux.mount_label.is_empty(),
+    );
     let listening = listen_fds();
     arm::preserved(options.preserve_fds + listening)?;
     rootfs_exists(&bundle, &spec)?;
