@@ -143,3 +143,9 @@ mod tests {
         assert_eq!((read[1].name.as_str(), read[1].tx_bytes), ("eth0.5", 88));
     }
 }
+
+/// How many processes of a container the kernel has killed for want of memory; also of one that has stopped.
+pub fn oom_kills(runtime: &Runtime, id: &ContainerId) -> Result<u64> {
+    let present = look(runtime, id, false)?;
+    cgroup_of(&present.record)?.map_or(Ok(0), |cgroup| cgroup.oom_kill_count())
+}

@@ -16,8 +16,9 @@ mod update;
 
 pub use create::{CreateOptions, create, plan, run};
 pub use delete::delete;
-pub use events::{Event, IntelRdt, NetworkInterface, Stats, events, stats};
+pub use events::{Event, IntelRdt, NetworkInterface, Stats, events, oom_kills, stats};
 pub use exec::{ExecOptions, exec};
+pub use foreground::receive;
 pub use kill::{kill, processes, signal};
 pub use lint::{Finding, lint};
 pub use pause::{pause, resume};

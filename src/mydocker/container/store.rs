@@ -6,6 +6,9 @@ use crate::lifecycle::Runtime;
 use crate::mydocker::files::{self, Dirs, Lock, make_dir, read_json, write, write_json};
 use crate::store::{ContainerId, ProcessId, Root};
 use crate::sys::{Context, Error, Kind, Result};
+use rustix::fd::OwnedFd;
+use rustix::fs::{Mode, OFlags};
+use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsconfig_set_string, fsmount, fsopen};
 use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -138,6 +141,26 @@ fn open_to_all(path: &Path) -> Result<()> {
     fs::set_permissions(path, fs::Permissions::from_mode(0o755)).context(|| format!("set the mode of {}", path.display()))
 }
 
+/// Layers, topmost first, as one read-only tree.
+fn merged(layers: &[String]) -> rustix::io::Result<OwnedFd> {
+    let new = || {
+        let context = fsopen(c"overlay", FsOpenFlags::FSOPEN_CLOEXEC)?;
+        fsconfig_set_string(&context, c"source", c"overlay").map(|()| context)
+    };
+    let context = new()?;
+    let one_by_one = layers.iter().try_for_each(|layer| fsconfig_set_string(&context, c"lowerdir+", layer.as_str()));
+    let context = match one_by_one {
+        Ok(()) => context,
+        Err(_) => {
+            let context = new()?;
+            fsconfig_set_string(&context, c"lowerdir", layers.join(":").as_str())?;
+            context
+        }
+    };
+    fsconfig_create(&context)?;
+    fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::MOUNT_ATTR_RDONLY)
+}
+
 /// One container's directory.
 #[derive(Clone, Debug)]
 pub struct Container {
@@ -187,6 +210,25 @@ impl Container {
     pub fn layers(&self, record: &Record) -> Layers {
         let lowers = record.layers.iter().map(|layer| self.dirs.layers().join(layer));
         Layers::new(std::iter::once(self.upper()).chain(lowers).collect())
+    }
+
+    /// The root of the image's file system, read-only, in a mount that is attached nowhere.
+    pub fn image_root(&self, record: &Record) -> Result<OwnedFd> {
+        let what = || format!("open the file system of the image {}", record.image);
+        let layers = self.dirs.layers();
+        let open = |path: &Path| rustix::fs::open(path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty());
+        // overlayfs wants two directories at least.
+        match record.layers.as_slice() {
+            [] => return open(&self.dir.join("rootfs")).context(what),
+            [only] => return open(&layers.join(only)).context(what),
+            _ => {}
+        }
+        // Names alone: one option of fsconfig(2) is at most 255 bytes long, and adding layer by layer needs Linux 6.8.
+        let before = std::env::current_dir().context(what)?;
+        std::env::set_current_dir(&layers).context(what)?;
+        let mounted = merged(&record.layers);
+        std::env::set_current_dir(before).context(what)?;
+        mounted.context(what)
     }
 
     /// The runtime's name of it.

@@ -4,18 +4,31 @@
 //! its terminal or pipes, writes the log, records the end, restarts by policy, checks the health, and answers on a
 //! socket. Commands that find no monitor (it was killed) do what it would have done: [`settle`].
 
+mod health;
+mod init;
 pub mod log;
 pub mod protocol;
+mod stand;
+mod start;
+
+pub use init::init;
+pub use stand::main;
+pub use start::{must_run, settle};
 
 use crate::arm;
-use crate::mydocker::container::Container;
+use crate::mydocker::container::{Container, Containers, Record, Status};
+use crate::mydocker::volume::{Kind, Volumes};
 use crate::sys::{Context, Error, Result};
 use protocol::{Frame, Hello, Wire};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with, socketpair};
+use rustix::process::Signal;
 use std::process::{Command, Stdio};
 
 /// The hidden command that a monitor is.
 pub const COMMAND: &str = "monitor";
+
+/// The command that a health check is.
+const COMMAND_EXEC: &str = "exec";
 
 /// Begins a monitor, which starts the container at once; the wire to it.
 pub fn begin(container: &Container, hello: Hello) -> Result<Wire> {
@@ -68,4 +81,29 @@ pub fn attach(container: &Container, hello: Hello) -> Result<Option<Wire>> {
 fn address(dir: &rustix::fd::OwnedFd) -> Result<SocketAddrUnix> {
     let path = format!("/proc/self/fd/{}/attach.sock", rustix::fd::AsRawFd::as_raw_fd(dir));
     SocketAddrUnix::new(path).map_err(|errno| Error::new("the address of the monitor's socket").errno(errno))
+}
+
+/// What a user's stop begins with.
+pub fn stop_signal(record: &Record) -> Signal {
+    let name = if record.settings.stop_signal.is_empty() { "TERM" } else { &record.settings.stop_signal };
+    crate::lifecycle::signal(name).unwrap_or(Signal::TERM)
+}
+
+/// Removes a container that is not running; with its anonymous volumes if `volumes`.
+pub fn remove(container: &Container, record: &Record, volumes: bool) -> Result<()> {
+    container.change(|state| state.status = Status::Removing)?;
+    settle(container)?;
+    container.remove(&record.name)?;
+    if volumes {
+        let store = Volumes::open(container.dirs())?;
+        let anonymous = record.settings.mounts.iter().filter(|mount| mount.kind == Kind::Volume && mount.anonymous);
+        // One that another container has by --volumes-from stays; what is gone already need not be removed.
+        let others = Containers::new(container.dirs()).list()?;
+        let user = |name: &str| {
+            let uses = |other: &Container| other.record().is_ok_and(|record| record.settings.mounts.iter().any(|mount| mount.name == name));
+            others.iter().find(|other| uses(other)).map(|other| other.id().to_owned())
+        };
+        anonymous.for_each(|mount| drop(store.remove(&mount.name, |volume| user(&volume.name))));
+    }
+    Ok(())
 }
