@@ -112,7 +112,7 @@ fn file_of(test: &str) -> Option<PathBuf> {
     candidates.into_iter().filter(|path| path.is_file()).find(|path| {
         let text = read(path);
         let lines: Vec<&str> = text.lines().map(str::trim).collect();
-        let at = lines.iter().position(|line| *line == head);
+        let at = lines.iter().position(|line| line.trim_start_matches("pub ") == head);
         at.is_some_and(|at| lines[..at].iter().rev().take_while(|line| line.starts_with("#[")).any(|line| *line == "#[test]"))
     })
 }

@@ -142,6 +142,9 @@ fn decide(runtime: &Runtime, id: &ContainerId, options: &CreateOptions, park: bo
     agent::exists(&spec)?;
     let resctrl = spec.linux.intel_rdt.as_ref().map(|rdt| Resctrl::locate(rdt, id.as_str())).transpose()?;
     warnings.append(&mut plan.warnings);
+    if std::env::var_os("NOTIFY_SOCKET").is_some_and(|path| !path.is_empty()) {
+        warnings.push("NOTIFY_SOCKET: keel does not hand sd_notify(3) messages of the container on".into());
+    }
     Ok(Decided { options: chosen, spec, facts, plan, filter, cgroup, resctrl, limits, devices, warnings })
 }
 

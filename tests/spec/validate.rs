@@ -329,6 +329,15 @@ fn a_mount_namespace_is_needed() {
 }
 
 #[test]
+fn replaced_words_of_intel_rdt_are_told() {
+    for field in ["enableCMT", "enableMBM"] {
+        let words = "linux.intelRdt: enableCMT and enableMBM have no effect; enableMonitoring makes a monitoring group";
+        accepted(&[("/linux/intelRdt", json!({field: true}), words)]);
+    }
+    accepted(&[("/linux/intelRdt", json!({"closID": "gold", "schemata": ["L3:0=f"], "enableMonitoring": true}), "")]);
+}
+
+#[test]
 fn faults_are_all_told_at_once() {
     let mut config = base();
     config["ociVersion"] = json!("7");
