@@ -2,7 +2,7 @@
 
 use super::hooks::{self, Place};
 use super::status::{Status, look};
-use super::{Runtime, cgroup_of};
+use super::{Runtime, cgroup_of, resctrl_of};
 use crate::arm;
 use crate::spec::{self, Spec};
 use crate::store::{Container, ContainerId, Record};
@@ -87,6 +87,7 @@ pub(super) fn destroy(container: &Container, record: &Record, spec: Option<&Spec
             cgroup.remove()?;
         }
     }
+    resctrl_of(record)?.map_or(Ok(()), |groups| groups.remove())?;
     // runtime.md, "Delete": poststop hooks run after the container is deleted; a failing one warns and goes on.
     match spec {
         Some(spec) => poststop(spec, record, log),
