@@ -4,7 +4,7 @@
 //! to its left (checked by `tests/rooms.rs`):
 //!
 //! ```text
-//! sys → spec → plan → {arm, cgroup, store} → sandbox → lifecycle → cli
+//! sys → spec → plan → {arm, cgroup, store} → sandbox → lifecycle → {cli, mydocker}
 //! ```
 //!
 //! - [`sys`]: system calls that no safe crate has, errors; the only room with `unsafe`.
@@ -16,11 +16,14 @@
 //! - [`sandbox`]: the one clone, the child's loop, and the report that comes back.
 //! - [`lifecycle`]: create, start, run, exec, kill, delete and their relatives.
 //! - [`cli`]: the command line of `keel`.
+//! - `mydocker`: the docker-like front-end (feature `mydocker`).
 
 pub mod arm;
 pub mod cgroup;
 pub mod cli;
 pub mod lifecycle;
+#[cfg(feature = "mydocker")]
+pub mod mydocker;
 pub mod plan;
 pub mod sandbox;
 pub mod spec;

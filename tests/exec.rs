@@ -105,7 +105,10 @@ fn a_detached_process_is_in_every_namespace_and_cgroup_of_the_container() {
         let bundle = sleeper().with(|c| {
             if user {
                 let map = json!([{"containerID": 0, "hostID": 100_000, "size": 65536}]);
-                c["linux"]["namespaces"].as_array_mut().unwrap().extend([json!({"type": "user"}), json!({"type": "cgroup"})]);
+                let namespaces = c["linux"]["namespaces"].as_array_mut().unwrap();
+                // On v2 the sample has a cgroup namespace already.
+                namespaces.retain(|namespace| namespace["type"] != "cgroup");
+                namespaces.extend([json!({"type": "user"}), json!({"type": "cgroup"})]);
                 c["linux"]["uidMappings"] = map.clone();
                 c["linux"]["gidMappings"] = map;
             }

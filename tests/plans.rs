@@ -35,11 +35,17 @@ fn describe(plan: &Plan) -> String {
     let mut text = plan.text();
     let _ = writeln!(text, "    maps {:?}", plan.maps.is_some());
     let _ = writeln!(text, "    the parent joins {:?}, opens the trees: {}", plan.join_outside, plan.trees_outside);
+    for op in &plan.outside {
+        let _ = writeln!(text, "    the parent: {}", plan.sentence(op));
+    }
+    for map in &plan.id_maps {
+        let _ = writeln!(text, "    id map {map:?}");
+    }
     for tree in &plan.trees {
         let (one, all) = (&tree.attr, &tree.attr_recursive);
         let _ = writeln!(
             text,
-            "    tree {}{} set {:#x} clear {:#x} propagation {:#x}; all set {:#x} clear {:#x} propagation {:#x}",
+            "    tree {}{} set {:#x} clear {:#x} propagation {:#x}; all set {:#x} clear {:#x} propagation {:#x}{}",
             tree.source.to_string_lossy(),
             if tree.recursive { " and below" } else { "" },
             one.attr_set,
@@ -48,6 +54,7 @@ fn describe(plan: &Plan) -> String {
             all.attr_set,
             all.attr_clr,
             all.propagation,
+            tree.id_map.map_or(String::new(), |(map, all)| format!("; id map {map}{}", if all { " for all" } else { "" })),
         );
     }
     for op in &plan.ops {
@@ -63,7 +70,9 @@ fn describe(plan: &Plan) -> String {
 
 fn golden(json: &Path) -> String {
     let loaded = spec::parse(&fs::read(json).unwrap()).unwrap();
-    spec::validate(&loaded.spec).unwrap();
+    if let Err(error) = spec::validate(&loaded.spec) {
+        return format!("refused: {error}\n");
+    }
     let mut text = String::new();
     for (host, facts) in hosts() {
         for no_pivot in [false, true] {

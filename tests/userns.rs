@@ -8,7 +8,10 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 
 fn add_namespace(config: &mut Value, kind: &str) {
-    config["linux"]["namespaces"].as_array_mut().unwrap().push(json!({"type": kind}));
+    let namespaces = config["linux"]["namespaces"].as_array_mut().unwrap();
+    // On v2 the sample has a cgroup namespace already.
+    namespaces.retain(|namespace| namespace["type"] != kind);
+    namespaces.push(json!({"type": kind}));
 }
 
 /// Ids 0 to 65535 are 100000 to 165535 outside.

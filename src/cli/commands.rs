@@ -78,8 +78,6 @@ pub fn spec(options: &args::Spec) -> Result<i32> {
 /// Commands of runc that this version does not have.
 pub fn later(command: &Command) -> Error {
     let name = match command {
-        Command::Update(_) => "update",
-        Command::Events(_) => "events",
         Command::Checkpoint(_) => "checkpoint",
         _ => "restore",
     };

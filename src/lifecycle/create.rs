@@ -41,7 +41,7 @@ pub struct CreateOptions {
 
 /// Everything that is decided before anything is touched.
 struct Decided {
-    bundle: PathBuf,
+    options: Options,
     spec: Spec,
     facts: Facts,
     plan: Plan,
@@ -65,16 +65,13 @@ pub fn create(runtime: &Runtime, id: &ContainerId, options: &CreateOptions, log:
 
 /// `keel run`: the exit code of the program, or 0 when detached.
 pub fn run(runtime: &Runtime, id: &ContainerId, options: &CreateOptions, log: &Log) -> Result<i32> {
-    let mut decided = decide(runtime, id, options, false)?;
+    let decided = decide(runtime, id, options, false)?;
     let terminal = decided.plan.process.terminal;
     if terminal && options.detach && options.console_socket.is_none() {
         return Err(no_console());
     }
     let relay = (!options.detach).then(|| foreground::Relay::prepare(terminal && options.console_socket.is_none())).transpose()?;
     let console = relay.as_ref().and_then(foreground::Relay::socket);
-    if relay.as_ref().is_some_and(foreground::Relay::has_terminal) {
-        foreground::size_console(&mut decided.plan);
-    }
     let (made, process) = Made::begin(runtime, id, options, decided, console, log)?;
     made.decided.warnings.iter().for_each(|warning| log.warning(warning));
     let place = Place { facts: &made.decided.facts, container: None };
@@ -121,6 +118,7 @@ fn decide(runtime: &Runtime, id: &ContainerId, options: &CreateOptions, park: bo
     rootfs_exists(&bundle, &spec)?;
     let cgroup = match runtime.manager {
         Manager::Cgroupfs => Cgroup::locate(&Layout::detect()?, &spec.linux.cgroups_path, id.as_str())?,
+        Manager::Systemd => Cgroup::locate_unit(&Layout::detect()?, &spec.linux.cgroups_path, id.as_str(), &spec.annotations)?,
         Manager::Disabled => Cgroup::none(&Layout::detect()?),
     };
     let limits = limits::writes(&spec.linux.resources, cgroup.version())?;
@@ -137,13 +135,19 @@ fn decide(runtime: &Runtime, id: &ContainerId, options: &CreateOptions, park: bo
         park,
         preserve_fds: options.preserve_fds + listening,
     };
-    let mut plan = plan::create(&spec, &facts, &chosen)?;
+    let mut plan = list(&spec, &facts, &chosen)?;
+    warnings.append(&mut plan.warnings);
+    Ok(Decided { options: chosen, spec, facts, plan, filter, cgroup, limits, devices, warnings })
+}
+
+fn list(spec: &Spec, facts: &Facts, options: &Options) -> Result<Plan> {
+    let mut plan = plan::create(spec, facts, options)?;
+    let listening = listen_fds();
     if listening > 0 {
         // sd_listen_fds(3): the program is pid 1 of its namespace.
         plan.process.envp.extend([std::ffi::CString::new(format!("LISTEN_FDS={listening}")).unwrap_or_default(), c"LISTEN_PID=1".into()]);
     }
-    warnings.append(&mut plan.warnings);
-    Ok(Decided { bundle: chosen.bundle, spec, facts, plan, filter, cgroup, limits, devices, warnings })
+    Ok(plan)
 }
 
 fn rootfs_exists(bundle: &Path, spec: &Spec) -> Result<()> {
@@ -206,7 +210,7 @@ impl Made {
 
     fn build(&mut self, options: &CreateOptions, console: Option<OwnedFd>, log: &Log) -> Result<Process> {
         let decided = &mut self.decided;
-        let bundle = decided.bundle.clone();
+        let bundle = decided.options.bundle.clone();
         let kinds = decided.spec.linux.namespaces.iter().filter_map(|n| spec::names::namespace(&n.kind));
         self.record = Record {
             oci_version: decided.spec.oci_version.clone(),
@@ -230,15 +234,19 @@ impl Made {
         let before = decided.cgroup.clone();
         let mut entry =
             decided.cgroup.create(&decided.limits, decided.devices.as_ref(), !decided.facts.privileged || decided.facts.uid != 0)?;
+        decided.warnings.append(&mut entry.warnings);
         let (into, tasks) = (entry.into.take(), std::mem::take(&mut entry.tasks));
         self.entry = Some(entry);
         if decided.cgroup != before {
             self.record.cgroup = cgroup_value(&decided.cgroup)?;
             self.container.save(&self.record)?;
+            // Some hierarchies are not for this user: they can neither be joined nor mounted.
+            decided.facts.cgroup = view(&decided.cgroup);
+            decided.plan = list(&decided.spec, &decided.facts, &decided.options)?;
         }
-        let before_tasks = decided.plan.ops.len();
-        decided.plan.ops.retain(|op| !matches!(op, Op::JoinCgroup(i) if *i >= tasks.len()));
-        decided.plan.last -= before_tasks - decided.plan.ops.len();
+        if console.is_some() && options.console_socket.is_none() {
+            foreground::size_console(&mut decided.plan);
+        }
         self.record.start_at = decided.plan.last as u32;
         let mut armed = Armed::new(&decided.plan, decided.filter.take())?;
         (armed.into, armed.tasks, armed.console) = (into, tasks, console);
@@ -257,18 +265,24 @@ impl Made {
         });
         // Closed by our exit: a dozen system calls less. Trees, which would keep mounts busy, are closed already.
         std::mem::forget(armed);
-        process
+        let process = process?;
+        if let Some(Err(error)) = self.entry.as_mut().map(Entry::entered) {
+            process.end();
+            return Err(error);
+        }
+        Ok(process)
     }
 
     /// Removes what was made, in reverse. The first failure has been told; a second would only hide it.
-    fn undo(self) {
+    fn undo(mut self) {
+        let had_cgroup = self.entry.take().is_some();
         let stop = &self.decided.spec.hooks.poststop;
         if self.record.init.is_some() {
             let place = Place { facts: &self.decided.facts, container: None };
             let _ = hooks::run("poststop", stop, &self.record, Status::Stopped, &place);
         }
         if let Ok(Some(cgroup)) = cgroup_of(&self.record)
-            && self.entry.is_some()
+            && had_cgroup
         {
             let _ = cgroup.remove();
         }
@@ -311,7 +325,7 @@ fn reached(
     let host = Place { facts, container: None };
     let inside = Place { facts, container: Some((process.pidfd.as_fd(), record.namespaces & !ns::TIME)) };
     match stage {
-        Stage::Ids => Ok(()),
+        Stage::Ids | Stage::NetDevices => Ok(()),
         Stage::CreateRuntime => {
             hooks::run("prestart", &spec.hooks.prestart, record, Status::Creating, &host)?;
             hooks::run("createRuntime", &spec.hooks.create_runtime, record, Status::Creating, &host)

@@ -1,7 +1,8 @@
-//! Room `lifecycle`: create, start, run, exec, kill, delete, pause, state, hooks and the terminal relay.
+//! Room `lifecycle`: create, start, run, exec, kill, delete, pause, update, events, state, hooks and the terminal relay.
 
 mod create;
 mod delete;
+mod events;
 mod exec;
 mod foreground;
 mod hooks;
@@ -9,14 +10,18 @@ mod kill;
 mod pause;
 mod start;
 mod status;
+mod update;
 
 pub use create::{CreateOptions, create, plan, run};
 pub use delete::delete;
+pub use events::{Event, IntelRdt, NetworkInterface, Stats, events, oom_kills, stats};
 pub use exec::{ExecOptions, exec};
+pub use foreground::receive;
 pub use kill::{kill, processes, signal};
 pub use pause::{pause, resume};
 pub use start::start;
 pub use status::{State, Status, state, state_of};
+pub use update::update;
 
 use crate::cgroup::{Cgroup, Manager};
 use crate::store::{Record, Root};

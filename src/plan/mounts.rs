@@ -1,6 +1,6 @@
 //! `root`, `mounts` and `linux.devices` as mount trees and operations.
 
-use super::{At, CgroupView, Facts, Fs, Node, Op, Options, Plan, Rule, Target, Tree, below_root, cstring};
+use super::{At, CgroupView, Facts, Fs, IdMap, Node, Op, Options, Plan, Rule, Target, Tree, below_root, cstring};
 use crate::spec::options::{MountOptions, SUPERBLOCK};
 use crate::spec::{Mount, Spec, names};
 use crate::sys::{Error, MountAttr, Result, ns};
@@ -41,6 +41,9 @@ const LINKS: [(&str, &str); 6] = [
     ("pts/ptmx", "dev/ptmx"),
 ];
 
+/// What mount(2) takes as options, in bytes.
+const PAGE: usize = 4096;
+
 /// The MS_* flags of a `rootfsPropagation`; runc's default is a recursive slave.
 pub(super) fn propagation(name: &str) -> Result<u64> {
     let name = if name.is_empty() { "rslave" } else { name };
@@ -76,9 +79,15 @@ pub(super) fn plan(plan: &mut Plan, spec: &Spec, facts: &Facts, options: &Option
     let own = if common.early { MountAttr::propagation(cut) } else { MountAttr::default() };
     let (source, at) = (plan.rootfs.clone(), At::field("root.path"));
     let mut ops = Vec::with_capacity(64);
-    let root = open(plan, &mut ops, Tree { source, recursive: true, directory: true, attr: MountAttr::default(), attr_recursive: own, at });
-    ops.push(Op::AttachRoot(root));
-    for (i, mount) in spec.mounts.iter().enumerate() {
+    let mounted = spec.mounts.first().filter(|first| first.destination == "/" && !MountOptions::of(first).bind);
+    if let Some(mount) = mounted {
+        ops.push(root_mount(mount, At::entry("mounts", 0))?);
+    } else {
+        let tree = Tree { source, recursive: true, directory: true, attr: MountAttr::default(), attr_recursive: own, id_map: None, at };
+        let root = open(plan, &mut ops, tree);
+        ops.push(Op::AttachRoot(root));
+    }
+    for (i, mount) in spec.mounts.iter().enumerate().skip(usize::from(mounted.is_some())) {
         one(plan, &mut ops, mount, At::entry("mounts", i), &common)?;
     }
     if !binds_dev(spec) {
@@ -126,7 +135,8 @@ fn one(plan: &mut Plan, ops: &mut Vec<Op>, mount: &Mount, at: At, common: &Commo
         let propagation = if common.early && !common.shared { common.cut } else { 0 };
         let attr_recursive = MountAttr { attr_set: parsed.rec_attr.set, attr_clr: parsed.rec_attr.clear, propagation, userns_fd: 0 };
         let source = cstring(&source.to_string_lossy(), at)?;
-        let tree = open(plan, ops, Tree { source, recursive: parsed.recursive, directory: false, attr, attr_recursive, at });
+        let id_map = id_map(plan, mount, &parsed, common, at)?;
+        let tree = open(plan, ops, Tree { source, recursive: parsed.recursive, directory: false, attr, attr_recursive, id_map, at });
         ops.push(Op::Attach { tree, to: to.clone() });
     } else if mount.kind == "cgroup" || mount.kind == "cgroup2" {
         cgroup(plan, ops, mount, &parsed, &to, at, common)?;
@@ -141,6 +151,47 @@ fn one(plan: &mut Plan, ops: &mut Vec<Op>, mount: &Mount, at: At, common: &Commo
         ops.push(Op::SetAttr { path: to.path.clone(), attr: MountAttr::propagation(wanted.flag), recursive: wanted.recursive, at });
     }
     Ok(())
+}
+
+/// A first mount at `/` is the root file system, in place of what `root.path` has: an overlay, say, that nobody on the
+/// host sees. crun takes it for the same.
+fn root_mount(mount: &Mount, at: At) -> Result<Op> {
+    let parsed = MountOptions::of(mount);
+    let words = SUPERBLOCK.iter().filter(|(flag, _)| parsed.superblock & flag != 0).map(|(_, word)| (*word).to_owned());
+    let options = parsed.data.iter().map(|(key, value)| value.as_ref().map_or_else(|| key.clone(), |value| format!("{key}={value}")));
+    let data = words.chain(options).collect::<Vec<_>>().join(",");
+    if data.len() >= PAGE {
+        return Err(Error::new(format!("the options of the root's {} take {} bytes, more than a page", mount.kind, data.len()))
+            .at(format!("{at}.options"))
+            .hint("fewer layers, or shorter paths to them"));
+    }
+    let source = if mount.source.is_empty() { &mount.kind } else { &mount.source };
+    let attr = MountAttr { attr_set: parsed.attr.set, attr_clr: parsed.attr.clear, ..MountAttr::default() };
+    Ok(Op::MountRoot { kind: cstring(&mount.kind, at)?, source: cstring(source, at)?, data: cstring(&data, at)?, attr, at })
+}
+
+/// The maps of an idmapped mount: its own, else those of the container's user namespace (config.md, "idmap"). Mounts with
+/// the same maps share one namespace.
+fn id_map(plan: &mut Plan, mount: &Mount, parsed: &MountOptions, common: &Common<'_>, at: At) -> Result<Option<(usize, bool)>> {
+    let own = !mount.uid_mappings.is_empty();
+    if parsed.idmap.is_none() && !own {
+        return Ok(None);
+    }
+    if !common.facts.privileged {
+        return Err(Error::new("an idmapped mount needs CAP_SYS_ADMIN over the file system, which an ordinary user does not have")
+            .at(at.to_string()));
+    }
+    let map = match (&plan.maps, plan.joins.iter().position(|join| join.kind == ns::USER)) {
+        _ if own => IdMap::New(mount.uid_mappings.clone(), mount.gid_mappings.clone()),
+        (Some((uids, gids)), _) => IdMap::New(uids.clone(), gids.clone()),
+        (None, Some(join)) => IdMap::Joined(join),
+        (None, None) => return Err(Error::new("an idmapped mount needs mappings, its own or a user namespace's").at(at.to_string())),
+    };
+    let number = plan.id_maps.iter().position(|known| *known == map).unwrap_or_else(|| {
+        plan.id_maps.push(map);
+        plan.id_maps.len() - 1
+    });
+    Ok(Some((number, parsed.idmap.unwrap_or(false))))
 }
 
 fn fs(mount: &Mount, parsed: &MountOptions, at: At) -> Result<Fs> {
@@ -202,7 +253,7 @@ fn cgroup(
     let attr_recursive = if common.early { MountAttr::propagation(MS_PRIVATE) } else { MountAttr::default() };
     let tree = |source: &Path| -> Result<Tree> {
         let source = cstring(&source.to_string_lossy(), at)?;
-        Ok(Tree { source, recursive: false, directory: true, attr, attr_recursive, at })
+        Ok(Tree { source, recursive: false, directory: true, attr, attr_recursive, id_map: None, at })
     };
     if view.v2 {
         if own_namespace {

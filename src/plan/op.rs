@@ -1,6 +1,7 @@
 //! The operations a child executes, as plain data, and the sentence each one has.
 
-use crate::sys::MountAttr;
+use crate::spec::{IdMapping, numbers};
+use crate::sys::{MountAttr, SchedAttr};
 use std::ffi::CString;
 use std::fmt;
 
@@ -58,8 +59,28 @@ pub struct Tree {
     pub attr: MountAttr,
     /// For all mounts of the tree (`rro` and its relatives).
     pub attr_recursive: MountAttr,
+    /// Idmapped: the number in `Plan::id_maps`, and whether for all mounts of the tree (`ridmap`).
+    pub id_map: Option<(usize, bool)>,
     /// Where it stands.
     pub at: At,
+}
+
+/// A network device of the host that goes into the container.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NetDevice {
+    /// Its name on the host.
+    pub host: String,
+    /// Its name in the container; with `%d` in it the kernel chooses a number.
+    pub name: String,
+}
+
+/// A user namespace whose id maps are those of idmapped mounts.
+#[derive(Clone, Debug, PartialEq)]
+pub enum IdMap {
+    /// To be made, with these user and group maps; no process stays in it.
+    New(Vec<IdMapping>, Vec<IdMapping>),
+    /// The one that the container joins, by its number in `Plan::joins`.
+    Joined(usize),
 }
 
 /// A file system to make in the child's namespaces (fsopen(2)).
@@ -121,6 +142,8 @@ pub struct Node {
 pub enum Stage {
     /// The parent writes uid_map, gid_map and what else needs the host's privileges.
     Ids,
+    /// The parent moves network devices of the host into the container's namespace.
+    NetDevices,
     /// The hooks `prestart` and `createRuntime` in the runtime's namespaces.
     CreateRuntime,
     /// The hooks `createContainer` in the container's namespaces, before pivot_root.
@@ -176,6 +199,20 @@ pub enum Op {
     PrivateMounts(u64),
     /// move_mount(2) of the root file system onto itself.
     AttachRoot(usize),
+    /// mount(2) of the root file system, where the first mount is at `/`. By the old call: an overlay of many layers has
+    /// longer options than fsconfig(2) takes at once (256 bytes), and adding layers one by one needs Linux 6.8.
+    MountRoot {
+        /// `overlay`, mostly.
+        kind: CString,
+        /// What mountinfo shows as the source.
+        source: CString,
+        /// The file system's options, at most a page.
+        data: CString,
+        /// Attributes of the mount.
+        attr: MountAttr,
+        /// Where it stands.
+        at: At,
+    },
     /// move_mount(2) of tree number… to a path below the root.
     Attach {
         /// Number in `Plan::trees`.
@@ -255,6 +292,21 @@ pub enum Op {
         /// Where it stands.
         at: At,
     },
+    /// sched_setattr(2).
+    Scheduler(Box<SchedAttr>),
+    /// ioprio_set(2): class and level.
+    IoPriority(u32),
+    /// sched_setaffinity(2).
+    CpuAffinity(Box<numbers::Set>),
+    /// set_mempolicy(2).
+    MemoryPolicy {
+        /// `MPOL_*` and `MPOL_F_*`.
+        mode: u32,
+        /// The nodes; none is the empty set.
+        nodes: Box<numbers::Set>,
+    },
+    /// personality(2).
+    Personality(u32),
     /// prctl(PR_CAPBSET_DROP) for every capability not in the set.
     BoundingSet(u64),
     /// prctl(PR_SET_KEEPCAPS).
@@ -307,8 +359,9 @@ impl Op {
         match self {
             Op::OpenTree(i) | Op::AttachRoot(i) | Op::Attach { tree: i, .. } => trees[*i].at,
             Op::JoinNamespace(i) => joins[*i].at,
-            Op::Mount { at, .. } | Op::SetAttr { at, .. } | Op::Rlimit { at, .. } => *at,
+            Op::MountRoot { at, .. } | Op::Mount { at, .. } | Op::SetAttr { at, .. } | Op::Rlimit { at, .. } => *at,
             Op::Device(_, at) | Op::MakeDir(_, at) | Op::Mask(_, at) | Op::ReadOnly(_, at) | Op::Label(_, at) => *at,
+            Op::Sync(Stage::NetDevices) => At::field("linux.netDevices"),
             Op::Hostname(_) => At::field("hostname"),
             Op::Domainname(_) => At::field("domainname"),
             Op::Sysctl { .. } => At::field("linux.sysctl"),
@@ -316,6 +369,11 @@ impl Op {
             Op::OomScoreAdj(_) => At::field("process.oomScoreAdj"),
             Op::Unshare(_) | Op::CloneAgain(_) => At::field("linux.namespaces"),
             Op::Console { .. } => At::field("process.terminal"),
+            Op::Scheduler(_) => At::field("process.scheduler"),
+            Op::IoPriority(_) => At::field("process.ioPriority"),
+            Op::CpuAffinity(_) => At::field("process.execCPUAffinity"),
+            Op::MemoryPolicy { .. } => At::field("linux.memoryPolicy"),
+            Op::Personality(_) => At::field("linux.personality"),
             Op::RootReadonly => At::field("root.readonly"),
             Op::PivotRoot | Op::MoveRoot => At::field("root.path"),
             Op::RootPropagation(_) => At::field("linux.rootfsPropagation"),

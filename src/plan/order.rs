@@ -1,6 +1,6 @@
 //! The sequence of a create or run, the one place that states it, and why it is so.
 
-use super::{At, Facts, Join, Op, Options, Plan, Program, Stage, below_root, cstring, mounts, process};
+use super::{At, Facts, Join, NetDevice, Op, Options, Plan, Program, Stage, below_root, cstring, mounts, process};
 use crate::spec::{IdMapping, Namespace, Spec, names, sysctl};
 use crate::sys::{Error, Result, ns};
 use std::fmt::Write;
@@ -23,9 +23,13 @@ pub fn create(spec: &Spec, facts: &Facts, options: &Options) -> Result<Plan> {
     plan.ops.extend((0..facts.cgroup.tasks).map(Op::JoinCgroup));
     process::before_namespaces(&mut plan, process, facts)?;
     let new = |kind: u64| spec.linux.namespaces.iter().any(|n| kind_of(n) == Some(kind) && n.path.is_empty());
+    if spec.linux.namespace("user").is_some_and(|user| !user.path.is_empty()) {
+        // There are no rights for these in the namespace that is joined.
+        plan.ops.extend(process::privileged(process)?);
+    }
     namespaces(&mut plan, spec, facts)?;
     if plan.maps.is_some() {
-        plan.rlimits_outside = process::rlimits(process)?;
+        plan.outside = process::privileged(process)?;
     }
     plan.ops.push(Op::Setsid);
     if !spec.hostname.is_empty() {
@@ -37,6 +41,7 @@ pub fn create(spec: &Spec, facts: &Facts, options: &Options) -> Result<Plan> {
     if new(ns::NET) {
         plan.ops.push(Op::LoopbackUp);
     }
+    net_devices(&mut plan, spec, facts)?;
     if !options.no_new_keyring {
         plan.ops.push(Op::Keyring(cstring(&format!("_ses.{}", options.id), At::default())?));
     }
@@ -57,8 +62,23 @@ pub fn create(spec: &Spec, facts: &Facts, options: &Options) -> Result<Plan> {
     plan.ops.push(Op::CloseFds);
     // Also without hooks `run` stops here: its record then knows the process before the program runs.
     let park = Op::Sync(if options.park { Stage::Created } else { Stage::StartContainer });
-    process::identity(&mut plan, process, spec.linux.seccomp.is_some(), facts, Some(park))?;
+    process::identity(&mut plan, process, &spec.linux, facts, Some(park))?;
     Ok(plan)
+}
+
+/// Devices are moved once the container is in its network namespace, before anything in it could look for them.
+fn net_devices(plan: &mut Plan, spec: &Spec, facts: &Facts) -> Result<()> {
+    const CAP_NET_ADMIN: u64 = 1 << 12;
+    if spec.linux.net_devices.is_empty() {
+        return Ok(());
+    }
+    if !facts.privileged || facts.capabilities & CAP_NET_ADMIN == 0 {
+        return Err(Error::new("moving network devices needs CAP_NET_ADMIN and CAP_SYS_ADMIN on the host").at("linux.netDevices"));
+    }
+    let name = |host: &String, given: &String| if given.is_empty() { host.clone() } else { given.clone() };
+    plan.net_devices = spec.linux.net_devices.iter().map(|(host, d)| NetDevice { host: host.clone(), name: name(host, &d.name) }).collect();
+    plan.ops.push(Op::Sync(Stage::NetDevices));
+    Ok(())
 }
 
 /// The operations after the last `Sync`, for the sentence of what failed in a container that `start` let go.

@@ -1,8 +1,8 @@
 //! The program and the identity it runs with.
 
 use super::{At, Facts, Op, Plan, cstring};
-use crate::spec::{self, names};
-use crate::sys::{Error, Result};
+use crate::spec::{self, names, numbers};
+use crate::sys::{Error, Result, SchedAttr};
 use std::ffi::CString;
 
 const CAP_SYS_ADMIN: u64 = 1 << 21;
@@ -58,8 +58,58 @@ pub fn capability_set(names: &[String]) -> u64 {
     names.iter().filter_map(|name| names::capability(name)).fold(0, |set, n| set | 1 << n)
 }
 
-/// Resource limits as operations.
-pub(super) fn rlimits(process: &spec::Process) -> Result<Vec<Op>> {
+/// What takes privileges over the host: resource limits, the scheduling policy, the I/O priority.
+pub(super) fn privileged(process: &spec::Process) -> Result<Vec<Op>> {
+    let mut ops = rlimits(process)?;
+    ops.extend(scheduler(process)?);
+    if let Some(io) = &process.io_priority {
+        let class = known(names::IO_CLASSES, &io.class, "process.ioPriority.class")?;
+        // linux/ioprio.h: IOPRIO_PRIO_VALUE.
+        ops.push(Op::IoPriority(class << 13 | io.priority.cast_unsigned() & 7));
+    }
+    Ok(ops)
+}
+
+fn known<T: Copy>(table: &[(&str, T)], name: &str, at: &'static str) -> Result<T> {
+    names::value(table, name).ok_or_else(|| Error::new(format!("unknown word {name:?}")).at(at))
+}
+
+fn bits<T: Copy + Default + std::ops::BitOr<Output = T>>(table: &[(&str, T)], names: &[String], at: &'static str) -> Result<T> {
+    names.iter().try_fold(T::default(), |all, name| Ok(all | known(table, name, at)?))
+}
+
+fn scheduler(process: &spec::Process) -> Result<Option<Op>> {
+    let Some(given) = &process.scheduler else { return Ok(None) };
+    let attr = SchedAttr {
+        policy: known(names::SCHEDULERS, &given.policy, "process.scheduler.policy")?,
+        flags: bits(names::SCHEDULER_FLAGS, &given.flags, "process.scheduler.flags")?,
+        nice: given.nice,
+        priority: given.priority.cast_unsigned(),
+        runtime: given.runtime,
+        deadline: given.deadline,
+        period: given.period,
+        ..SchedAttr::default()
+    };
+    Ok(Some(Op::Scheduler(Box::new(attr))))
+}
+
+/// The memory policy and the execution domain: of the container's every process, as in runc.
+fn memory_and_domain(linux: &spec::Linux) -> Result<Vec<Op>> {
+    let mut ops = Vec::new();
+    if let Some(policy) = &linux.memory_policy {
+        let mode = known(names::MEMORY_MODES, &policy.mode, "linux.memoryPolicy.mode")?;
+        let flags = bits(names::MEMORY_FLAGS, &policy.flags, "linux.memoryPolicy.flags")?;
+        let nodes = if policy.nodes.is_empty() { Ok(numbers::Set::default()) } else { numbers::parse(&policy.nodes) };
+        let nodes = nodes.map_err(|why| Error::new(format!("the list of memory nodes {why}")).at("linux.memoryPolicy.nodes"))?;
+        ops.push(Op::MemoryPolicy { mode: mode | flags, nodes: Box::new(nodes) });
+    }
+    if let Some(personality) = &linux.personality {
+        ops.push(Op::Personality(known(names::PERSONALITIES, &personality.domain, "linux.personality.domain")?));
+    }
+    Ok(ops)
+}
+
+fn rlimits(process: &spec::Process) -> Result<Vec<Op>> {
     let one = |(i, limit): (usize, &spec::Rlimit)| {
         let at = At::entry("process.rlimits", i);
         let unknown = || Error::new(format!("unknown resource limit {:?}", limit.kind)).at(at.to_string());
@@ -72,14 +122,15 @@ pub(super) fn rlimits(process: &spec::Process) -> Result<Vec<Op>> {
 /// From a root process in its namespaces to the user's program.
 ///
 /// The sequence and its reasons:
-/// - resource limits only now, since keel itself needs more descriptors than a program may be given;
+/// - resource limits and priorities only now, since keel itself needs more descriptors than a program may be given;
 /// - keepcaps before the change of user, capset(2) after it, ambient after capset (capabilities(7));
 /// - groups, then gid, then uid, since each needs the privileges that the next gives up;
 /// - the working directory is entered both before (a directory only root may search) and after (one that only the user
 ///   may, on NFS), and verified once;
 /// - labels before no_new_privs; a seccomp filter last of all, so that it need not allow anything of ours but capset;
 ///   without no_new_privs, loading it takes CAP_SYS_ADMIN, which is held until then and dropped by the last capset.
-pub(super) fn identity(plan: &mut Plan, process: &spec::Process, seccomp: bool, facts: &Facts, park: Option<Op>) -> Result<()> {
+pub(super) fn identity(plan: &mut Plan, process: &spec::Process, linux: &spec::Linux, facts: &Facts, park: Option<Op>) -> Result<()> {
+    let seccomp = linux.seccomp.is_some();
     let user = &process.user;
     let caps = process.capabilities.clone().unwrap_or_default();
     // In a new user namespace the process has every capability; else at most those that keel itself has.
@@ -91,7 +142,7 @@ pub(super) fn identity(plan: &mut Plan, process: &spec::Process, seccomp: bool, 
     plan.capabilities = [&caps.effective, &caps.permitted, &caps.inheritable].map(|names| capability_set(names) & available);
     let [effective, permitted, inheritable] = plan.capabilities;
     if !plan.in_user_namespace {
-        plan.ops.extend(rlimits(process)?);
+        plan.ops.extend(privileged(process)?);
     }
     let admin = if keeps_admin(plan, process, seccomp) { CAP_SYS_ADMIN } else { 0 };
     let ops = &mut plan.ops;
@@ -122,6 +173,7 @@ pub(super) fn identity(plan: &mut Plan, process: &spec::Process, seccomp: bool, 
         ops.push(Op::OwnNull);
     }
     ops.push(Op::Cwd(cstring(&process.cwd, At::field("process.cwd"))?));
+    ops.extend(memory_and_domain(linux)?);
     ops.push(Op::Umask(user.umask.unwrap_or(0o022)));
     if plan.process.wants_home {
         ops.push(Op::Home(user.uid));

@@ -12,6 +12,7 @@ use crate::sys::{self, Cloned, MountAttr, mount_setattr};
 use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use rustix::fs::{Access, AtFlags, CWD, FileType, Gid, Mode, OFlags, Uid, accessat, fstat, statat};
 use rustix::io::{Errno, Result};
+use rustix::mount::MountFlags;
 use rustix::net::{RecvFlags, SocketFlags, accept_with, recv};
 use std::ffi::CStr;
 
@@ -126,9 +127,15 @@ fn step<'p>(op: &'p Op, index: u32, plan: &'p Plan, armed: &mut Armed, state: &m
             Err(Errno::NOSYS) => Ok(()),
             other => other.map(drop),
         },
-        Op::OpenTree(i) => clone_tree(&plan.trees[*i]).map(|fd| armed.trees[*i] = Some(fd)),
+        Op::OpenTree(i) => clone_tree(&plan.trees[*i], &armed.id_maps).map(|fd| armed.trees[*i] = Some(fd)),
         Op::PrivateMounts(cut) => mount_setattr(CWD, c"/", true, &MountAttr::propagation(*cut)),
         Op::AttachRoot(i) => attach_root(*i, plan, armed, state),
+        Op::MountRoot { kind, source, data, attr, .. } => {
+            rustix::mount::mount(&**source, &*plan.rootfs, &**kind, MountFlags::empty(), &**data)?;
+            let root = open_host(&plan.rootfs, OFlags::PATH | OFlags::DIRECTORY)?;
+            state.ground = Some(Ground::new(root));
+            if attr.is_empty() { Ok(()) } else { mount_setattr(ground(state)?.root(), c"", false, attr) }
+        }
         Op::Attach { tree, to } => attach(*tree, to, plan, armed, state),
         Op::Mount { fs, to, fallback, .. } => mount::mount(fs, to, fallback.as_deref(), ground(state)?),
         Op::SetAttr { path, attr, recursive, .. } => mount::set_attr(root(state)?, path, attr, *recursive),
@@ -161,6 +168,11 @@ fn step<'p>(op: &'p Op, index: u32, plan: &'p Plan, armed: &mut Armed, state: &m
         Op::RootPropagation(flag) => mount_setattr(CWD, c"/", flag & libc::MS_REC != 0, &MountAttr::propagation(flag & !libc::MS_REC)),
         Op::CloseFds => close_fds(armed, state),
         Op::Rlimit { resource, soft, hard, .. } => sys::prlimit(0, *resource, *soft, *hard),
+        Op::Scheduler(attr) => sys::sched_setattr(0, attr),
+        Op::IoPriority(priority) => sys::ioprio_set(0, *priority),
+        Op::CpuAffinity(cpus) => sys::sched_setaffinity(&**cpus),
+        Op::MemoryPolicy { mode, nodes } => sys::set_mempolicy(*mode, &**nodes),
+        Op::Personality(domain) => sys::personality(*domain),
         Op::BoundingSet(set) => drop_bounding(*set),
         Op::KeepCaps => rustix::thread::set_keep_capabilities(true),
         Op::Groups(groups) => sys::setgroups(groups),

@@ -6,6 +6,7 @@ mod copy_up;
 mod ground;
 mod ids;
 mod mount;
+mod net_devices;
 mod path;
 mod report;
 mod spawn;

@@ -3,6 +3,7 @@
 //! The child sends eight bytes, `{op index: u32, errno: i32}`. With errno 0 it has reached the `Sync` operation of that
 //! index and waits for one byte. The socket closes on exec: end of file means that the program runs.
 
+use crate::arm::ID_MAP_REFUSED;
 use crate::plan::{Op, Plan};
 use crate::sys::{Error, Kind};
 use rustix::fd::{AsFd, OwnedFd};
@@ -47,6 +48,11 @@ pub fn failure(plan: &Plan, index: u32, errno: i32) -> Error {
     let Some(op) = plan.ops.get(index as usize) else {
         return Error::new(format!("the child reported operation {index}, which the plan does not have")).errno(errno);
     };
+    failed(plan, op, errno)
+}
+
+/// The error for an operation of a plan.
+pub(super) fn failed(plan: &Plan, op: &Op, errno: Errno) -> Error {
     let name = plan.process.args.first().map_or("", String::as_str);
     let error = match op {
         // The words of Go's exec.LookPath, by which docker and podman tell 126 and 127.
@@ -64,14 +70,14 @@ pub fn failure(plan: &Plan, index: u32, errno: i32) -> Error {
     };
     let at = op.at(&plan.trees, &plan.joins);
     let error = if at.field.is_empty() { error } else { error.at(at.to_string()) };
-    match hint(op, errno) {
+    match hint(plan, op, errno) {
         Some(hint) => error.hint(hint),
         None => error,
     }
 }
 
 /// What an errno really means where it misleads.
-fn hint(op: &Op, errno: Errno) -> Option<&'static str> {
+fn hint(plan: &Plan, op: &Op, errno: Errno) -> Option<&'static str> {
     Some(match (op, errno) {
         (Op::Exec, Errno::NOENT) => "the file is there, but its interpreter (the #! line or the ELF loader) is not",
         (Op::Exec, Errno::NOEXEC) => "it is for another architecture, or a script without a #! line",
@@ -89,6 +95,15 @@ fn hint(op: &Op, errno: Errno) -> Option<&'static str> {
         (Op::PivotRoot, Errno::INVAL) => "a root on a ramfs cannot be pivoted: --no-pivot",
         (Op::Uid(_) | Op::Gid(_) | Op::Groups(_), Errno::INVAL) => "the id is not mapped in the user namespace",
         (Op::Console { .. }, Errno::NOENT) => "a terminal needs a devpts mount at /dev/pts",
+        (Op::OpenTree(i), Errno::INVAL) if plan.trees[*i].id_map.is_some() => ID_MAP_REFUSED,
+        (Op::Scheduler(_), Errno::PERM) => {
+            "real-time and deadline policies and a lower nice value need CAP_SYS_NICE; a deadline needs every CPU of the host, \
+             and real-time in a v1 cpu cgroup needs a realtimeRuntime"
+        }
+        (Op::Scheduler(_), Errno::BUSY) => "the kernel has not that much deadline time left",
+        (Op::IoPriority(_), Errno::PERM) => "IOPRIO_CLASS_RT needs CAP_SYS_NICE or CAP_SYS_ADMIN",
+        (Op::CpuAffinity(_), Errno::INVAL) => "none of these CPUs is in the container's cpuset",
+        (Op::MemoryPolicy { .. }, Errno::INVAL) => "none of these nodes is in the container's cpuset, or this kernel lacks the mode",
         (Op::Rlimit { .. }, Errno::PERM) => "raising a hard limit needs CAP_SYS_RESOURCE",
         (Op::Sysctl { .. }, Errno::NOENT) => "this kernel has no such sysctl, or not in this namespace",
         (Op::JoinNamespace(_), Errno::INVAL) => "the file is not a namespace of this type, or it is our own",

@@ -2,7 +2,7 @@
 //! `start`.
 
 use super::report::{CLONED, Report, failure};
-use super::{child, ids};
+use super::{child, ids, net_devices};
 use crate::arm::Armed;
 use crate::plan::{Facts, Op, Plan, Stage};
 use crate::sys::{self, Cloned, Context, Error, Result, ns};
@@ -44,6 +44,10 @@ pub fn spawn(plan: &Plan, armed: &mut Armed, facts: &Facts, mut stage: impl FnMu
     let flags = SocketFlags::CLOEXEC;
     let (ours, theirs) =
         socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None).context(|| "make a socket pair for the child")?;
+    if let Some(cpus) = &plan.affinity {
+        let what = || "run keel on the initial CPUs";
+        sys::sched_setaffinity(cpus).context(what).map_err(|e| e.at("process.execCPUAffinity.initial"))?;
+    }
     let outside = Outside::enter(plan, armed)?;
     let cloned = sys::clone3(plan.clone, armed.into.as_ref().map(AsFd::as_fd));
     if let Ok(Cloned::Child) = cloned {
@@ -56,6 +60,7 @@ pub fn spawn(plan: &Plan, armed: &mut Armed, facts: &Facts, mut stage: impl FnMu
     // What only the child needs would keep the container's mounts and namespaces busy.
     armed.trees.clear();
     armed.joins.clear();
+    armed.id_maps.clear();
     let mut process = Process { pid, pidfd };
     match lead(plan, facts, &ours, &mut process, &mut stage) {
         Ok(()) => Ok(process),
@@ -88,10 +93,10 @@ fn lead(
         let Some(Op::Sync(reached)) = plan.ops.get(report.op as usize) else {
             return Err(Error::new(format!("the child reported operation {} out of turn", report.op)));
         };
-        if *reached == Stage::Ids {
-            ids::establish(plan, facts, process.pid)?;
-        } else {
-            stage(*reached, process)?;
+        match reached {
+            Stage::Ids => ids::establish(plan, facts, process.pid)?,
+            Stage::NetDevices => net_devices::establish(plan, process.pid)?,
+            other => stage(*other, process)?,
         }
         send(ours, b"+", SendFlags::NOSIGNAL).context(|| "answer the child")?;
         if *reached == Stage::Created {

@@ -2,14 +2,14 @@
 //!
 //! It is read from the tables that parsing and validation use, so it says what this build does and nothing else.
 
-use super::names::{CAPABILITIES, HOOKS, NAMESPACES, PROPAGATION};
+use super::names::{CAPABILITIES, HOOKS, MEMORY_FLAGS, MEMORY_MODES, NAMESPACES, PROPAGATION};
 use super::names::{SECCOMP_ACTIONS, SECCOMP_ARCHES, SECCOMP_FLAGS, SECCOMP_OPERATORS};
-use super::options::{Effect, TABLE};
+use super::options::TABLE;
 use super::{VERSIONS, supported};
 use serde_json::{Value, json};
 
 // What other rooms do or do not do; `UNSUPPORTED` cannot know it.
-const SYSTEMD_CGROUPS: bool = false;
+const SYSTEMD_CGROUPS: bool = true;
 const CHECKPOINT: bool = false;
 const APPARMOR: bool = true;
 const SELINUX: bool = true;
@@ -55,20 +55,17 @@ fn linux() -> Value {
             "schemata": supported("linux.intelRdt"),
             "monitoring": supported("linux.intelRdt"),
         },
-        "memoryPolicy": { "modes": [], "flags": [] },
-        "mountExtensions": { "idmap": { "enabled": supported("mounts[].uidMappings") } },
-        "netDevices": { "enabled": supported("linux.netDevices") },
+        "memoryPolicy": {
+            "modes": MEMORY_MODES.iter().map(|row| row.0).collect::<Vec<_>>(),
+            "flags": MEMORY_FLAGS.iter().map(|row| row.0).collect::<Vec<_>>(),
+        },
+        "mountExtensions": { "idmap": { "enabled": true } },
+        "netDevices": { "enabled": true },
     })
 }
 
 fn mount_options() -> Vec<&'static str> {
-    let idmap = supported("mounts[].uidMappings");
-    let mut names: Vec<_> = TABLE
-        .iter()
-        .filter(|row| idmap || !matches!(row.1, Effect::IdMap(_)))
-        .map(|row| row.0)
-        .chain(PROPAGATION.iter().map(|row| row.0))
-        .collect();
+    let mut names: Vec<_> = TABLE.iter().map(|row| row.0).chain(PROPAGATION.iter().map(|row| row.0)).collect();
     names.sort_unstable();
     names
 }

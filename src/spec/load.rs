@@ -3,7 +3,7 @@
 //! One pass on the way that works: serde_json, with serde_ignored listening for keys that no type knows. Only a
 //! document that fails is read a second time, to learn the path of the value that was wrong.
 
-use super::{Process, Spec, place};
+use super::{Process, Resources, Spec, place};
 use crate::sys::{Context, Error, Result};
 use rustix::fs::{FileType, Mode, OFlags, fstat, open};
 use rustix::io::Errno;
@@ -52,6 +52,16 @@ pub fn load_process(path: &Path) -> Result<(Process, Vec<String>)> {
 
 /// Parses the document of `exec --process`: config.md's `process` object alone, and its warnings.
 pub fn parse_process(bytes: &[u8]) -> Result<(Process, Vec<String>)> {
+    parse_as(bytes)
+}
+
+/// Reads the document of `update --resources FILE`.
+pub fn load_resources(path: &Path) -> Result<(Resources, Vec<String>)> {
+    parse_resources(&read(path)?).map_err(|e| e.within(format_args!("parse {}", path.display())))
+}
+
+/// Parses the document of `update --resources`: config-linux.md's `resources` object alone, and its warnings.
+pub fn parse_resources(bytes: &[u8]) -> Result<(Resources, Vec<String>)> {
     parse_as(bytes)
 }
 

@@ -359,6 +359,13 @@ object! {
     SyscallArg { index: u32, value: u64, value_two: u64, op: String, }
 }
 
+impl IdMapping {
+    /// The text of a uid_map or gid_map (user_namespaces(7)): a line for each mapping.
+    pub fn map_text(list: &[Self]) -> String {
+        list.iter().map(|map| format!("{} {} {}\n", map.container_id, map.host_id, map.size)).collect()
+    }
+}
+
 impl Linux {
     /// The entry of a namespace type, if the container has or joins one; without it the runtime's is inherited.
     pub fn namespace(&self, kind: &str) -> Option<&Namespace> {

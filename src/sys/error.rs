@@ -106,9 +106,28 @@ impl fmt::Display for Error {
 
 impl std::error::Error for Error {}
 
-/// The C library's words for an errno, without Rust's `(os error N)` tail, in lower case as Go's and so runc's
-/// callers expect them ("no such file or directory" is searched for by podman and docker).
+/// What musl, which a release is linked with, says otherwise than Go and glibc: a message must not depend on the linker.
+const WORDS: &[(Errno, &str)] = &[
+    (Errno::BUSY, "device or resource busy"),
+    (Errno::IO, "input/output error"),
+    (Errno::LOOP, "too many levels of symbolic links"),
+    (Errno::MFILE, "too many open files"),
+    (Errno::NAMETOOLONG, "file name too long"),
+    (Errno::NFILE, "too many open files in system"),
+    (Errno::NODATA, "no data available"),
+    (Errno::NOMEM, "cannot allocate memory"),
+    (Errno::NOTTY, "inappropriate ioctl for device"),
+    (Errno::OPNOTSUPP, "operation not supported"),
+    (Errno::OVERFLOW, "value too large for defined data type"),
+    (Errno::XDEV, "invalid cross-device link"),
+];
+
+/// The words for an errno, without Rust's `(os error N)` tail, in lower case as Go's and so runc's callers expect them
+/// ("no such file or directory" is searched for by podman and docker).
 fn strerror(errno: Errno) -> String {
+    if let Some((_, words)) = WORDS.iter().find(|(known, _)| *known == errno) {
+        return (*words).to_owned();
+    }
     let text = std::io::Error::from(errno).to_string();
     let text = text.split(" (os error").next().unwrap_or(&text);
     let mut chars = text.chars();

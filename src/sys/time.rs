@@ -9,8 +9,20 @@ pub fn rfc3339_now() -> String {
     rfc3339(now.as_secs() as i64, now.subsec_nanos().into())
 }
 
-/// Seconds and nanoseconds since 1970 as RFC 3339.
-fn rfc3339(seconds: i64, nanoseconds: i64) -> String {
+/// How many seconds the local zone is east of UTC at a point in time, by TZ or /etc/localtime; 0 if it cannot be told.
+pub fn local_offset(seconds: i64) -> i32 {
+    let mut local = std::mem::MaybeUninit::<libc::tm>::zeroed();
+    // SAFETY: localtime_r reads the time given and writes one tm, both ours for the call; all-zero bytes are a valid tm
+    // (its zone name is a nullable pointer), so it is initialised even where localtime_r fails.
+    let offset = unsafe {
+        libc::localtime_r(&seconds, local.as_mut_ptr());
+        local.assume_init().tm_gmtoff
+    };
+    i32::try_from(offset).unwrap_or(0)
+}
+
+/// Seconds and nanoseconds since 1970 as RFC 3339, with nine digits of fraction.
+pub fn rfc3339(seconds: i64, nanoseconds: i64) -> String {
     let (days, second) = (seconds.div_euclid(86_400), seconds.rem_euclid(86_400));
     // The Gregorian calendar repeats every 146,097 days; years are counted from March so that a leap day is the last.
     let shifted = days + 719_468;

@@ -14,6 +14,12 @@ impl Stranger {
         Self(Command::new("sleep").arg("600").spawn().unwrap())
     }
 
+    /// Field 22 of proc_pid_stat(5).
+    fn start_time(&self) -> u64 {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.0.id())).unwrap();
+        stat.rsplit_once(") ").unwrap().1.split(' ').nth(19).unwrap().parse().unwrap()
+    }
+
     fn lives(&mut self) -> bool {
         self.0.try_wait().unwrap().is_none()
     }
@@ -33,11 +39,15 @@ fn a_record_with_a_strangers_pid_is_of_a_stopped_container() {
     bundle.start();
     let path = bundle.state_root().join(bundle.id()).join("record.json");
     let mut record: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
-    let mut stranger = Stranger::new();
     // The container's own process goes first, as before a pid is reused.
     bundle.keel(&["kill", "ID", "KILL"]).ok();
     super::common::eventually("the container stops", || bundle.status() == "stopped");
     assert!(record["init"]["pid"].is_i64(), "{record}");
+    let mut stranger = Stranger::new();
+    // Start times count in ticks of 10 ms: a pid is never used again so soon, but our stranger may be.
+    while stranger.start_time() == record["init"]["start_time"].as_u64().unwrap() {
+        stranger = Stranger::new();
+    }
     record["init"]["pid"] = json!(stranger.0.id());
     fs::write(&path, record.to_string()).unwrap();
     let state: Value = serde_json::from_str(&bundle.keel(&["state", "ID"]).ok()).unwrap();

@@ -40,7 +40,7 @@ pub struct Said {
 }
 
 impl Said {
-    fn new(output: Output) -> Self {
+    pub fn of(output: Output) -> Self {
         use std::os::unix::process::ExitStatusExt;
         let code = output.status.code().unwrap_or_else(|| 128 + output.status.signal().unwrap_or_default());
         Self { code, out: String::from_utf8_lossy(&output.stdout).into_owned(), err: String::from_utf8_lossy(&output.stderr).into_owned() }
@@ -85,7 +85,7 @@ impl Bundle {
         let dir = base.join(format!("keel-test-{}-{number}", std::process::id()));
         fs::create_dir_all(&dir).unwrap();
         make_rootfs(&dir.join("rootfs"));
-        let said = Said::new(Command::new(KEEL).arg("spec").arg("--bundle").arg(&dir).output().unwrap());
+        let said = Said::of(Command::new(KEEL).arg("spec").arg("--bundle").arg(&dir).output().unwrap());
         said.ok();
         let mut config: Value = serde_json::from_slice(&fs::read(dir.join("config.json")).unwrap()).unwrap();
         config["process"]["terminal"] = json!(false);
@@ -129,7 +129,7 @@ impl Bundle {
     pub fn keel(&self, args: &[&str]) -> Said {
         let id = self.id();
         let args: Vec<&str> = args.iter().map(|arg| if *arg == "ID" { id.as_str() } else { arg }).collect();
-        Said::new(self.command(&args).output().unwrap())
+        Said::of(self.command(&args).output().unwrap())
     }
 
     /// Writes config.json, then `keel run`.
@@ -232,26 +232,19 @@ impl Census {
             if pid == std::process::id() {
                 continue;
             }
-            // What has ended waits for its parent, which is not ours once keel is gone.
-            let ended = fs::read_to_string(entry.path().join("stat")).is_ok_and(|stat| stat.contains(") Z "));
-            if ended {
-                continue;
-            }
             let read = |file: &str| fs::read(entry.path().join(file)).map(|b| String::from_utf8_lossy(&b).into_owned()).unwrap_or_default();
-            // A zombie waits for whoever adopted it; the container is gone.
-            let zombie = read("stat").rsplit_once(')').is_some_and(|(_, after)| after.starts_with(" Z"));
-            if !zombie && (read("cmdline").contains(&self.name) || read("cgroup").contains(&self.name)) {
+            if !ended(&read("stat")) && (read("cmdline").contains(&self.name) || read("cgroup").contains(&self.name)) {
                 found.insert(format!("process {pid} {}", read("cmdline").replace('\0', " ")));
             }
         }
         found
     }
 
-    /// Asserts that nothing is left, in the state root neither. Zombies of killed processes may take a moment.
+    /// Asserts that nothing is left, in the state root neither. Killed processes may take a moment.
     #[track_caller]
     pub fn nothing_left(&self, bundle: &Bundle) {
         let state = bundle.state_root().join(bundle.id());
-        for _ in 0..100 {
+        for _ in 0..1000 {
             if self.found().is_empty() && !state.exists() {
                 return;
             }
@@ -260,6 +253,16 @@ impl Census {
         assert!(!state.exists(), "the state directory is left");
         assert_eq!(self.found(), BTreeSet::new(), "left behind");
     }
+}
+
+/// Whether the process of this `/proc/PID/stat` is past its end: a zombie until somebody reaps it, or the first process of a
+/// pid namespace that waits until its last zombie is reaped (PF_EXITING in field 9 of proc_pid_stat(5)). Both are up to
+/// whoever adopted a killed keel's children, which is pid 1 of the machine.
+fn ended(stat: &str) -> bool {
+    const PF_EXITING: u32 = 4;
+    let Some((_, fields)) = stat.rsplit_once(") ") else { return true };
+    let fields: Vec<&str> = fields.split(' ').collect();
+    ["Z", "X"].contains(&fields[0]) || fields[6].parse::<u32>().unwrap() & PF_EXITING != 0
 }
 
 fn walk(dir: &Path, depth: u32) -> Vec<PathBuf> {

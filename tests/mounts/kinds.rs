@@ -69,8 +69,8 @@ fn a_tmpfs_takes_its_data_and_inherits_the_mode_it_covers() {
 
 #[test]
 fn the_container_has_a_pid_namespace_view_of_proc() {
-    let bundle = Bundle::new(&["sh", "-c", "echo $$; ls /proc | grep -c '^[0-9]'"]);
-    assert_eq!(bundle.run().ok(), "1\n3\n", "the shell, ls and grep");
+    let bundle = Bundle::new(&["sh", "-c", "echo $$; echo /proc/[0-9]*"]);
+    assert_eq!(bundle.run().ok(), "1\n/proc/1\n");
 }
 
 #[test]

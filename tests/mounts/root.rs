@@ -4,6 +4,7 @@ use crate::common::{Bundle, Census};
 use crate::{add, find, mountinfo};
 use serde_json::json;
 use std::fs;
+use std::path::PathBuf;
 
 #[test]
 fn a_read_only_root_refuses_writes_and_its_mounts_do_not() {
@@ -123,4 +124,40 @@ fn sysctls_are_set_in_the_containers_namespaces_only() {
 fn the_loopback_interface_is_up() {
     let said = Bundle::new(&["sh", "-c", "ip addr show lo; ip link | grep -c ^[0-9]"]).run().ok();
     assert!(said.contains("127.0.0.1/8") && said.contains("UP"), "{said}");
+}
+
+/// The options of 40 layers with paths of their own are longer than fsconfig(2) takes.
+#[test]
+fn a_first_mount_at_the_root_is_the_root_file_system() {
+    let bundle =
+        Bundle::new(&["sh", "-c", "cat /layer39 /layer0; echo new > /written; rm /layer1; ls -d /layer1; head -1 /proc/self/mountinfo"]);
+    let lowers: Vec<PathBuf> = (0..40).map(|i| bundle.dir.join(format!("layers/layer{i}"))).collect();
+    for (i, lower) in lowers.iter().enumerate() {
+        fs::create_dir_all(lower).unwrap();
+        fs::write(lower.join(format!("layer{i}")), format!("{i}\n")).unwrap();
+    }
+    for dir in ["upper", "work", "empty"] {
+        fs::create_dir(bundle.dir.join(dir)).unwrap();
+    }
+    let base = bundle.rootfs();
+    let bundle = bundle.with(|c| {
+        let dirs = lowers.iter().chain([&base]).map(|dir| dir.to_str().unwrap()).collect::<Vec<_>>().join(":");
+        let at = |name: &str| base.with_file_name(name).to_str().unwrap().to_owned();
+        let options = json!([format!("lowerdir={dirs}"), format!("upperdir={}", at("upper")), format!("workdir={}", at("work")), "nodev"]);
+        c["root"]["path"] = json!("empty");
+        c["mounts"]
+            .as_array_mut()
+            .unwrap()
+            .insert(0, json!({"destination": "/", "type": "overlay", "source": "overlay", "options": options}));
+    });
+    let said = bundle.run();
+    let lines: Vec<&str> = said.out.lines().collect();
+    assert_eq!(lines[..2], ["39", "0"], "{said:?}");
+    assert!(lines[2].contains(" / / rw,nodev") && lines[2].contains(" - overlay overlay ") && said.err.contains("layer1"), "{said:?}");
+    assert_eq!(fs::read_to_string(bundle.dir.join("upper/written")).unwrap(), "new\n");
+    assert!(lowers[1].join("layer1").exists() && !base.join("written").exists());
+    let long = "x".repeat(4000);
+    let bundle = bundle.with(|c| c["mounts"][0]["options"][0] = json!(format!("lowerdir=/{long}:/{long}")));
+    bundle.run().fails(1, &["more than a page", "mounts[0].options"]);
+    Census::of(&bundle).nothing_left(&bundle);
 }

@@ -154,6 +154,13 @@ pub const ALL: &[Difference] = &[
         "041777 100000:100000",
         "keel's one clone makes the IPC namespace, and so the root of its queues, before the process has become root of the new user namespace",
     ),
+    row(
+        &["userns"],
+        "mount /dev/*",
+        "devtmpfs of devtmpfs at /*: *,ro; *",
+        "devtmpfs of devtmpfs at /*: *,rw; *",
+        "keel binds the host's devices read-only: they can be read and written, their nodes' modes and owners not be changed",
+    ),
     row(&["userns"], "exec *id_map", "0 100000 65536", "0 0 4294967295", HOST_USERNS),
     row(&["userns"], "exec *ids", "100000 100000 100000 100000", "0 0 0 0", HOST_USERNS),
     row(&["userns"], "exec namespace user", "its own", "the host's", HOST_USERNS),

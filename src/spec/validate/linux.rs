@@ -22,6 +22,7 @@ pub(super) fn check(spec: &Spec, warnings: &mut Vec<String>) -> Result<()> {
     time_offsets(linux)?;
     sysctls(linux)?;
     devices(linux)?;
+    net_devices(linux)?;
     if !linux.rootfs_propagation.is_empty() && !PROPAGATION.iter().any(|row| row.0 == linux.rootfs_propagation) {
         let words = format!("{:?} is not a kind of mount propagation, mount_namespaces(7)", linux.rootfs_propagation);
         return Err(Error::new(words).at("linux.rootfsPropagation"));
@@ -103,7 +104,7 @@ fn mapped(spec: &Spec) -> Result<()> {
 }
 
 /// The kernel's rules for a map (user_namespaces(7)), which it answers with a bare EINVAL.
-fn ranges(list: &[IdMapping], at: &str) -> Result<()> {
+pub(super) fn ranges(list: &[IdMapping], at: &str) -> Result<()> {
     if list.len() > MAX_MAPPINGS {
         return Err(Error::new(format!("{} mappings; the kernel takes at most {MAX_MAPPINGS}, user_namespaces(7)", list.len())).at(at));
     }
@@ -187,6 +188,35 @@ fn devices(linux: &Linux) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// config-linux.md, "Network Devices"; names as the kernel takes them (`dev_valid_name`).
+fn net_devices(linux: &Linux) -> Result<()> {
+    if !linux.net_devices.is_empty() && linux.namespace("network").is_none() {
+        return Err(Error::new("network devices are specified, but no network namespace").at("linux.netDevices"));
+    }
+    let mut names = Vec::with_capacity(linux.net_devices.len());
+    for (host, device) in &linux.net_devices {
+        let inside = if device.name.is_empty() { host } else { &device.name };
+        let fault = match () {
+            () if host.contains('%') => Some("a template names no device of the host".into()),
+            () if !host.is_empty() && inside.contains('%') => (inside.matches('%').count() != 1 || !inside.contains("%d"))
+                .then(|| format!("{inside:?} is no template: one %d may stand in it")),
+            () if names.contains(&inside) => Some(format!("two devices are to have the name {inside:?}")),
+            () => None,
+        };
+        let wrong = [host, inside].into_iter().find(|name| !is_interface(name));
+        if let Some(why) = wrong.map(|name| format!("{name:?} cannot be the name of a network device")).or(fault) {
+            return Err(Error::new(why).at(format!("linux.netDevices.{host}")));
+        }
+        names.push(inside);
+    }
+    Ok(())
+}
+
+fn is_interface(name: &str) -> bool {
+    let byte = |b: u8| !b.is_ascii_whitespace() && b != 0x0b && b != b'/' && b != b':' && b != 0;
+    (1..=15).contains(&name.len()) && name != "." && name != ".." && name.bytes().all(byte)
 }
 
 /// Device numbers have 12 bits for the major and 20 for the minor, makedev(3) and linux/kdev_t.h. The file mode may

@@ -9,8 +9,9 @@ mod linux;
 mod mounts;
 mod process;
 mod resources;
+mod scheduling;
 
-use super::{Process, Spec, unsupported};
+use super::{Process, Resources, Spec, unsupported};
 use crate::sys::{Error, Result};
 
 /// The oldest and the newest version of the spec that keel reads, as `features` prints them.
@@ -31,6 +32,7 @@ pub fn validate(spec: &Spec) -> Result<Vec<String>> {
     process::check(process, &mut warnings)?;
     mounts::check(spec, &mut warnings)?;
     linux::check(spec, &mut warnings)?;
+    scheduling::linux(&spec.linux, &mut warnings)?;
     resources::check(&spec.linux.resources, &mut warnings)?;
     hooks::check(&spec.hooks)?;
     match spec.annotations.contains_key("") {
@@ -42,8 +44,14 @@ pub fn validate(spec: &Spec) -> Result<Vec<String>> {
 /// Judges the document of `exec --process`; the paths of its refusals begin with `process`, as in `config.json`.
 pub fn validate_process(process: &Process) -> Result<Vec<String>> {
     let mut warnings = Vec::new();
-    unsupported::refuse_process(process)?;
     process::check(process, &mut warnings)?;
+    Ok(warnings)
+}
+
+/// Judges the document of `update --resources`; the paths of its refusals begin with `linux.resources`.
+pub fn validate_resources(resources: &Resources) -> Result<Vec<String>> {
+    let mut warnings = Vec::new();
+    resources::check(resources, &mut warnings)?;
     Ok(warnings)
 }
 

@@ -1,0 +1,5 @@
+//! The `mydocker` binary.
+
+#![no_main]
+
+keel::entry!(keel::mydocker::cli::run);

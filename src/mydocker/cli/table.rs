@@ -1,0 +1,70 @@
+//! Tables as docker prints them: columns at least ten wide with three spaces after the widest cell, the last one ragged.
+
+use unicode_width::UnicodeWidthStr;
+
+/// Spaces after the widest cell of a column; this and the least width with them are what docker gives Go's tabwriter.
+const PADDING: usize = 3;
+/// See [`PADDING`].
+const LEAST: usize = 10;
+
+/// Lines whose cells are separated by tabs, aligned.
+pub fn align(lines: &str) -> String {
+    let rows: Vec<Vec<String>> = lines.lines().map(|line| line.split('\t').map(shown).collect()).collect();
+    let mut widths = Vec::new();
+    for row in &rows {
+        // The last cell of a line has no tab after it and widens nothing.
+        for (column, cell) in row[..row.len() - 1].iter().enumerate() {
+            if column == widths.len() {
+                widths.push(LEAST);
+            }
+            widths[column] = widths[column].max(cell.width() + PADDING);
+        }
+    }
+    let mut out = String::new();
+    for row in &rows {
+        let (last, cells) = row.split_last().expect("a line has at least one cell");
+        for (cell, width) in cells.iter().zip(&widths) {
+            out.push_str(cell);
+            out.extend(std::iter::repeat_n(' ', width.saturating_sub(cell.width())));
+        }
+        out.push_str(last);
+        out.push('\n');
+    }
+    out
+}
+
+/// Control characters are escaped: labels and comments are written by whoever made the image, and a terminal obeys them.
+fn shown(cell: &str) -> String {
+    if cell.contains(char::is_control) {
+        cell.chars().flat_map(|c| if c.is_control() { c.escape_default().collect::<Vec<_>>() } else { vec![c] }).collect()
+    } else {
+        cell.to_owned()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::align;
+
+    #[test]
+    fn columns_as_docker_aligns_them() {
+        let images = "REPOSITORY\tTAG\tIMAGE ID\tSIZE\nbusybox\tlatest\t3c19bafed223\t4.26MB\n";
+        assert_eq!(align(images), "REPOSITORY   TAG       IMAGE ID       SIZE\nbusybox      latest    3c19bafed223   4.26MB\n");
+    }
+
+    #[test]
+    fn wide_characters_take_two_columns() {
+        assert_eq!(align("名前名前名\tx\nab\ty\n"), "名前名前名   x\nab           y\n");
+    }
+
+    #[test]
+    fn a_cell_cannot_command_the_terminal() {
+        assert_eq!(align("a\u{1b}[2J\tb\n"), "a\\u{1b}[2J   b\n");
+    }
+
+    #[test]
+    fn nothing_and_one_column() {
+        assert_eq!(align(""), "");
+        assert_eq!(align("VOLUME NAME\na\n"), "VOLUME NAME\na\n");
+    }
+}

@@ -1,0 +1,19 @@
+//! The record of a container, and the bundle made from it.
+
+mod bundle;
+mod files;
+mod profile;
+mod record;
+mod settings;
+mod state;
+mod store;
+mod users;
+
+pub use bundle::{Prepared, bundle, environment};
+pub use files::Layers;
+pub use profile::{Security, capabilities};
+pub use record::Record;
+pub use settings::{Device, Health, LogLimits, Resources, Restart, Settings, Ulimit};
+pub use state::{HealthState, Probe, State, Status};
+pub use store::{Container, Containers};
+pub use users::{User, resolve};

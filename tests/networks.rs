@@ -1,0 +1,251 @@
+//! Networks on the real kernel, netavark and aardvark-dns. Each test's thread moves into a network and a mount namespace of its own,
+//! which is "the host" here; "outside" is one more namespace, and containers are namespaces with sockets in them.
+
+use keel::mydocker::files::Dirs;
+use keel::mydocker::network::ports::PortSpec;
+use keel::mydocker::network::{Connected, Create, Guest, Join, Namespace, Network, Networks};
+use keel::sys::{self, ns};
+use rustix::mount::{MountPropagationFlags, mount_change};
+use std::fs;
+use std::io::{Read, Write};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+const HOST: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
+const OUTSIDE: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 2);
+static NUMBER: AtomicU32 = AtomicU32::new(0);
+
+/// A host of its own.
+struct Host {
+    dirs: Dirs,
+    networks: Networks,
+    outside: PathBuf,
+}
+
+/// Runs a test on a host of its own; a panic inside is the test's.
+fn on_host(test: impl FnOnce(&Host) + Send + 'static) {
+    let done = thread::spawn(|| {
+        sys::unshare(ns::NET | ns::MOUNT).unwrap();
+        mount_change("/", MountPropagationFlags::REC | MountPropagationFlags::PRIVATE).unwrap();
+        let host = Host::new();
+        test(&host);
+    });
+    if let Err(panic) = done.join() {
+        std::panic::resume_unwind(panic);
+    }
+}
+
+impl Host {
+    fn new() -> Self {
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let data = std::env::temp_dir().join(format!("mydocker-net-{}-{number}", std::process::id()));
+        let dirs = Dirs { run: data.join("run"), data };
+        let outside = Namespace::of(&dirs, "outside");
+        outside.make().unwrap();
+        ip("link set lo up");
+        ip(&format!("link add out0 type veth peer name eth0 netns {}", outside.path().display()));
+        ip(&format!("addr add {HOST}/24 dev out0"));
+        ip("link set out0 up");
+        let inside = |args: &str| run("nsenter", &format!("--net={} ip {args}", outside.path().display()));
+        inside(&format!("addr add {OUTSIDE}/24 dev eth0"));
+        inside("link set eth0 up");
+        Self { networks: Networks::open(&dirs).unwrap(), outside: outside.path().to_owned(), dirs }
+    }
+
+    /// A container: a namespace, connected.
+    fn container(&self, name: &str, networks: &[&str], ports: &[&str]) -> (Namespace, Connected) {
+        let joins: Vec<Join> = networks.iter().map(|network| Join { network: (*network).into(), ..Join::default() }).collect();
+        self.joined(name, &joins, ports).unwrap()
+    }
+
+    fn joined(&self, name: &str, joins: &[Join], ports: &[&str]) -> keel::sys::Result<(Namespace, Connected)> {
+        let pin = Namespace::of(&self.dirs, &id(name));
+        pin.make()?;
+        let ports: Vec<PortSpec> = ports.iter().flat_map(|port| PortSpec::parse(port).unwrap()).collect();
+        let guest = Guest { id: &id(name), name, namespace: pin.path(), joins, ports: &ports, dns: &[] };
+        self.networks.setup(&guest).map(|connected| (pin, connected))
+    }
+
+    fn user_network(&self, name: &str) -> Network {
+        self.networks.create(&Create { name: name.into(), ..Create::default() }).unwrap()
+    }
+
+    /// What of ours is in the kernel: links but the test's own, and firewall rules that name a port or a subnet.
+    fn remains(&self) -> Vec<String> {
+        let links: Vec<String> =
+            run("ip", "-o link").lines().map(str::to_owned).filter(|line| !line.contains(" lo:") && !line.contains(" out0@")).collect();
+        let rules: Vec<String> =
+            run("iptables-save", "").lines().filter(|line| line.contains("--dport") || line.contains("172.")).map(str::to_owned).collect();
+        [links, rules].concat()
+    }
+
+    fn aardvark(&self) -> Option<i32> {
+        fs::read_to_string(self.dirs.run.join("network/aardvark-dns/aardvark.pid")).ok()?.trim().parse().ok()
+    }
+}
+
+impl Drop for Host {
+    fn drop(&mut self) {
+        // A test that failed halfway leaves containers.
+        for id in self.networks.leases().unwrap_or_default().keys() {
+            drop(self.networks.teardown(id));
+        }
+        drop(Namespace::of(&self.dirs, "outside").remove());
+        drop(fs::remove_dir_all(&self.dirs.data));
+    }
+}
+
+/// 64 hexadecimal digits that differ with the name.
+fn id(name: &str) -> String {
+    let digits: String = name.bytes().map(|byte| format!("{byte:02x}")).collect();
+    digits.chars().cycle().take(64).collect()
+}
+
+fn run(program: &str, args: &str) -> String {
+    let output = Command::new(program).args(args.split_whitespace()).output().unwrap();
+    assert!(output.status.success(), "{program} {args}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+fn ip(args: &str) {
+    run("ip", args);
+}
+
+/// Does something in a network namespace; sockets stay in the one they were made in.
+fn inside<T: Send>(namespace: &Path, what: impl FnOnce() -> T + Send) -> T {
+    thread::scope(|scope| {
+        let there = scope.spawn(|| {
+            sys::setns(fs::File::open(namespace).unwrap(), ns::NET).unwrap();
+            what()
+        });
+        there.join().unwrap()
+    })
+}
+
+/// Serves one TCP connection: what was said to it, with where from.
+fn serve_once(namespace: &Path, port: u16) -> thread::JoinHandle<SocketAddr> {
+    let listener = inside(namespace, || TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)).unwrap());
+    thread::spawn(move || {
+        let (mut stream, peer) = listener.accept().unwrap();
+        stream.write_all(b"hello").unwrap();
+        peer
+    })
+}
+
+fn fetch(namespace: Option<&Path>, to: (Ipv4Addr, u16)) -> std::io::Result<String> {
+    let fetch = move || {
+        let mut stream = TcpStream::connect_timeout(&to.into(), Duration::from_secs(5))?;
+        let mut text = String::new();
+        stream.read_to_string(&mut text).map(|_| text)
+    };
+    namespace.map_or_else(fetch, |namespace| inside(namespace, fetch))
+}
+
+/// One question for an A record, as RFC 1035 has it; the addresses of the answer, or its error code.
+fn resolve(namespace: &Path, server: Ipv4Addr, name: &str) -> Result<Vec<Ipv4Addr>, u8> {
+    let socket = inside(namespace, || UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).unwrap());
+    socket.connect((server, 53)).unwrap();
+    socket.set_read_timeout(Some(Duration::from_secs(1))).unwrap();
+    let mut question = vec![0x12, 0x34, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0];
+    for label in name.split('.') {
+        question.push(label.len() as u8);
+        question.extend(label.bytes());
+    }
+    question.extend([0, 0, 1, 0, 1]);
+    let mut answer = [0; 512];
+    let deadline = Instant::now() + Duration::from_secs(20);
+    // aardvark-dns reads its files after netavark's return; until then nobody answers.
+    let length = loop {
+        drop(socket.send(&question));
+        match socket.recv(&mut answer) {
+            Ok(length) => break length,
+            Err(error) => assert!(Instant::now() < deadline, "no answer from {server} for {name}: {error}"),
+        }
+    };
+    if answer[3] & 15 != 0 {
+        return Err(answer[3] & 15);
+    }
+    // An answer is a pointer, type, class, ttl, length and an address: 16 bytes.
+    let answers = answer[question.len()..length].chunks_exact(16).filter(|record| record[3] == 1);
+    Ok(answers.map(|record| Ipv4Addr::new(record[12], record[13], record[14], record[15])).collect())
+}
+
+#[test]
+fn the_default_bridge_has_addresses_nat_and_published_ports() {
+    on_host(|host| {
+        let (pin, web) = host.container("web", &["bridge"], &["8080:80", "127.0.0.1:8081:81/tcp", "7000-7002:70-72/udp"]);
+        assert_eq!(web.attachments[0].address.octets()[3], 2);
+        assert_eq!(web.held.ports.len(), 5);
+        assert!(web.warnings.is_empty(), "{:?}", web.warnings);
+        // From outside, from the host by each of its addresses, and from another container.
+        let (other, _) = host.container("other", &["bridge"], &[]);
+        for (from, to) in [(Some(&*host.outside), HOST), (None, HOST), (None, Ipv4Addr::LOCALHOST), (Some(other.path()), HOST)] {
+            let served = serve_once(pin.path(), 80);
+            assert_eq!(fetch(from, (to, 8080)).unwrap_or_else(|error| panic!("{from:?} to {to}: {error}")), "hello");
+            served.join().unwrap();
+        }
+        // Published on loopback only.
+        let served = serve_once(pin.path(), 81);
+        assert!(fetch(Some(&host.outside), (HOST, 8081)).is_err());
+        assert_eq!(fetch(None, (Ipv4Addr::LOCALHOST, 8081)).unwrap(), "hello");
+        served.join().unwrap();
+        // A range of UDP.
+        let server = inside(pin.path(), || UdpSocket::bind("0.0.0.0:72").unwrap());
+        let client = inside(&host.outside, || UdpSocket::bind("0.0.0.0:0").unwrap());
+        client.send_to(b"ping", (HOST, 7002)).unwrap();
+        server.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        let mut text = [0; 16];
+        let (length, peer) = server.recv_from(&mut text).unwrap();
+        assert_eq!((&text[..length], peer.ip()), (&b"ping"[..], IpAddr::V4(OUTSIDE)));
+        // Out: the other side sees the host's address, having no route to ours.
+        let served = serve_once(&host.outside, 90);
+        assert_eq!(fetch(Some(pin.path()), (OUTSIDE, 90)).unwrap(), "hello");
+        assert_eq!(served.join().unwrap().ip(), IpAddr::V4(HOST));
+
+        host.networks.teardown(&id("other")).unwrap();
+        host.networks.teardown(&id("web")).unwrap();
+        assert!(!pin.path().exists());
+        assert!(host.networks.leases().unwrap().is_empty());
+        assert_eq!(host.remains(), Vec::<String>::new());
+        host.networks.teardown(&id("web")).unwrap();
+    });
+}
+
+#[test]
+fn containers_find_each_other_by_name() {
+    on_host(|host| {
+        let network = host.user_network("lan");
+        let gateway = network.gateway.unwrap();
+        let aliased = Join { network: "lan".into(), aliases: vec!["db".into()], ..Join::default() };
+        let (one, a) = host.container("one", &["lan"], &[]);
+        let (two, b) = host.joined("two", &[aliased], &[]).unwrap();
+        let (a, b) = (a.attachments[0].address, b.attachments[0].address);
+        assert_ne!(a, b);
+        for name in ["two", "db", &id("two")[..12]] {
+            assert_eq!(resolve(one.path(), gateway, name), Ok(vec![b]), "{name}");
+        }
+        assert_eq!(resolve(two.path(), gateway, "one"), Ok(vec![a]));
+        // Others are not on this network.
+        let (other, _) = host.container("other", &["bridge"], &[]);
+        let bridge = host.networks.get("bridge").unwrap();
+        assert!(!resolve(other.path(), bridge.gateway.unwrap(), "one").is_ok_and(|found| !found.is_empty()));
+        let dns = host.aardvark().unwrap();
+        for name in ["one", "two", "other"] {
+            host.networks.teardown(&id(name)).unwrap();
+        }
+        // Not a daemon: gone with its last container.
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while Path::new(&format!("/proc/{dns}/net")).exists()
+            && fs::read_to_string(format!("/proc/{dns}/stat")).is_ok_and(|stat| !stat.contains(") Z "))
+        {
+            assert!(Instant::now() < deadline, "aardvark-dns {dns} stays");
+            thread::sleep(Duration::from_millis(20));
+        }
+        host.networks.remove("lan").unwrap();
+        assert_eq!(host.remains(), Vec::<String>::new());
+    });
+}
