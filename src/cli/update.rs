@@ -66,7 +66,7 @@ fn rdt(options: &args::Update) -> Result<()> {
     Err(Error::new(what).hint("the container was created without linux.intelRdt"))
 }
 
-fn given<'a>(text: &'a Option<String>) -> Option<&'a str> {
+fn given(text: &Option<String>) -> Option<&str> {
     text.as_deref().filter(|text| !text.is_empty())
 }
 

@@ -143,11 +143,11 @@ impl Plan {
             Op::Scheduler(attr) => scheduler(attr),
             Op::IoPriority(value) => format!("set the I/O priority {} {}", name_of(names::IO_CLASSES, value >> 13), value & 7),
             Op::CpuAffinity(cpus) if **cpus == numbers::ALL => "run on every CPU of the cpuset".into(),
-            Op::CpuAffinity(cpus) => format!("run on the CPUs {:?}", members(&**cpus)),
+            Op::CpuAffinity(cpus) => format!("run on the CPUs {:?}", members(cpus)),
             Op::MemoryPolicy { mode, nodes } => {
                 let flags: Vec<_> = names::MEMORY_FLAGS.iter().filter(|row| mode & row.1 != 0).map(|row| row.0).collect();
                 let mode = name_of(names::MEMORY_MODES, mode & 0x1fff);
-                format!("set the memory policy {mode} {flags:?} for the nodes {:?}", members(&**nodes))
+                format!("set the memory policy {mode} {flags:?} for the nodes {:?}", members(nodes))
             }
             Op::Personality(domain) => format!("set the execution domain {}", name_of(names::PERSONALITIES, *domain)),
             Op::BoundingSet(set) => format!("drop the capabilities outside {set:#x} from the bounding set"),

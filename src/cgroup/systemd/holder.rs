@@ -24,7 +24,7 @@ impl Holder {
                 // Only system calls. It ends with us, also if we have ended meanwhile.
                 let bound = set_parent_process_death_signal(Some(Signal::KILL)).is_ok();
                 while bound && getppid() == Some(parent) {
-                    let _ = rustix::event::pause();
+                    rustix::event::pause();
                 }
                 exit(0)
             }

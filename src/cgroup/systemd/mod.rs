@@ -140,7 +140,7 @@ fn expand_slice(slice: &str) -> Result<String> {
     let fits =
         |part: &&str| !part.is_empty() && part.chars().all(|c| c.is_ascii_alphanumeric() || "_.:@\\".contains(c)) && !part.starts_with('.');
     let parts: Vec<&str> = stem.split('-').collect();
-    if !parts.iter().all(|part| fits(&part)) {
+    if !parts.iter().all(fits) {
         return Err(refuse());
     }
     Ok((1..=parts.len()).map(|count| format!("/{}.slice", parts[..count].join("-"))).collect())

@@ -22,6 +22,31 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 #[allow(clippy::large_enum_variant)] // there is one of it
 pub enum Command {
+    #[command(flatten)]
+    Container(ContainerCommand),
+    #[command(flatten)]
+    Image(super::images::Command),
+    /// Manage containers
+    #[command(name = "container")]
+    Containers {
+        /// What to do
+        #[command(subcommand)]
+        command: ContainerCommand,
+    },
+    /// Display detailed information on containers, images, volumes and networks
+    Inspect(Inspect),
+    /// The process that stands by a container
+    #[command(hide = true, name = "monitor")]
+    Monitor {
+        /// Its id
+        id: String,
+    },
+}
+
+/// The commands on containers.
+#[derive(Debug, Subcommand)]
+#[allow(clippy::large_enum_variant)] // there is one of it
+pub enum ContainerCommand {
     /// Create and run a new container from an image
     Run(Run),
     /// Create a new container
@@ -52,22 +77,6 @@ pub enum Command {
     Unpause(Names),
     /// Rename a container
     Rename(Rename),
-    /// Display detailed information on containers, images, volumes and networks
-    Inspect(Inspect),
-    #[command(flatten)]
-    Image(super::images::Command),
-    /// Manage containers
-    Container {
-        /// What to do
-        #[command(subcommand)]
-        command: Box<Command>,
-    },
-    /// The process that stands by a container
-    #[command(hide = true, name = "monitor")]
-    Monitor {
-        /// Its id
-        id: String,
-    },
 }
 
 /// Names or ids.
@@ -80,6 +89,7 @@ pub struct Names {
 
 /// `run`.
 #[derive(Args, Debug)]
+#[command(disable_help_flag = true)]
 pub struct Run {
     /// Run container in background and print container ID
     #[arg(short, long)]
@@ -95,9 +105,13 @@ pub struct Run {
     pub create: Create,
 }
 
-/// What `create` and `run` have in common.
+/// What `create` and `run` have in common. `-h` is the host's name, as in docker.
 #[derive(Args, Debug)]
+#[command(disable_help_flag = true)]
 pub struct Create {
+    /// Print help
+    #[arg(long, action = clap::ArgAction::Help)]
+    pub help: Option<bool>,
     /// Assign a name to the container
     #[arg(long)]
     pub name: Option<String>,
@@ -527,4 +541,14 @@ pub struct Inspect {
     /// Names or ids
     #[arg(required = true, value_name = "NAME")]
     pub names: Vec<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    #[test]
+    fn no_two_flags_of_a_command_are_the_same() {
+        super::Cli::command().debug_assert();
+    }
 }

@@ -31,6 +31,8 @@ pub struct Image {
     pub raw: Value,
     /// The manifest.
     pub manifest: ImageManifest,
+    /// Bytes of the manifest.
+    pub(super) manifest_size: u64,
     /// The chain ids of the layers, lowest first: each stands for a layer and all below it.
     pub layers: Vec<Digest>,
 }
@@ -69,7 +71,7 @@ impl Index {
     fn images(&self) -> Vec<(Digest, Vec<Reference>)> {
         let mut all: Vec<(Digest, Vec<Reference>)> = Vec::new();
         for descriptor in self.0.manifests() {
-            let Ok(digest) = Digest::parse(&descriptor.digest().to_string()) else { continue };
+            let Ok(digest) = Digest::parse(descriptor.digest().as_ref()) else { continue };
             let name = name_of(descriptor).and_then(|name| Reference::parse(name).ok());
             match all.iter_mut().find(|(known, _)| *known == digest) {
                 Some((_, names)) => names.extend(name),
@@ -186,9 +188,10 @@ impl Images {
     }
 
     /// Reads manifest and configuration, which must agree.
-    fn image(&self, digest: Digest, names: Vec<Reference>) -> Result<Image> {
-        let manifest = parse_manifest(&self.blobs.document(&digest)?, &digest)?;
-        let id = Digest::parse(&manifest.config().digest().to_string())?;
+    pub(super) fn image(&self, digest: Digest, names: Vec<Reference>) -> Result<Image> {
+        let text = self.blobs.document(&digest)?;
+        let (manifest, manifest_size) = (parse_manifest(&text, &digest)?, text.len() as u64);
+        let id = Digest::parse(manifest.config().digest().as_ref())?;
         let text = self.blobs.document(&id)?;
         let (config, raw) = parse_config(&text, &id)?;
         let diffs = config.rootfs().diff_ids();
@@ -198,7 +201,7 @@ impl Images {
         }
         let layers = super::layers::chain(diffs)?;
         let (digests, names) = names.into_iter().partition(|name| name.digest().is_some());
-        Ok(Image { id, digest, names, digests, config, raw, manifest, layers })
+        Ok(Image { id, digest, names, digests, config, raw, manifest, manifest_size, layers })
     }
 
     /// Names what was added. The caller holds a lease, so that the blobs it brought are all there.
@@ -206,7 +209,7 @@ impl Images {
         let bytes = self.blobs.document(manifest)?;
         let document = parse_manifest(&bytes, manifest)?;
         for blob in [document.config()].into_iter().chain(document.layers()) {
-            let digest = Digest::parse(&blob.digest().to_string())?;
+            let digest = Digest::parse(blob.digest().as_ref())?;
             if self.blobs.size(&digest) != Some(blob.size()) {
                 return Err(Error::new(format!(
                     "the manifest {manifest} names the blob {digest} of {} bytes, which is not there",
@@ -260,7 +263,7 @@ impl Images {
                 _ => names,
             };
             let last = going.len() == image.names.len() + image.digests.len();
-            if let Some(user) = user.as_ref().filter(|_| last && !(force && !going.is_empty())) {
+            if let Some(user) = user.as_ref().filter(|_| last && (!force || going.is_empty())) {
                 return Err(Error::new(format!("image {what} is used by container {user}")).hint("remove the container first"));
             }
             let mut removed: Vec<Removed> = going.iter().map(|name| Removed::Untagged(name.familiar())).collect();
@@ -354,7 +357,7 @@ pub(super) fn parse_manifest(text: &[u8], what: &Digest) -> Result<ImageManifest
         return Err(bad("its configuration is too large"));
     }
     for blob in [manifest.config()].into_iter().chain(manifest.layers()) {
-        Digest::parse(&blob.digest().to_string()).map_err(|e| bad(&e.to_string()))?;
+        Digest::parse(blob.digest().as_ref()).map_err(|e| bad(&e.to_string()))?;
     }
     Ok(manifest)
 }

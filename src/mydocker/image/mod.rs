@@ -8,20 +8,33 @@
 //! shared *lease* for as long as it takes; what no image refers to is swept away by whoever gets the lease for himself, and each
 //! command that changed something tries, so that the last one leaves nothing behind, not even what a crash left.
 
+mod archive;
 mod blob;
+mod busybox;
 mod changes;
+mod commit;
+mod http;
 mod import;
 mod index;
 mod layers;
+mod login;
+mod overlay;
+mod platform;
 mod reference;
+mod registry;
 mod stream;
 mod tar_read;
+mod tar_write;
 mod unpack;
 
 pub use blob::Digest;
+pub use commit::{Commit, Difference, diff};
 pub use import::Import;
 pub use index::{Image, Removed};
+pub use login::Logins;
 pub use reference::{DEFAULT_DOMAIN, Reference};
+pub use registry::{Pulled, login};
+pub use tar_write::export;
 
 use super::files::{self, Dirs, Lock};
 use crate::sys::{Context, Error, Result};

@@ -7,9 +7,6 @@ use std::fmt;
 /// The registry of names that do not begin with one: docker's well-known constant.
 pub const DEFAULT_DOMAIN: &str = "docker.io";
 
-/// What the domain was called before, and still is in old credentials.
-const LEGACY_DOMAIN: &str = "index.docker.io";
-
 /// Where names without a directory live at [`DEFAULT_DOMAIN`].
 const OFFICIAL: &str = "library/";
 
@@ -111,7 +108,12 @@ impl Reference {
         self.ended(self.familiar_repository())
     }
 
-    /// The same repository with another tag or digest: `Ok("v1")`, `Err(digest)`.
+    /// Without the digest.
+    pub(super) fn tagged(&self) -> Self {
+        Self { digest: None, ..self.clone() }
+    }
+
+    /// The same repository with this digest and no tag.
     pub(super) fn pinned(&self, digest: &Digest) -> Self {
         Self { tag: None, digest: Some(digest.clone()), ..self.clone() }
     }
@@ -136,7 +138,8 @@ impl fmt::Display for Reference {
 /// The first part is a registry if it can be no directory: it has a dot, a port or an upper-case letter, or is `localhost`.
 fn split_domain(name: &str) -> (&str, &str) {
     match name.split_once('/') {
-        Some((LEGACY_DOMAIN, rest)) => (DEFAULT_DOMAIN, rest),
+        // An old name of the same.
+        Some((first, rest)) if first.strip_prefix("index.") == Some(DEFAULT_DOMAIN) => (DEFAULT_DOMAIN, rest),
         Some((first, rest)) if first.contains(['.', ':']) || first == "localhost" || first.bytes().any(|b| b.is_ascii_uppercase()) => {
             (first, rest)
         }
@@ -162,9 +165,11 @@ fn is_domain(domain: &str) -> bool {
 
 /// `[a-z0-9]+` joined by `.`, `_`, `__` or any number of `-`.
 fn is_component(part: &str) -> bool {
-    let alnum = |b: &u8| b.is_ascii_lowercase() || b.is_ascii_digit();
+    fn alnum(b: &u8) -> bool {
+        b.is_ascii_lowercase() || b.is_ascii_digit()
+    }
     let bytes = part.as_bytes();
-    let ends = bytes.first().is_some_and(|b| alnum(b)) && bytes.last().is_some_and(|b| alnum(b));
+    let ends = bytes.first().is_some_and(alnum) && bytes.last().is_some_and(alnum);
     let separator = |s: &[u8]| matches!(s, [] | b"." | b"_" | b"__") || s.iter().all(|&b| b == b'-');
     ends && bytes.split(alnum).all(separator)
 }

@@ -4,6 +4,7 @@
 //! and symbolic links on the way are expanded here, inside the layer. What is hidden from the layers below is written as
 //! overlayfs has it (Documentation/filesystems/overlayfs.rst): a character device 0:0, or an attribute that makes a directory opaque.
 
+use super::overlay::{DIRECTORY, Lowers, is_kept, is_whiteout, kind, make_whiteout, open_dir, read_xattrs, set_opaque, stat};
 use super::tar_read::{Entries, Entry, Kind};
 use crate::sys::{Context, Error, Result};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -42,9 +43,9 @@ pub(super) struct Made {
 /// Unpacks an archive into the empty directory `root`. `lowers` are the layers below, topmost first: they lend the owner and mode of
 /// directories that the archive does not mention, and the targets of hard links.
 pub(super) fn unpack(source: impl BufRead, root: &Path, lowers: &[impl AsRef<Path>]) -> Result<Made> {
-    let open = |path: &Path| rustix::fs::open(path, DIRECTORY, Mode::empty()).context(|| format!("open {}", path.display()));
-    let lowers = lowers.iter().map(|path| open(path.as_ref())).collect::<Result<_>>()?;
-    let mut tree = Tree { root: open(root)?, lowers, stack: Vec::new(), times: Vec::new(), owners: owners(), hide_all: false };
+    let lowers = Lowers::open(lowers)?;
+    let root = rustix::fs::open(root, DIRECTORY, Mode::empty()).context(|| format!("open {}", root.display()))?;
+    let mut tree = Tree { root, lowers, stack: Vec::new(), times: Vec::new(), owners: owners(), hide_all: false };
     let mut entries = Entries::new(source);
     let (mut made, mut count) = (Made::default(), 0);
     while let Some(entry) = entries.next()? {
@@ -59,8 +60,6 @@ pub(super) fn unpack(source: impl BufRead, root: &Path, lowers: &[impl AsRef<Pat
     tree.finish()?;
     Ok(made)
 }
-
-const DIRECTORY: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 
 /// What can be done about owners.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -86,7 +85,7 @@ struct Step {
 
 struct Tree {
     root: OwnedFd,
-    lowers: Vec<OwnedFd>,
+    lowers: Lowers,
     /// The real directories down to where the last entry was made; most entries are beside the one before.
     stack: Vec<Step>,
     /// Times of directories, set when nothing more is made in them.
@@ -130,8 +129,8 @@ impl Tree {
             done => return done.map(|()| false),
         }
         // Twice in one archive: the last one holds, but a directory keeps what is in it.
-        let old = rustix::fs::statat(self.top(), name, AtFlags::SYMLINK_NOFOLLOW).context(|| "stat")?;
-        let is_dir = FileType::from_raw_mode(old.st_mode) == FileType::Directory;
+        let old = stat(self.top(), name).context(|| "stat")?;
+        let is_dir = kind(&old) == FileType::Directory;
         if is_dir && entry.kind == Kind::Dir {
             return Ok(false);
         }
@@ -213,8 +212,8 @@ impl Tree {
             return Err(Error::new("a whiteout must name a file"));
         }
         self.walk(parents)?;
-        match rustix::fs::statat(self.top(), hidden, AtFlags::SYMLINK_NOFOLLOW) {
-            Ok(there) if FileType::from_raw_mode(there.st_mode) == FileType::Directory => {
+        match stat(self.top(), hidden) {
+            Ok(there) if kind(&there) == FileType::Directory => {
                 self.enter(hidden)?;
                 set_opaque(self.top())
             }
@@ -233,14 +232,14 @@ impl Tree {
         let found = self.find(dirs, last)?;
         self.walk(parents)?;
         let Some(found) = found else {
-            let (from, old) = self.below(&target).ok_or_else(missing)?;
+            let (from, old) = self.lowers.find(&target).ok_or_else(missing)?;
             return self.copy_up(name, &from, last, &old);
         };
         let link = |at: BorrowedFd<'_>| rustix::fs::linkat(&found, *last, at, name, AtFlags::empty());
         match link(self.top()) {
             Err(Errno::EXIST) => {
-                let stat = |at: BorrowedFd<'_>, name: &[u8]| rustix::fs::statat(at, name, AtFlags::SYMLINK_NOFOLLOW).context(|| "stat");
-                let (old, new) = (stat(self.top(), name)?, stat(found.as_fd(), last)?);
+                let status = |at: BorrowedFd<'_>, name: &[u8]| stat(at, name).context(|| "stat");
+                let (old, new) = (status(self.top(), name)?, status(found.as_fd(), last)?);
                 if (old.st_dev, old.st_ino) == (new.st_dev, new.st_ino) {
                     return Ok(()); // also a link to itself
                 }
@@ -262,10 +261,8 @@ impl Tree {
             Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => return Ok(None),
             other => other.context(|| "look for the target")?,
         };
-        match rustix::fs::statat(&dir, last, AtFlags::SYMLINK_NOFOLLOW) {
-            Ok(there) if FileType::from_raw_mode(there.st_mode) == FileType::Directory => {
-                Err(Error::new("it is a hard link to a directory"))
-            }
+        match stat(dir.as_fd(), last) {
+            Ok(there) if kind(&there) == FileType::Directory => Err(Error::new("it is a hard link to a directory")),
             Ok(there) if is_whiteout(&there) => Err(Error::new("it is a hard link to what the same layer removes")),
             Ok(_) => Ok(Some(dir)),
             Err(Errno::NOENT) => Ok(None),
@@ -275,12 +272,12 @@ impl Tree {
 
     /// Makes `name` a copy of the file of a layer below.
     fn copy_up(&mut self, name: &[u8], from: &OwnedFd, last: &[u8], old: &Stat) -> Result<()> {
-        if FileType::from_raw_mode(old.st_mode) != FileType::RegularFile {
+        if kind(old) != FileType::RegularFile {
             return Err(Error::new("it is a hard link to something else than a file of a layer below"));
         }
         let source = rustix::fs::openat(from, last, OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty());
         let mut source = File::from(source.context(|| "open the target")?);
-        if rustix::fs::statat(self.top(), name, AtFlags::SYMLINK_NOFOLLOW).is_ok() {
+        if stat(self.top(), name).is_ok() {
             remove_tree(self.top(), name).context(|| "replace")?;
         }
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
@@ -298,7 +295,7 @@ impl Tree {
 
     /// Goes into a directory of the topmost one.
     fn enter(&mut self, name: &[u8]) -> Result<()> {
-        let fd = rustix::fs::openat(self.top(), name, DIRECTORY, Mode::empty()).context(|| "open the directory")?;
+        let fd = open_dir(self.top(), name).context(|| "open the directory")?;
         self.stack.push(Step { name: name.to_vec(), fd });
         Ok(())
     }
@@ -347,7 +344,7 @@ impl Tree {
 
     /// A directory that was hidden first and has something new in it all the same.
     fn instead_of_whiteout(&mut self, name: &[u8]) -> Result<()> {
-        let old = rustix::fs::statat(self.top(), name, AtFlags::SYMLINK_NOFOLLOW).context(|| "stat")?;
+        let old = stat(self.top(), name).context(|| "stat")?;
         if !is_whiteout(&old) {
             return Err(Error::new("something on the way to it is no directory"));
         }
@@ -359,9 +356,9 @@ impl Tree {
     /// Makes a directory that the archive does not mention as the layers below have it, or gives the target if it is a link there.
     fn lend(&mut self, name: &[u8]) -> Result<Option<Vec<u8>>> {
         let path: Vec<&[u8]> = self.stack.iter().map(|step| &step.name[..]).chain([name]).collect();
-        match self.below(&path) {
-            Some((dir, old)) if FileType::from_raw_mode(old.st_mode) == FileType::Directory => {
-                let from = rustix::fs::openat(&dir, name, DIRECTORY, Mode::empty()).context(|| "open a directory of the layer below")?;
+        match self.lowers.find(&path) {
+            Some((dir, old)) if kind(&old) == FileType::Directory => {
+                let from = open_dir(dir.as_fd(), name).context(|| "open a directory of the layer below")?;
                 self.implied(name)?;
                 let mut entry = of_stat(&old);
                 entry.xattrs = read_xattrs(from.as_fd())?;
@@ -370,7 +367,7 @@ impl Tree {
                 self.times.push((path.into(), times(&entry)));
                 Ok(None)
             }
-            Some((dir, old)) if FileType::from_raw_mode(old.st_mode) == FileType::Symlink => {
+            Some((dir, old)) if kind(&old) == FileType::Symlink => {
                 let target = rustix::fs::readlinkat(&dir, name, Vec::new()).context(|| "read a link of the layer below")?;
                 Ok(Some(target.into_bytes()))
             }
@@ -383,32 +380,6 @@ impl Tree {
         rustix::fs::mkdirat(self.top(), name, Mode::RWXU).context(|| "make the directory")?;
         self.enter(name)?;
         rustix::fs::fchmod(self.top(), Mode::from_raw_mode(0o755)).context(|| "set the mode")
-    }
-
-    /// What the layers below show at a path, with its directory: the topmost that has it, unless something above hides it.
-    fn below(&self, path: &[&[u8]]) -> Option<(OwnedFd, Stat)> {
-        'lowers: for lower in &self.lowers {
-            let mut dir = lower.try_clone().ok()?;
-            let (last, dirs) = path.split_last()?;
-            let mut opaque = false;
-            for name in dirs {
-                match rustix::fs::statat(&dir, *name, AtFlags::SYMLINK_NOFOLLOW) {
-                    Ok(there) if FileType::from_raw_mode(there.st_mode) == FileType::Directory => {}
-                    Ok(_) => return None,
-                    Err(_) if opaque => return None,
-                    Err(_) => continue 'lowers,
-                }
-                dir = rustix::fs::openat(&dir, *name, DIRECTORY, Mode::empty()).ok()?;
-                opaque |= is_opaque(dir.as_fd());
-            }
-            match rustix::fs::statat(&dir, *last, AtFlags::SYMLINK_NOFOLLOW) {
-                Ok(there) if is_whiteout(&there) => return None,
-                Ok(there) => return Some((dir, there)),
-                Err(_) if opaque => return None,
-                Err(_) => {}
-            }
-        }
-        None
     }
 
     /// Owner, extended attributes and mode, in this order: a change of owner takes set-user-id and capabilities away.
@@ -445,18 +416,13 @@ impl Tree {
     fn finish(&mut self) -> Result<()> {
         self.stack.clear();
         if std::mem::take(&mut self.hide_all) {
-            for lower in &self.lowers {
-                for entry in rustix::fs::Dir::read_from(lower).context(|| "read the layer below")? {
-                    let entry = entry.context(|| "read the layer below")?;
-                    let name = entry.file_name().to_bytes();
-                    match rustix::fs::statat(&self.root, name, AtFlags::SYMLINK_NOFOLLOW) {
-                        _ if matches!(name, b"." | b"..") => {}
-                        Ok(there) if FileType::from_raw_mode(there.st_mode) == FileType::Directory => {
-                            set_opaque(rustix::fs::openat(&self.root, name, DIRECTORY, Mode::empty()).context(|| "open")?.as_fd())?;
-                        }
-                        Ok(_) => {}
-                        Err(_) => make_whiteout(self.root.as_fd(), name)?,
+            for name in self.lowers.names(&[])? {
+                match stat(self.root.as_fd(), &name) {
+                    Ok(there) if kind(&there) == FileType::Directory => {
+                        set_opaque(open_dir(self.root.as_fd(), &name).context(|| "open")?.as_fd())?;
                     }
+                    Ok(_) => {}
+                    Err(_) => make_whiteout(self.root.as_fd(), &name)?,
                 }
             }
         }
@@ -549,59 +515,9 @@ fn of_stat(old: &Stat) -> Entry {
         mode: old.st_mode & 0o7777,
         uid: old.st_uid.into(),
         gid: old.st_gid.into(),
-        mtime: (old.st_mtime as i64, old.st_mtime_nsec as u32),
+        mtime: (old.st_mtime, old.st_mtime_nsec as u32),
         ..Entry::default()
     }
-}
-
-/// The attributes that a layer may bring: what a program may do, and what is the user's own. `trusted.` and overlayfs's own
-/// could make the kernel look elsewhere (redirect, metacopy); labels belong to the host.
-pub(super) fn is_kept(name: &[u8]) -> bool {
-    name == b"security.capability" || (name.starts_with(b"user.") && !name.starts_with(b"user.overlay."))
-}
-
-/// The attributes of a file that [`is_kept`] lets through.
-pub(super) fn read_xattrs(file: BorrowedFd<'_>) -> Result<Vec<(Vec<u8>, Vec<u8>)>> {
-    let mut list = vec![0; 65536]; // XATTR_LIST_MAX
-    let length = match rustix::fs::flistxattr(file, &mut list[..]) {
-        Err(Errno::NOTSUP) => 0,
-        other => other.context(|| "list extended attributes")?,
-    };
-    let mut all = Vec::new();
-    for name in list[..length].split(|b| *b == 0).filter(|name| is_kept(name)) {
-        let mut value = vec![0; 65536]; // XATTR_SIZE_MAX
-        let length = rustix::fs::fgetxattr(file, name, &mut value[..]).context(|| "read an extended attribute")?;
-        value.truncate(length);
-        all.push((name.to_vec(), value));
-    }
-    all.sort();
-    Ok(all)
-}
-
-/// The character device 0:0.
-pub(super) fn is_whiteout(there: &Stat) -> bool {
-    FileType::from_raw_mode(there.st_mode) == FileType::CharacterDevice && there.st_rdev == 0
-}
-
-/// Hides a name of the layers below. No privilege is needed since Linux 5.8.
-fn make_whiteout(dir: BorrowedFd<'_>, name: &[u8]) -> Result<()> {
-    rustix::fs::mknodat(dir, name, FileType::CharacterDevice, Mode::empty(), 0).context(|| "make the whiteout")
-}
-
-/// The attribute of an opaque directory: what root's mounts read, and what mounts of a user namespace do (`userxattr`).
-const OPAQUE_XATTRS: [&str; 2] = ["trusted.overlay.opaque", "user.overlay.opaque"];
-
-fn set_opaque(dir: BorrowedFd<'_>) -> Result<()> {
-    let set = |name: &str| rustix::fs::fsetxattr(dir, name, b"y", XattrFlags::empty());
-    set(OPAQUE_XATTRS[0]).or_else(|errno| if errno == Errno::PERM { set(OPAQUE_XATTRS[1]) } else { Err(errno) }).context(|| "make opaque")
-}
-
-/// Whether a directory hides what the layers below have in it.
-pub(super) fn is_opaque(dir: BorrowedFd<'_>) -> bool {
-    OPAQUE_XATTRS.iter().any(|name| {
-        let mut value = [0; 1];
-        rustix::fs::fgetxattr(dir, *name, &mut value[..]) == Ok(1) && value[0] == b'y'
-    })
 }
 
 /// Removes a file or a whole directory, following nothing.
@@ -610,7 +526,7 @@ fn remove_tree(at: BorrowedFd<'_>, name: &[u8]) -> rustix::io::Result<()> {
         Err(Errno::ISDIR) => {}
         other => return other,
     }
-    let dir = rustix::fs::openat(at, name, DIRECTORY, Mode::empty())?;
+    let dir = open_dir(at, name)?;
     for entry in rustix::fs::Dir::read_from(&dir)? {
         let entry = entry?;
         if !matches!(entry.file_name().to_bytes(), b"." | b"..") {

@@ -62,6 +62,9 @@ impl Writer {
     /// Takes what the program wrote to stdout (0) or stderr (1). A log that cannot be written must not stop a program,
     /// so a failure (a full disk) loses lines only.
     pub fn write(&mut self, stream: usize, bytes: &[u8]) {
+        if self.limits.none {
+            return;
+        }
         let partial = &mut self.partial[stream];
         partial.extend_from_slice(bytes);
         let mut text = String::new();
@@ -153,7 +156,7 @@ mod tests {
         let dir = std::env::temp_dir().join(format!("mydocker-log-{}", std::process::id()));
         fs::create_dir_all(&dir).unwrap();
         let path = dir.join("log.json");
-        let mut writer = Writer::open(&path, LogLimits { size: 2000, files: 3 }).unwrap();
+        let mut writer = Writer::open(&path, LogLimits { size: 2000, files: 3, none: false }).unwrap();
         writer.write(0, b"one\ntw");
         writer.write(1, b"err\n");
         writer.write(0, b"o\nlast");

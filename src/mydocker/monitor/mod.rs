@@ -5,16 +5,18 @@
 //! socket. Commands that find no monitor (it was killed) do what it would have done: [`settle`].
 
 mod health;
+mod init;
 pub mod log;
 pub mod protocol;
 mod stand;
 mod start;
 
+pub use init::init;
 pub use stand::main;
 pub use start::{must_run, settle};
 
 use crate::arm;
-use crate::mydocker::container::{Container, Record, Status};
+use crate::mydocker::container::{Container, Containers, Record, Status};
 use crate::mydocker::volume::{Kind, Volumes};
 use crate::sys::{Context, Error, Result};
 use protocol::{Frame, Hello, Wire};
@@ -87,14 +89,21 @@ pub fn stop_signal(record: &Record) -> Signal {
     crate::lifecycle::signal(name).unwrap_or(Signal::TERM)
 }
 
-/// Removes a container that is not running, with its anonymous volumes.
-pub fn remove(container: &Container, record: &Record) -> Result<()> {
+/// Removes a container that is not running; with its anonymous volumes if `volumes`.
+pub fn remove(container: &Container, record: &Record, volumes: bool) -> Result<()> {
     container.change(|state| state.status = Status::Removing)?;
     settle(container)?;
     container.remove(&record.name)?;
-    let volumes = Volumes::open(container.dirs())?;
-    let anonymous = record.settings.mounts.iter().filter(|mount| mount.kind == Kind::Volume && mount.anonymous);
-    // Each is of one container only; what is gone already need not be removed.
-    anonymous.for_each(|mount| drop(volumes.remove(&mount.name, |_| None)));
+    if volumes {
+        let store = Volumes::open(container.dirs())?;
+        let anonymous = record.settings.mounts.iter().filter(|mount| mount.kind == Kind::Volume && mount.anonymous);
+        // One that another container has by --volumes-from stays; what is gone already need not be removed.
+        let others = Containers::new(container.dirs()).list()?;
+        let user = |name: &str| {
+            let uses = |other: &Container| other.record().is_ok_and(|record| record.settings.mounts.iter().any(|mount| mount.name == name));
+            others.iter().find(|other| uses(other)).map(|other| other.id().to_owned())
+        };
+        anonymous.for_each(|mount| drop(store.remove(&mount.name, |volume| user(&volume.name))));
+    }
     Ok(())
 }

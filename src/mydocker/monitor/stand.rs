@@ -139,7 +139,7 @@ impl Stand {
             self.restarts += 1;
         };
         if self.record.settings.auto_remove {
-            let _ = super::remove(&self.container, &self.record);
+            let _ = super::remove(&self.container, &self.record, true);
         }
         self.flush();
         self.clients.iter_mut().for_each(|client| client.wire.send(&last));
