@@ -6,10 +6,13 @@ use crate::mydocker::files::{Dirs, make_dir};
 use crate::sys::{Context, Error, Result};
 use rustix::fs::{MemfdFlags, memfd_create};
 use serde_json::{Value, json};
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{Read, Seek, Write};
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 
 /// Where distributions put podman's helpers, before `$PATH`.
 const PLACES: &[&str] = &["/usr/local/libexec/podman", "/usr/local/lib/podman", "/usr/libexec/podman", "/usr/lib/podman"];
@@ -42,14 +45,21 @@ impl Netavark {
         Ok(Self { program, aardvark: find("aardvark-dns") })
     }
 
-    /// Makes the links, addresses, rules and names of a lease on these networks.
-    pub fn setup(&self, dirs: &Dirs, namespace: &Path, id: &str, lease: &Lease, networks: &[Network]) -> Result<()> {
-        self.call("setup", dirs, namespace, &self.options(id, lease, networks))
+    /// Makes the links, addresses, rules and names of a lease on these networks; whether DNS answers there.
+    pub fn setup(&self, dirs: &Dirs, namespace: &Path, id: &str, lease: &Lease, networks: &[Network]) -> Result<bool> {
+        self.call("setup", dirs, namespace, &self.options(id, lease, networks))?;
+        Ok(self.aardvark.is_none() || networks.iter().filter_map(|network| network.gateway).all(answers))
     }
 
     /// Takes them away.
     pub fn teardown(&self, dirs: &Dirs, namespace: &Path, id: &str, lease: &Lease, networks: &[Network]) -> Result<()> {
-        self.call("teardown", dirs, namespace, &self.options(id, lease, networks))
+        let done = self.call("teardown", dirs, namespace, &self.options(id, lease, networks));
+        wait_for_dns_to_end(&dirs.run.join("network/aardvark-dns"));
+        match done {
+            // It has ended before it was told to: an earlier signal made it look when its files were gone already.
+            Err(error) if error.to_string() == "netavark teardown: IO error: aardvark pid not found" => Ok(()),
+            other => other,
+        }
     }
 
     /// The document that netavark reads: its "NetworkOptions", of podman's network backend protocol.
@@ -105,6 +115,35 @@ impl Netavark {
         output.rewind().and_then(|()| output.take(65_536).read_to_end(&mut text)).context(what)?;
         Err(failure(verb, String::from_utf8_lossy(&text).trim()))
     }
+}
+
+/// Waits until the condition holds, for a second at most.
+fn soon(holds: impl Fn() -> bool) -> bool {
+    let deadline = Instant::now() + Duration::from_secs(1);
+    while !holds() {
+        if Instant::now() > deadline {
+            return false;
+        }
+        sleep(Duration::from_millis(1));
+    }
+    true
+}
+
+/// aardvark-dns starts in its own time, and until it is ready the signal of netavark's next call would end it. It is when its
+/// socket is bound (proc_pid_net(5), "udp"; the address in the memory's byte order).
+fn answers(gateway: Ipv4Addr) -> bool {
+    let bound = format!(": {:08X}:", u32::from_ne_bytes(gateway.octets()));
+    soon(|| fs::read_to_string("/proc/thread-self/net/udp").is_ok_and(|text| text.contains(&bound)))
+}
+
+/// After its last container, aardvark-dns ends in its own time. Until it has taken its pid away, netavark would leave the names of
+/// a new container with the one that is ending. The caller has the lock; a crashed one, whose pid stays, is netavark's to replace.
+fn wait_for_dns_to_end(dir: &Path) {
+    soon(|| {
+        let names: Vec<_> = fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.file_name()).collect();
+        let busy = names.iter().any(|name| name != "aardvark.pid" && name != "aardvark.lock");
+        busy || names.iter().all(|name| name != "aardvark.pid")
+    });
 }
 
 /// netavark says why in JSON, on one line of its standard output.

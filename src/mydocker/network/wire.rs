@@ -69,12 +69,16 @@ impl Networks {
         }
         pin.pin(guest.namespace)?;
         book.put(guest.id, lease.clone())?;
-        if let Err(error) = netavark.setup(&self.dirs, pin.path(), guest.id, &lease, &networks) {
+        let answered = netavark.setup(&self.dirs, pin.path(), guest.id, &lease, &networks).map_err(|error| {
             // The first error is the one to report.
             drop(self.clear(&netavark, &pin, guest.id, &lease).and_then(|()| pin.remove()).and_then(|()| book.remove(guest.id)));
-            return Err(error.within(format!("connect container {}", guest.name)));
+            error.within(format!("connect container {}", guest.name))
+        })?;
+        let mut warnings = warnings(&netavark, guest, &networks);
+        if !answered {
+            warnings.push("containers have no DNS by name: aardvark-dns does not answer; does another program have port 53?".into());
         }
-        Ok(Connected { warnings: warnings(&netavark, guest, &networks), attachments: lease.attachments, held })
+        Ok(Connected { warnings, attachments: lease.attachments, held })
     }
 
     /// Takes a container off all networks and unpins its namespace, whatever state they are in; also for a container that is gone.
