@@ -606,3 +606,29 @@ fn a_namespace_of_a_process_is_pinned() {
         assert_eq!(Namespace::all(&host.dirs).unwrap(), ["outside"]);
     });
 }
+
+#[test]
+fn dns_outlives_comings_goings_and_its_own_death() {
+    on_host(|host| {
+        let gateway = host.user_network("lan").gateway.unwrap();
+        let (first, one) = host.container("first", &["lan"], &[]);
+        let address = one.attachments[0].address;
+        for n in 0..8 {
+            let name = format!("t{n}");
+            let start = Instant::now();
+            let (pin, connected) = host.container(&name, &["lan"], &[]);
+            let mid = Instant::now();
+            // At once: no waiting.
+            assert!(connected.warnings.is_empty(), "{:?}", connected.warnings);
+            assert_eq!(resolve(pin.path(), gateway, "first"), Ok(vec![address]), "{name}");
+            let asked = Instant::now();
+            host.networks.teardown(&id(&name)).unwrap();
+            println!("setup {:?} teardown {:?}", mid - start, asked.elapsed());
+        }
+        let dns = host.aardvark().unwrap();
+        run("kill", &format!("-KILL {dns}"));
+        host.container("second", &["lan"], &[]);
+        assert_ne!(host.aardvark().unwrap(), dns);
+        assert_eq!(resolve(first.path(), gateway, "first"), Ok(vec![address]));
+    });
+}

@@ -1,23 +1,25 @@
 //! netavark and aardvark-dns: where they are, and one call of them.
 
 use super::book::{Lease, runs};
+use super::dns::Dns;
+use super::pin::Namespace;
 use super::store::Network;
 use crate::mydocker::files::{Dirs, make_dir};
 use crate::sys::{Context, Error, Result};
 use rustix::fs::{MemfdFlags, memfd_create};
 use serde_json::{Value, json};
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{Read, Seek, Write};
-use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::thread::sleep;
-use std::time::{Duration, Instant};
 
 /// Where distributions put podman's helpers, before `$PATH`.
 const PLACES: &[&str] = &["/usr/local/libexec/podman", "/usr/local/lib/podman", "/usr/libexec/podman", "/usr/lib/podman"];
 /// Where firewall tools are, which an ordinary login's `$PATH` lacks.
 const TOOLS: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// Below `Dirs::run`: netavark adds the last part to the directory it is given.
+const DNS_DIR: &str = "network/aardvark-dns";
 
 /// The programs that were found.
 #[derive(Clone, Debug)]
@@ -46,15 +48,26 @@ impl Netavark {
     }
 
     /// Makes the links, addresses, rules and names of a lease on these networks; whether DNS answers there.
-    pub fn setup(&self, dirs: &Dirs, namespace: &Path, id: &str, lease: &Lease, networks: &[Network]) -> Result<bool> {
-        self.call("setup", dirs, namespace, &self.options(id, lease, networks))?;
-        Ok(self.aardvark.is_none() || networks.iter().filter_map(|network| network.gateway).all(answers))
+    pub fn setup(&self, dirs: &Dirs, namespace: &Namespace, id: &str, lease: &Lease, networks: &[Network]) -> Result<bool> {
+        self.call("setup", dirs, namespace.path(), &self.options(id, lease, networks))?;
+        let Some(aardvark) = &self.aardvark else { return Ok(true) };
+        let dns = Dns { program: aardvark, dir: &dirs.run.join(DNS_DIR) };
+        let name: String = id.chars().take(12).collect();
+        let mut answers = true;
+        for gateway in networks.iter().filter_map(|network| network.gateway) {
+            answers &= dns.answers(namespace, gateway, &name)?;
+        }
+        Ok(answers)
     }
 
     /// Takes them away.
-    pub fn teardown(&self, dirs: &Dirs, namespace: &Path, id: &str, lease: &Lease, networks: &[Network]) -> Result<()> {
-        let done = self.call("teardown", dirs, namespace, &self.options(id, lease, networks));
-        wait_for_dns_to_end(&dirs.run.join("network/aardvark-dns"));
+    pub fn teardown(&self, dirs: &Dirs, namespace: &Namespace, id: &str, lease: &Lease, networks: &[Network]) -> Result<()> {
+        let done = self.call("teardown", dirs, namespace.path(), &self.options(id, lease, networks));
+        if let Some(aardvark) = &self.aardvark {
+            let dns = Dns { program: aardvark, dir: &dirs.run.join(DNS_DIR) };
+            dns.wait_for_end();
+            dns.revive()?;
+        }
         match done {
             // It has ended before it was told to: an earlier signal made it look when its files were gone already.
             Err(error) if error.to_string() == "netavark teardown: IO error: aardvark pid not found" => Ok(()),
@@ -115,35 +128,6 @@ impl Netavark {
         output.rewind().and_then(|()| output.take(65_536).read_to_end(&mut text)).context(what)?;
         Err(failure(verb, String::from_utf8_lossy(&text).trim()))
     }
-}
-
-/// Waits until the condition holds, for a second at most.
-fn soon(holds: impl Fn() -> bool) -> bool {
-    let deadline = Instant::now() + Duration::from_secs(1);
-    while !holds() {
-        if Instant::now() > deadline {
-            return false;
-        }
-        sleep(Duration::from_millis(1));
-    }
-    true
-}
-
-/// aardvark-dns starts in its own time, and until it is ready the signal of netavark's next call would end it. It is when its
-/// socket is bound (proc_pid_net(5), "udp"; the address in the memory's byte order).
-fn answers(gateway: Ipv4Addr) -> bool {
-    let bound = format!(": {:08X}:", u32::from_ne_bytes(gateway.octets()));
-    soon(|| fs::read_to_string("/proc/thread-self/net/udp").is_ok_and(|text| text.contains(&bound)))
-}
-
-/// After its last container, aardvark-dns ends in its own time. Until it has taken its pid away, netavark would leave the names of
-/// a new container with the one that is ending. The caller has the lock; a crashed one, whose pid stays, is netavark's to replace.
-fn wait_for_dns_to_end(dir: &Path) {
-    soon(|| {
-        let names: Vec<_> = fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.file_name()).collect();
-        let busy = names.iter().any(|name| name != "aardvark.pid" && name != "aardvark.lock");
-        busy || names.iter().all(|name| name != "aardvark.pid")
-    });
 }
 
 /// netavark says why in JSON, on one line of its standard output.
