@@ -43,7 +43,7 @@ use rustix::fs::{FlockOperation, Mode, OFlags, flock};
 use std::path::PathBuf;
 
 /// How far something is, for a bar on the terminal.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Progress<'a> {
     /// What is being done: `pull`, `unpack`.
     pub doing: &'a str,
