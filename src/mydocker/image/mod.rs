@@ -23,6 +23,7 @@ mod platform;
 mod reference;
 mod registry;
 mod stream;
+mod tags;
 mod tar_read;
 mod tar_write;
 mod unpack;
@@ -34,6 +35,7 @@ pub use index::{Image, Removed};
 pub use login::Logins;
 pub use reference::{DEFAULT_DOMAIN, Reference};
 pub use registry::{Pulled, login};
+pub use tags::tags;
 pub use tar_write::export;
 
 use super::files::{self, Dirs, Lock};
