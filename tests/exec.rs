@@ -211,3 +211,29 @@ fn the_limits_of_the_container_hold_for_exec() {
     let said = bundle.keel(&["exec", "ID", "sh", "-c", "sleep 1 & sleep 1 & sleep 1 & wait"]);
     assert!(said.err.contains("fork"), "the fourth process must fail: {said:?}");
 }
+
+#[test]
+fn a_process_document_may_come_through_a_pipe() {
+    let bundle = sleeper();
+    bundle.start();
+    let keel = format!("{} --root {}", common::KEEL, bundle.state_root().display());
+    let line = format!(
+        r#"echo '{{"args": ["echo", "piped"], "cwd": "/", "env": ["PATH=/bin"]}}' | {keel} exec --process /dev/fd/0 {}"#,
+        bundle.id()
+    );
+    let output = std::process::Command::new("sh").args(["-c", &line]).output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "piped\n", "{output:?}");
+}
+
+#[test]
+fn an_added_capability_is_ambient_where_the_container_lets_it_be() {
+    let bundle = sleeper().with(|c| {
+        c["process"]["capabilities"] =
+            json!({"bounding": ["CAP_CHOWN", "CAP_KILL"], "permitted": ["CAP_CHOWN"], "effective": ["CAP_CHOWN"], "inheritable": ["CAP_CHOWN", "CAP_KILL"]});
+    });
+    bundle.start();
+    for (name, ambient) in [("CAP_KILL", "0000000000000020"), ("CAP_FOWNER", "0000000000000000")] {
+        let said = bundle.keel(&["exec", "--cap", name, "ID", "grep", "CapAmb", "/proc/self/status"]).ok();
+        assert_eq!(said, format!("CapAmb:\t{ambient}\n"), "{name}");
+    }
+}

@@ -346,7 +346,7 @@ fn reached(
         }
         Stage::CreateContainer => hooks::run("createContainer", &spec.hooks.create_container, record, Status::Creating, &inside),
         Stage::StartContainer => {
-            hooks::run("startContainer", &spec.hooks.start_container, record, Status::Created, &inside)?;
+            hooks::run("startContainer", &hooks::start_container(spec), record, Status::Created, &inside)?;
             finish(process, record, container, options)
         }
         Stage::Created => finish(process, record, container, options),

@@ -31,7 +31,7 @@ pub fn start(runtime: &Runtime, id: &ContainerId, protect: impl FnOnce() -> Resu
     }
     let facts = arm::facts(false);
     let inside = Place { facts: &facts, container: Some((process.pidfd.as_fd(), record.namespaces & !ns::TIME)) };
-    if let Err(error) = hooks::run("startContainer", &spec.hooks.start_container, record, Status::Created, &inside) {
+    if let Err(error) = hooks::run("startContainer", &hooks::start_container(&spec), record, Status::Created, &inside) {
         // runtime.md, "Lifecycle": a failed hook stops the container.
         let _ = delete::end(record, &process.pidfd);
         return Err(error);

@@ -5,7 +5,8 @@ use crate::spec::options::{MountOptions, SUPERBLOCK};
 use crate::spec::{Mount, Spec, names};
 use crate::sys::{Error, MountAttr, Result, ns};
 use libc::{MS_PRIVATE, MS_REC, MS_SHARED, MS_SLAVE};
-use std::ffi::CString;
+use std::ffi::{CString, OsStr};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 
 /// Files below /proc that engines mount over (lxcfs and the like); anything else there could fake what the kernel
@@ -127,7 +128,7 @@ fn binds_dev(spec: &Spec) -> bool {
 
 fn one(plan: &mut Plan, ops: &mut Vec<Op>, mount: &Mount, at: At, common: &Common<'_>) -> Result<()> {
     let parsed = MountOptions::of(mount);
-    let to = target(mount, at)?;
+    let to = target(plan, mount, at)?;
     if parsed.bind {
         let source = common.options.bundle.join(&mount.source);
         if mount.source.is_empty() {
@@ -228,14 +229,32 @@ fn fs(mount: &Mount, parsed: &MountOptions, common: &Common<'_>, at: At) -> Resu
         params.push((c"context".into(), Some(cstring(common.label, At::field("linux.mountLabel"))?)));
     }
     let source = if mount.source.is_empty() { &mount.kind } else { &mount.source };
-    let attr = parsed.attr.set | parsed.rec_attr.set;
+    let late = if mount.kind == "tmpfs" { libc::MOUNT_ATTR_RDONLY } else { 0 };
+    let attr = (parsed.attr.set | parsed.rec_attr.set) & !late;
     Ok(Fs { kind: cstring(&mount.kind, at)?, source: cstring(source, at)?, params, attr, copy_up: parsed.tmpcopyup })
 }
 
+/// A tmpfs of the spec becomes read-only when all is in it: devices in /dev, mount points, what was copied up.
+pub(super) fn late_readonly(plan: &mut Plan, spec: &Spec) -> Result<()> {
+    for (i, mount) in spec.mounts.iter().enumerate().filter(|(_, mount)| mount.kind == "tmpfs") {
+        let (parsed, at) = (MountOptions::of(mount), At::entry("mounts", i));
+        let own = !parsed.bind && !parsed.remount;
+        if own && (parsed.attr.set | parsed.rec_attr.set) & libc::MOUNT_ATTR_RDONLY != 0 {
+            let path = target(plan, mount, at)?.path;
+            plan.ops.push(Op::SetAttr { path, attr: MountAttr::RDONLY, recursive: false, at });
+        }
+    }
+    Ok(())
+}
+
 /// Where a mount goes and what may be there; the path is cleaned lexically, links are the child's to resolve.
-fn target(mount: &Mount, at: At) -> Result<Target> {
+///
+/// A destination that begins with the path of the root file system is meant to be below it, as in runc.
+fn target(plan: &Plan, mount: &Mount, at: At) -> Result<Target> {
     let mut clean = PathBuf::new();
-    for component in Path::new(&mount.destination).components() {
+    let destination = Path::new(&mount.destination);
+    let rootfs = Path::new(OsStr::from_bytes(plan.rootfs.as_bytes()));
+    for component in destination.strip_prefix(rootfs).unwrap_or(destination).components() {
         match component {
             Component::Normal(name) => clean.push(name),
             Component::ParentDir => drop(clean.pop()),

@@ -338,7 +338,7 @@ pub enum Op {
     },
     /// prctl(PR_CAP_AMBIENT_RAISE) for each.
     Ambient(u64),
-    /// chdir(2); it may fail here if only the user may enter it, as `Cwd` tries again.
+    /// chdir(2); it may fail here if only the user may enter it, as `Cwd` then tries again.
     TryChdir(CString),
     /// chdir(2) and the check that it did not leave the root (CVE-2024-21626).
     Cwd(CString),

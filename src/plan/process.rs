@@ -3,8 +3,10 @@
 use super::{At, Facts, Op, Plan, Stage, cstring, seccomp};
 use crate::spec::{self, names, numbers};
 use crate::sys::{Error, Result, SchedAttr};
+use std::collections::HashSet;
 use std::ffi::CString;
 
+const CAP_DAC_OVERRIDE: u64 = 1 << 1;
 const CAP_SYS_ADMIN: u64 = 1 << 21;
 
 /// What is executed.
@@ -32,12 +34,21 @@ impl Program {
         Ok(Self {
             args: process.args.clone(),
             argv: strings(&process.args, "process.args")?,
-            envp: strings(&process.env, "process.env")?,
+            envp: environment(&process.env)?,
             candidates: candidates(name, &process.env)?,
-            wants_home: !process.env.iter().any(|e| e.starts_with("HOME=")),
+            wants_home: !process.env.iter().rev().find_map(|e| e.strip_prefix("HOME=")).is_some_and(|home| !home.is_empty()),
             terminal: process.terminal,
         })
     }
+}
+
+/// The last of several values counts, as in runc, and it alone is passed on: what a program makes of two is its own affair.
+/// An empty HOME is none.
+fn environment(env: &[String]) -> Result<Vec<CString>> {
+    let mut seen = HashSet::new();
+    let mut kept: Vec<_> = env.iter().enumerate().rev().filter(|(_, e)| seen.insert(e.split('=').next()) && *e != "HOME=").collect();
+    kept.reverse();
+    kept.into_iter().map(|(i, e)| cstring(e, At::entry("process.env", i))).collect()
 }
 
 /// The paths at which execvp(3) would look; PATH is the container's own and is not invented when absent, as in runc.
@@ -150,7 +161,8 @@ pub(super) fn identity(plan: &mut Plan, process: &spec::Process, linux: &spec::L
     }
     let admin = if keeps_admin(plan, process, linux) { CAP_SYS_ADMIN } else { 0 };
     let ops = &mut plan.ops;
-    if user.uid != 0 {
+    // Root too, since it may be about to lose what lets it search any directory.
+    if user.uid != 0 || effective & CAP_DAC_OVERRIDE == 0 && process.cwd != "/" {
         ops.push(Op::TryChdir(cstring(&process.cwd, At::field("process.cwd"))?));
     }
     ops.push(Op::BoundingSet(capability_set(&caps.bounding)));
@@ -169,8 +181,13 @@ pub(super) fn identity(plan: &mut Plan, process: &spec::Process, linux: &spec::L
     }
     ops.push(Op::Uid(user.uid));
     ops.push(Op::Capset { effective: effective | admin, permitted: permitted | admin, inheritable });
-    if !caps.ambient.is_empty() {
-        ops.push(Op::Ambient(capability_set(&caps.ambient) & available));
+    let (ambient, possible) = (capability_set(&caps.ambient) & available, permitted & inheritable);
+    if ambient & !possible != 0 {
+        let names = names::capability_names(ambient & !possible);
+        plan.warnings.push(format!("can't raise ambient capability {names}: it has to be permitted and inheritable too (capabilities(7))"));
+    }
+    if ambient & possible != 0 {
+        ops.push(Op::Ambient(ambient & possible));
     }
     if !plan.process.terminal {
         // As the user, since this device node may be anything by now; after the close of what is the host's.

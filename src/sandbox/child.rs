@@ -30,11 +30,13 @@ struct State<'p> {
     proc: Option<OwnedFd>,
     /// Number of the candidate that `FindProgram` chose.
     program: usize,
+    /// `TryChdir` is in the working directory.
+    entered: bool,
 }
 
 /// Runs the plan to its exec.
 pub fn run(plan: &Plan, armed: &mut Armed, sync: OwnedFd) -> ! {
-    let mut state = State { sync, ground: None, label: None, null: None, empty: None, proc: None, program: 0 };
+    let mut state = State { sync, ground: None, label: None, null: None, empty: None, proc: None, program: 0, entered: false };
     // The caller's mask must not shape what is made below the root.
     rustix::process::umask(Mode::empty());
     let before = &plan.ops[..plan.last];
@@ -202,10 +204,10 @@ fn step<'p>(op: &'p Op, index: u32, plan: &'p Plan, armed: &mut Armed, state: &m
         Op::Capset { effective, permitted, inheritable } => capset(*effective, *permitted, *inheritable),
         Op::Ambient(set) => (0..64).filter(|n| set >> n & 1 == 1).try_for_each(sys::raise_ambient),
         Op::TryChdir(cwd) => {
-            let _ = rustix::process::chdir(&**cwd);
+            state.entered = rustix::process::chdir(&**cwd).is_ok();
             Ok(())
         }
-        Op::Cwd(cwd) => enter(cwd),
+        Op::Cwd(cwd) => enter(cwd, state.entered),
         Op::Umask(mask) => {
             rustix::process::umask(Mode::from_raw_mode(*mask));
             Ok(())
@@ -389,8 +391,10 @@ fn own_stdio(uid: u32, terminal: bool) -> Result<()> {
 
 /// chdir(2), then the proof that the directory is below the root: getcwd(2) says "(unreachable)" of one that is not,
 /// as when the spec named /proc/self/fd/N with a directory of the host's (CVE-2024-21626).
-fn enter(cwd: &CStr) -> Result<()> {
-    rustix::process::chdir(cwd)?;
+fn enter(cwd: &CStr, entered: bool) -> Result<()> {
+    if !entered {
+        rustix::process::chdir(cwd)?;
+    }
     if sys::getcwd_is_reachable()? { Ok(()) } else { Err(Errno::XDEV) }
 }
 

@@ -5,7 +5,7 @@
 
 use crate::arm::ID_MAP_REFUSED;
 use crate::plan::seccomp::Handover;
-use crate::plan::{Op, Plan, Stage};
+use crate::plan::{At, Op, Plan, Stage};
 use crate::sys::{Error, Kind};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::io::Errno;
@@ -96,7 +96,8 @@ pub(super) fn failed(plan: &Plan, op: &Op, errno: Errno) -> Error {
         Op::Exec => Error::new(format!("exec {name}")).errno(errno).kind(Kind::Exec),
         _ => Error::new(plan.sentence(op)).errno(errno),
     };
-    let at = op.at(&plan.trees, &plan.joins);
+    // What is executed is clear without its place, and callers know the words without it.
+    let at = if matches!(op, Op::Exec | Op::FindProgram) { At::default() } else { op.at(&plan.trees, &plan.joins) };
     let error = if at.field.is_empty() { error } else { error.at(at.to_string()) };
     match hint(plan, op, errno) {
         Some(hint) => error.hint(hint),
@@ -110,7 +111,7 @@ fn hint(plan: &Plan, op: &Op, errno: Errno) -> Option<&'static str> {
         (Op::Exec, Errno::NOENT) => "the file is there, but its interpreter (the #! line or the ELF loader) is not",
         (Op::Exec, Errno::NOEXEC) => "it is for another architecture, or a script without a #! line",
         (Op::Cwd(_), Errno::XDEV) => "the directory is outside the container's root: CVE-2024-21626",
-        (Op::Attach { .. } | Op::Mount { .. }, Errno::LOOP) => "the mount point must be a directory of its own, not a link",
+        (Op::Attach { .. } | Op::Mount { .. }, Errno::LOOP) => "it must be mounted on ordinary directory, not on a link",
         (Op::Device(..) | Op::Symlink { .. }, Errno::LOOP) => "/dev must be a directory of its own in the image, not a link",
         (Op::Attach { .. } | Op::Mount { .. }, Errno::REMOTE) => "the mount point leads into /proc, which a container must not fake",
         (Op::Attach { .. }, Errno::NOTDIR) => "a directory can only be mounted on a directory, a file on a file",

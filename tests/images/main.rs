@@ -4,6 +4,7 @@
 
 mod archives;
 mod commits;
+mod crash;
 mod hostile;
 mod names;
 mod registry;

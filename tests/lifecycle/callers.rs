@@ -168,3 +168,17 @@ fn commands_that_are_not_there_say_so_whatever_their_arguments() {
         bundle.keel(args).fails(1, &[&format!("the command {} is not supported", args[0])]);
     }
 }
+
+#[test]
+fn a_relative_pid_file_is_relative_to_the_caller() {
+    let bundle = Bundle::new(&["true"]);
+    bundle.write();
+    let elsewhere = bundle.dir.join("elsewhere");
+    std::fs::create_dir(&elsewhere).unwrap();
+    let id = bundle.id();
+    let mut command = bundle.command(&["create", "--bundle", "..", "--pid-file", "pid.txt", &id]);
+    let null = std::process::Stdio::null;
+    assert!(command.current_dir(&elsewhere).stdout(null()).stderr(null()).status().unwrap().success());
+    let state: serde_json::Value = serde_json::from_str(&bundle.keel(&["state", "ID"]).ok()).unwrap();
+    assert_eq!(std::fs::read_to_string(elsewhere.join("pid.txt")).unwrap(), state["pid"].to_string());
+}

@@ -46,6 +46,7 @@ pub(super) fn unpack(source: impl BufRead, root: &Path, lowers: &[impl AsRef<Pat
     let lowers = Lowers::open(lowers)?;
     let root = rustix::fs::open(root, DIRECTORY, Mode::empty()).context(|| format!("open {}", root.display()))?;
     let mut tree = Tree { root, lowers, stack: Vec::new(), times: Vec::new(), owners: owners(), hide_all: false };
+    tree.begin()?;
     let mut entries = Entries::new(source);
     let (mut made, mut count) = (Made::default(), 0);
     while let Some(entry) = entries.next()? {
@@ -96,6 +97,15 @@ struct Tree {
 }
 
 impl Tree {
+    /// Until the archive says otherwise, the root is as in the layer below: overlayfs shows that of the topmost layer.
+    fn begin(&mut self) -> Result<()> {
+        let Some(below) = self.lowers.root() else { return Ok(()) };
+        let mut entry = of_stat(&rustix::fs::fstat(below).context(|| "stat the layer below")?);
+        entry.kind = Kind::Dir;
+        entry.xattrs = read_xattrs(below)?;
+        self.root_entry(&entry)
+    }
+
     fn add<R: BufRead>(&mut self, entry: &Entry, data: &mut Entries<R>) -> Result<()> {
         let names = names(&entry.path)?;
         let Some((name, parents)) = names.split_last() else {
@@ -361,7 +371,7 @@ impl Tree {
                 let from = open_dir(dir.as_fd(), name).context(|| "open a directory of the layer below")?;
                 self.implied(name)?;
                 let mut entry = of_stat(&old);
-                entry.xattrs = read_xattrs(from.as_fd())?;
+                (entry.kind, entry.xattrs) = (Kind::Dir, read_xattrs(from.as_fd())?);
                 self.attributes(self.top(), &entry)?;
                 let path = join(self.stack.iter().map(|step| &step.name[..]));
                 self.times.push((path.into(), times(&entry)));
@@ -392,7 +402,10 @@ impl Tree {
                 other => other.context(|| format!("set the attribute {}", String::from_utf8_lossy(name)))?,
             }
         }
-        rustix::fs::fchmod(file, Mode::from_raw_mode(entry.mode)).context(|| "set the mode")
+        // Who is not root can make nothing in a directory that he may not write himself, and never remove it.
+        let ours = self.owners == Owners::Ours && entry.kind == Kind::Dir;
+        let mode = if ours { entry.mode | 0o700 } else { entry.mode };
+        rustix::fs::fchmod(file, Mode::from_raw_mode(mode)).context(|| "set the mode")
     }
 
     fn own(&self, entry: &Entry, chown: impl Fn(Option<rustix::fs::Uid>, Option<rustix::fs::Gid>) -> rustix::io::Result<()>) -> Result<()> {
