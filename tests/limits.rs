@@ -142,8 +142,6 @@ fn unified_keys_come_last_and_line_by_line() {
 #[test]
 fn what_a_version_cannot_express_is_said_once() {
     let table = [
-        (json!({"memory": {"kernel": 5}}), Version::V1, "linux.resources.memory.kernel is ignored"),
-        (json!({"memory": {"kernelTCP": 5}}), Version::V2, "linux.resources.memory.kernelTCP is ignored"),
         (json!({"memory": {"useHierarchy": false}}), Version::V1, "linux.resources.memory.useHierarchy is ignored"),
         (json!({"memory": {"swappiness": 60}}), Version::V2, "linux.resources.memory.swappiness is ignored"),
         (json!({"memory": {"disableOOMKiller": true}}), Version::V2, "linux.resources.memory.disableOOMKiller is ignored"),

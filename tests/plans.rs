@@ -35,11 +35,17 @@ fn describe(plan: &Plan) -> String {
     let mut text = plan.text();
     let _ = writeln!(text, "    maps {:?}", plan.maps.is_some());
     let _ = writeln!(text, "    the parent joins {:?}, opens the trees: {}", plan.join_outside, plan.trees_outside);
+    for op in &plan.outside {
+        let _ = writeln!(text, "    the parent: {}", plan.sentence(op));
+    }
+    for map in &plan.id_maps {
+        let _ = writeln!(text, "    id map {map:?}");
+    }
     for tree in &plan.trees {
         let (one, all) = (&tree.attr, &tree.attr_recursive);
         let _ = writeln!(
             text,
-            "    tree {}{} set {:#x} clear {:#x} propagation {:#x}; all set {:#x} clear {:#x} propagation {:#x}",
+            "    tree {}{} set {:#x} clear {:#x} propagation {:#x}; all set {:#x} clear {:#x} propagation {:#x}{}",
             tree.source.to_string_lossy(),
             if tree.recursive { " and below" } else { "" },
             one.attr_set,
@@ -48,6 +54,7 @@ fn describe(plan: &Plan) -> String {
             all.attr_set,
             all.attr_clr,
             all.propagation,
+            tree.id_map.map_or(String::new(), |(map, all)| format!("; id map {map}{}", if all { " for all" } else { "" })),
         );
     }
     for op in &plan.ops {
@@ -141,4 +148,28 @@ fn the_command_prints_the_same_plan_as_text_and_as_json() {
     // Nothing was touched.
     assert!(!bundle.state_root().exists());
     common::Census::of(&bundle).nothing_left(&bundle);
+}
+
+/// No host of ours has SELinux: where it is, new file systems get the label, but for those that the kernel labels itself.
+#[test]
+fn a_mount_label_is_for_new_file_systems() {
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/plans");
+    let mut loaded = spec::parse(&fs::read(dir.join("default.json")).unwrap()).unwrap().spec;
+    loaded.linux.mount_label = "system_u:object_r:container_file_t:s0".into();
+    let options = Options { id: "ID".into(), bundle: "/b".into(), ..Options::default() };
+    let [(_, facts), ..] = hosts();
+    let refused = plan::create(&loaded, &facts, &options).unwrap_err().to_string();
+    assert_eq!(refused, "SELinux is not enabled on this host (config.json: linux.mountLabel)");
+    let plan = plan::create(&loaded, &Facts { selinux: true, ..facts }, &options).unwrap();
+    let labelled = |path: &str| {
+        let params = plan.ops.iter().find_map(|op| match op {
+            plan::Op::Mount { fs, to, .. } if to.path.to_bytes() == path.as_bytes() => Some(&fs.params),
+            _ => None,
+        });
+        params.unwrap().iter().any(|(key, _)| key.to_bytes() == b"context")
+    };
+    assert_eq!(["dev", "dev/pts", "dev/shm", "dev/mqueue"].map(labelled), [true; 4]);
+    assert_eq!(["proc", "sys"].map(labelled), [false; 2]);
+    // In config.json's words, so that docs/fields.md may name this test: mountLabel.
+    assert_eq!(serde_json::to_value(&loaded).unwrap()["linux"]["mountLabel"], loaded.linux.mount_label);
 }

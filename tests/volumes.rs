@@ -1,5 +1,7 @@
 //! Volumes and the flags that ask for mounts, on real directories.
 
+#![cfg(feature = "mydocker")]
+
 use keel::mydocker::files::Dirs;
 use keel::mydocker::volume::{Kind, MountPoint, Volumes, copy_up, in_order, size};
 use rustix::fd::{AsFd, OwnedFd};

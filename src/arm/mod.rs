@@ -1,18 +1,23 @@
 //! Room `arm`: what the host opens and prepares before the clone: everything that may allocate, fail or block.
 
 mod facts;
+mod id_map;
 mod own_binary;
 
 pub use facts::facts;
-pub use own_binary::protect;
+pub use own_binary::{executable, protect};
 
 use crate::plan::seccomp::Filter;
 use crate::plan::{Op, Plan, Tree};
-use crate::sys::{CStrings, Context, Error, Result, close_range, keep, mount_setattr};
+use crate::sys::{CStrings, Context, Error, MountAttr, Result, close_range, keep, mount_setattr};
 use rustix::fd::OwnedFd;
 use rustix::fs::{CWD, Mode, OFlags};
+use rustix::io::Errno;
 use rustix::mount::{OpenTreeFlags, open_tree};
 use std::ffi::CString;
+
+/// What EINVAL from an idmapped mount means (mount_setattr(2)).
+pub const ID_MAP_REFUSED: &str = "this file system does not support idmapped mounts, or the source is idmapped already";
 
 /// Room for `HOME=` and a directory of the container's passwd, in bytes.
 const HOME_MAX: usize = 1024;
@@ -25,8 +30,12 @@ pub struct Armed {
     pub trees: Vec<Option<OwnedFd>>,
     /// One for each of `Plan::joins`.
     pub joins: Vec<OwnedFd>,
+    /// One for each of `Plan::id_maps`.
+    pub id_maps: Vec<OwnedFd>,
     /// The `tasks` files of the container's v1 cgroups.
     pub tasks: Vec<(String, OwnedFd)>,
+    /// The `tasks` files of the container's resctrl groups.
+    pub resctrl: Vec<OwnedFd>,
     /// The v2 cgroup to be born in.
     pub into: Option<OwnedFd>,
     /// Where the terminal's other end goes.
@@ -50,18 +59,34 @@ impl Armed {
                 .map_err(|e| e.at(format!("{}.path", join.at)))?;
             joins.push(fd);
         }
+        let id_maps = plan.id_maps.iter().map(|map| id_map::open(map, &joins)).collect::<Result<Vec<_>>>()?;
         let mut trees = Vec::with_capacity(plan.trees.len());
         for tree in &plan.trees {
             let fd = if plan.trees_outside {
-                let what = || format!("open the mount source {}", tree.source.to_string_lossy());
-                Some(clone_tree(tree).context(what).map_err(|e| e.at(tree.at.to_string()))?)
+                let refused = |e: Error| match e.get_errno() {
+                    Some(Errno::INVAL) if tree.id_map.is_some() => e.hint(ID_MAP_REFUSED),
+                    _ => e,
+                };
+                Some(clone_tree(tree, &id_maps).context(|| tree.sentence()).map_err(|e| refused(e).at(tree.at.to_string()))?)
             } else {
                 None
             };
             trees.push(fd);
         }
         let last = keep(|| Last::new(plan, filter.as_ref()));
-        Ok(Self { last: Some(last), trees, joins, tasks: Vec::new(), into: None, console: None, init: None, stdio: None, preserve_fds: 0 })
+        Ok(Self {
+            last: Some(last),
+            trees,
+            joins,
+            id_maps,
+            tasks: Vec::new(),
+            resctrl: Vec::new(),
+            into: None,
+            console: None,
+            init: None,
+            stdio: None,
+            preserve_fds: 0,
+        })
     }
 }
 
@@ -75,7 +100,7 @@ impl Armed {
 
     /// The tree number `i`, if it is open.
     pub fn tree(&mut self, i: usize) -> rustix::io::Result<OwnedFd> {
-        self.trees.get_mut(i).and_then(Option::take).ok_or(rustix::io::Errno::BADF)
+        self.trees.get_mut(i).and_then(Option::take).ok_or(Errno::BADF)
     }
 }
 
@@ -115,7 +140,7 @@ impl Last {
 }
 
 /// open_tree(2) with OPEN_TREE_CLONE and the tree's attributes. Allocates nothing: the child calls it too.
-pub fn clone_tree(tree: &Tree) -> rustix::io::Result<OwnedFd> {
+pub fn clone_tree(tree: &Tree, id_maps: &[OwnedFd]) -> rustix::io::Result<OwnedFd> {
     let mut flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
     if tree.recursive {
         flags |= OpenTreeFlags::AT_RECURSIVE;
@@ -127,13 +152,18 @@ pub fn clone_tree(tree: &Tree) -> rustix::io::Result<OwnedFd> {
     if !tree.attr.is_empty() {
         mount_setattr(&fd, c"", false, &tree.attr)?;
     }
+    if let Some((number, recursive)) = tree.id_map {
+        let namespace = id_maps.get(number).ok_or(Errno::BADF)?;
+        mount_setattr(&fd, c"", recursive, &MountAttr::id_map(namespace))?;
+    }
     Ok(fd)
 }
 
-/// Connects to the `--console-socket`, which receives the terminal's other end (runc's docs/terminals.md).
-pub fn console_socket(path: &std::path::Path) -> Result<OwnedFd> {
+/// Connects to a unix socket that waits for a descriptor: that of `--console-socket` (runc's docs/terminals.md), of
+/// `--pidfd-socket`, of the seccomp agent. `name` is what it is called.
+pub fn connect_to(name: &str, path: &std::path::Path) -> Result<OwnedFd> {
     use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with};
-    let what = || format!("connect to the console socket {}", path.display());
+    let what = || format!("connect to the {name} {}", path.display());
     let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None).context(what)?;
     let address = SocketAddrUnix::new(path).context(what)?;
     connect(&socket, &address).context(what)?;

@@ -12,23 +12,25 @@ use rustix::mount::{OpenTreeFlags, open_tree};
 use std::ffi::{CString, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
-/// Goes on as a process whose executable cannot be written; returns at once if it is one already.
-pub fn protect(args: &[OsString]) -> Result<()> {
+/// Our executable as nobody can write it; `None` if this process runs from such a one already.
+pub fn executable() -> Result<Option<OwnedFd>> {
     let what = || "open our own executable through /proc/self/exe";
     let exe = rustix::fs::open(c"/proc/self/exe", OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).context(what)?;
     if rustix::fs::fstatvfs(&exe).context(what)?.f_flag.contains(StatVfsMountFlags::RDONLY) {
-        return Ok(());
+        return Ok(None);
     }
-    let clone = match read_only_clone() {
+    match read_only_clone() {
         Err(Errno::PERM | Errno::NOSYS | Errno::INVAL) => {
             let sealed = rustix::fs::fcntl_get_seals(reopen()?).is_ok_and(|seals| seals.contains(SealFlags::WRITE));
-            if sealed {
-                return Ok(());
-            }
-            sealed_copy()?
+            if sealed { Ok(None) } else { sealed_copy().map(Some) }
         }
-        other => other.context(|| "clone the mount of our own executable")?,
-    };
+        other => other.context(|| "clone the mount of our own executable").map(Some),
+    }
+}
+
+/// Goes on as a process whose executable cannot be written; returns at once if it is one already.
+pub fn protect(args: &[OsString]) -> Result<()> {
+    let Some(clone) = executable()? else { return Ok(()) };
     let strings = |list: &mut dyn Iterator<Item = Vec<u8>>| {
         list.map(|s| CString::new(s).map_err(|_| Error::new("an argument contains a NUL byte"))).collect::<Result<_>>().map(CStrings::new)
     };

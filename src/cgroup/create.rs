@@ -30,14 +30,36 @@ impl Cgroup {
     /// unless `linux.cgroupsPath` or a limit asks for them; device rules then need not be kept, as in runc, since
     /// an unprivileged user can open no more devices than before.
     pub fn create(&mut self, limits: &Limits, devices: Option<&Devices>, rootless: bool) -> Result<Entry> {
+        let holder = self.unit.as_ref().map(|unit| unit.start(limits)).transpose()?;
         let mut made = Vec::new();
-        match self.build(&mut made, limits, devices, rootless) {
-            Ok(entry) => Ok(Entry { made, ..entry }),
+        let built = self.build(&mut made, limits, devices, rootless).and_then(|mut entry| {
+            if holder.is_some() {
+                self.make_room(limits, &mut entry)?;
+            }
+            Ok(entry)
+        });
+        match built {
+            Ok(entry) => Ok(Entry { made, holder, ..entry }),
             Err(error) => {
+                drop(holder);
                 undo(&made);
+                if let Some(unit) = &self.unit {
+                    let _ = unit.stop();
+                }
                 Err(error)
             }
         }
+    }
+
+    /// With one process allowed, the holder would keep the container's out: it is two until that one is in.
+    fn make_room(&self, limits: &Limits, entry: &mut Entry) -> Result<()> {
+        const FILE: &str = "pids.max";
+        let one = limits.writes.iter().rfind(|write| write.file == FILE).filter(|write| write.value == "1");
+        if let (Some(write), Some(dir)) = (one, self.dir("pids")) {
+            open_dir(&dir).and_then(|fd| put(fd, FILE, "2")).context(|| format!("set {FILE} to 2 in {dir}"))?;
+            entry.late = Some((dir, FILE, write.value.clone()));
+        }
+        Ok(())
     }
 
     fn build(&mut self, made: &mut Vec<String>, limits: &Limits, devices: Option<&Devices>, rootless: bool) -> Result<Entry> {
@@ -59,7 +81,8 @@ impl Cgroup {
                 }
                 Ok(fresh) => fresh,
             };
-            if !fresh {
+            // A scope is new, and its holder is in it.
+            if !fresh && self.unit.is_none() {
                 vacant(&tree)?;
             }
             if tree.has("cpuset") {
@@ -87,17 +110,8 @@ impl Cgroup {
         Ok(entry)
     }
 
-    /// Sets limits, and device rules if there are any, in a cgroup that has processes (`update`). Returns warnings.
-    pub fn set(&self, limits: &Limits, devices: Option<&Devices>, rootless: bool) -> Result<Vec<String>> {
-        self.check_usage(limits)?;
-        if let Some(devices) = devices {
-            self.set_devices(devices, rootless)?;
-        }
-        self.set_limits(limits)
-    }
-
     /// By files where v1 has the devices controller, else by a program on the cgroup2 directory.
-    fn set_devices(&self, devices: &Devices, rootless: bool) -> Result<()> {
+    pub(super) fn set_devices(&self, devices: &Devices, rootless: bool) -> Result<()> {
         const AT: &str = "linux.resources.devices";
         let done = if let Some(tree) = self.trees.iter().find(|tree| tree.has("devices")) {
             write_rules(tree, &devices.v1()?)

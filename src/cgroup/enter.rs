@@ -1,6 +1,7 @@
 //! The way into a cgroup for one new process.
 
-use super::file::{get, open_dir, open_write};
+use super::file::{get, open_dir, open_write, put};
+use super::systemd::Holder;
 use super::{Cgroup, Tree, Version, layout};
 use crate::sys::{Context, Error, Result};
 use rustix::fd::OwnedFd;
@@ -19,9 +20,24 @@ pub struct Entry {
     pub warnings: Vec<String>,
     /// Directories that were made for it, outermost first.
     pub(super) made: Vec<String>,
+    /// What keeps the scope alive until the container's process is in it.
+    pub(super) holder: Option<Holder>,
+    /// A limit that the holder and the container's process would not both fit in: directory, file, value.
+    pub(super) late: Option<(String, &'static str, String)>,
 }
 
 impl Entry {
+    /// To be called once the container's process is in.
+    pub fn entered(&mut self) -> Result<()> {
+        self.holder = None;
+        match self.late.take() {
+            Some((dir, file, value)) => {
+                open_dir(&dir).and_then(|fd| put(fd, file, &value)).context(|| format!("set {file} to {value} in {dir}"))
+            }
+            None => Ok(()),
+        }
+    }
+
     /// Removes exactly the directories that [`Cgroup::create`] made, after a later step of the start failed.
     pub fn undo(self) {
         super::create::undo(&self.made);
@@ -49,7 +65,10 @@ impl<'a> Sub<'a> {
     /// `[CONTROLLER[,CONTROLLER...]:]PATH`
     fn parse(text: &'a str) -> Result<Self> {
         let (controllers, path) = text.split_once(':').map_or((Vec::new(), text), |(names, path)| (names.split(',').collect(), path));
-        if path.contains(':') || path.split('/').any(|part| part == "..") {
+        if path.split('/').any(|part| part == "..") {
+            return Err(Error::new(format!("bad sub cgroup path: {path} is not a sub cgroup path")));
+        }
+        if path.contains(':') {
             return Err(Error::new(format!("bad sub cgroup path: {text}")));
         }
         Ok(Self { controllers, path: path.trim_matches('/') })
@@ -72,6 +91,9 @@ impl Cgroup {
             if !self.trees.iter().any(|tree| tree.has(name) || tree.has(&format!("name={name}"))) {
                 return Err(Error::new(format!("the container has no cgroup of controller {name}")));
             }
+        }
+        if let Some(unit) = &self.unit {
+            unit.come_closer()?;
         }
         let mut entry = Entry::default();
         for tree in &self.trees {

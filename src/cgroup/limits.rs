@@ -7,29 +7,41 @@ use crate::sys::{Context, Error, Result};
 use rustix::fd::OwnedFd;
 use rustix::io::Errno;
 
+/// Does all of it in the given order, and what is refused (EINVAL) again as long as something else succeeded meanwhile.
+pub(super) fn in_some_order<T>(mut items: Vec<T>, mut put: impl FnMut(&T) -> Result<()>) -> Result<()> {
+    loop {
+        let (before, mut refused, mut first) = (items.len(), Vec::new(), None);
+        for item in items {
+            match put(&item) {
+                Err(error) if error.get_errno() == Some(Errno::INVAL) => {
+                    first.get_or_insert(error);
+                    refused.push(item);
+                }
+                done => done?,
+            }
+        }
+        match first {
+            None => return Ok(()),
+            Some(error) if refused.len() == before => return Err(error),
+            Some(_) => items = refused,
+        }
+    }
+}
+
 impl Cgroup {
-    /// Writes all of them in order, those of each controller again once if another had to come first: a period and a
-    /// quota, memory and memory+swap are each checked against the other's present value.
+    /// Writes all of them in order, those of each controller again where another had to come first: a period, a quota and
+    /// a burst, memory and memory+swap are each checked against the others' present values.
     pub(super) fn set_limits(&self, limits: &Limits) -> Result<Vec<String>> {
         let mut warnings = Vec::new();
         for group in limits.writes.chunk_by(|a, b| a.controller == b.controller) {
             let dir = self.dir_for(&group[0])?;
-            let mut refused = Vec::new();
-            for write in group {
-                match self.set_one(&dir, write, &mut warnings) {
-                    Err(error) if error.get_errno() == Some(Errno::INVAL) && group.len() > 1 => refused.push(write),
-                    done => done?,
-                }
-            }
-            for write in refused {
-                self.set_one(&dir, write, &mut warnings)?;
-            }
+            in_some_order(group.iter().collect(), |write| self.set_one(&dir, write, &mut warnings))?;
         }
         Ok(warnings)
     }
 
     /// The directory of a controller's files, or who is to be asked why there is none.
-    fn dir_for(&self, write: &Write) -> Result<OwnedFd> {
+    pub(super) fn dir_for(&self, write: &Write) -> Result<OwnedFd> {
         let what = || format!("set {} to {}", write.file, write.value);
         let Some(tree) = self.tree(&write.controller) else {
             let error = match (self.is_none(), self.version) {
@@ -43,10 +55,7 @@ impl Cgroup {
     }
 
     fn set_one(&self, dir: &OwnedFd, write: &Write, warnings: &mut Vec<String>) -> Result<()> {
-        let failed = |file: &str, value: &str, errno: Errno| {
-            let path = self.dir(&write.controller).unwrap_or_default();
-            Error::new(format!("set {file} to {value} in {path}")).errno(errno).at(&write.at)
-        };
+        let failed = |file: &str, value: &str, errno: Errno| self.failed(write, file, value, errno);
         match (put(dir, &write.file, &write.value), &write.missing) {
             (Ok(()), _) => Ok(()),
             (Err(Errno::NOENT), Missing::Skip) => Ok(()),
@@ -62,8 +71,13 @@ impl Cgroup {
         }
     }
 
+    pub(super) fn failed(&self, write: &Write, file: &str, value: &str, errno: Errno) -> Error {
+        let path = self.dir(&write.controller).unwrap_or_default();
+        Error::new(format!("set {file} to {value} in {path}")).errno(errno).at(&write.at)
+    }
+
     /// What the errno of a control file means: usually something else than its name says.
-    fn explain(&self, dir: &OwnedFd, write: &Write, error: Error, hint: &str) -> Error {
+    pub(super) fn explain(&self, dir: &OwnedFd, write: &Write, error: Error, hint: &str) -> Error {
         let Some(errno) = error.get_errno() else { return error };
         let available = || get(dir, "cgroup.controllers").unwrap_or_default();
         let absent = matches!(errno, Errno::NOENT | Errno::ACCESS | Errno::PERM)

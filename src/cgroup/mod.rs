@@ -3,6 +3,8 @@
 //! [`Layout`] is what the host offers, [`Cgroup`] the container's place in it (kept in the container's record),
 //! [`Entry`] the way in for one process. Limits come as data from [`crate::plan::limits`], device rules as [`Devices`].
 //!
+//! With [`Manager::Systemd`] the directory is a scope that systemd makes (module `systemd`); everything else is the same.
+//!
 //! A process is never moved by writing its pid into `cgroup.procs`: that waits for an RCU grace period (7-11 ms) and
 //! stalls every fork of the machine meanwhile. It is cloned into its cgroup (v2) or, still single-threaded, writes
 //! `0` into the `tasks` files that were opened for it (v1).
@@ -15,16 +17,28 @@ mod freeze;
 mod kill;
 mod layout;
 mod limits;
+mod oom;
 mod remove;
+mod resctrl;
 mod stat;
+mod stat_v1;
+mod stat_v2;
+mod systemd;
+mod update;
 
 pub use crate::plan::limits::Version;
 pub use devices::Devices;
 pub use enter::Entry;
 pub use layout::{Hierarchy, Layout};
+pub use oom::OomWatch;
+pub use resctrl::Resctrl;
+pub use stat::*;
+pub use update::Change;
 
 use crate::sys::{Error, Result};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use systemd::Unit;
 
 /// Who makes and removes the container's cgroup.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -32,6 +46,8 @@ pub enum Manager {
     /// We do, in the file system.
     #[default]
     Cgroupfs,
+    /// systemd, over D-Bus: the container is a scope (`--systemd-cgroup`).
+    Systemd,
     /// Nobody: the container stays in the cgroup of its creator (crun's `--cgroup-manager=disabled`).
     Disabled,
 }
@@ -68,6 +84,9 @@ pub struct Cgroup {
     /// Whether `linux.cgroupsPath` asked for this place; then a failure to have it is never tolerated.
     explicit: bool,
     trees: Vec<Tree>,
+    /// The scope, if systemd makes the directory.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    unit: Option<Unit>,
 }
 
 /// What a hierarchy looks like inside the container, for mounts of type `cgroup`: material, nothing is mounted here.
@@ -122,12 +141,24 @@ impl Cgroup {
             };
             Tree { controllers: hierarchy.controllers.clone(), mount: hierarchy.mount.clone(), path: format!("{base}{inner}") }
         });
-        Ok(Self { version: layout.version, explicit: !cgroups_path.is_empty(), trees: trees.collect() })
+        Ok(Self { version: layout.version, explicit: !cgroups_path.is_empty(), trees: trees.collect(), unit: None })
+    }
+
+    /// Where the container belongs as a scope of systemd: `cgroups_path` is `slice:prefix:name`, by default a scope
+    /// `keel-ID.scope` in `system.slice`, or in `user.slice` of this user's own systemd. Annotations
+    /// `org.systemd.property.NAME` become its properties. Nothing is touched; a user's systemd is asked where it is.
+    pub fn locate_unit(layout: &Layout, cgroups_path: &str, id: &str, annotations: &BTreeMap<String, String>) -> Result<Self> {
+        let (Version::V2, Some(hierarchy)) = (layout.version, layout.hierarchies.first()) else {
+            return Err(Error::new("the systemd cgroup manager needs cgroup v2").hint("with cgroup v1, use --cgroup-manager cgroupfs"));
+        };
+        let (unit, path) = Unit::locate(cgroups_path, id, annotations)?;
+        let tree = Tree { controllers: Vec::new(), mount: hierarchy.mount.clone(), path };
+        Ok(Self { version: layout.version, explicit: true, trees: vec![tree], unit: Some(unit) })
     }
 
     /// No cgroup of its own: for [`Manager::Disabled`].
     pub fn none(layout: &Layout) -> Self {
-        Self { version: layout.version, explicit: false, trees: Vec::new() }
+        Self { version: layout.version, explicit: false, trees: Vec::new(), unit: None }
     }
 
     /// Whether the container has no cgroup of its own: the manager is disabled, or it is rootless and may not have one.

@@ -16,7 +16,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 
 impl Cgroup {
     /// Removes every directory of the container; one that is gone already is no error. Waits, for a bounded time,
-    /// for processes that are ending; all hierarchies are tried, the first failure is told.
+    /// for processes that are ending; all hierarchies are tried, the first failure is told. A scope is gone for systemd too.
     pub fn remove(&self) -> Result<()> {
         let deadline = Instant::now() + PATIENCE;
         let mut result = Ok(());
@@ -29,7 +29,10 @@ impl Cgroup {
             });
             result = result.and(removed);
         }
-        result
+        match &self.unit {
+            Some(unit) => result.and_then(|()| unit.stop()),
+            None => result,
+        }
     }
 }
 

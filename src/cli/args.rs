@@ -83,10 +83,12 @@ pub enum Command {
     Features,
     /// Print what `create` would do, step by step, without doing it
     Plan(Plan),
-    /// Change the limits of a container (not in this version)
-    Update(Later),
-    /// Show events of a container (not in this version)
-    Events(Later),
+    /// Print what is wrong with a bundle, by the specification and on this host
+    Validate(Validate),
+    /// Change the limits of a container
+    Update(Update),
+    /// Show what a container uses and when it runs out of memory
+    Events(Events),
     /// Checkpoint a container (not in this version)
     Checkpoint(Later),
     /// Restore a container (not in this version)
@@ -248,6 +250,82 @@ pub struct List {
     pub quiet: bool,
 }
 
+/// Texts, as runc has them: `--cpu-share ""` is a flag that is not given.
+#[derive(Args)]
+pub struct Update {
+    /// Read the resources from this JSON file, or from stdin if it is -; all other options are then ignored
+    #[arg(short, long, value_name = "FILE")]
+    pub resources: Option<PathBuf>,
+    /// Memory limit, in bytes or with a unit such as 512m; -1 is unlimited
+    #[arg(long, value_name = "BYTES", allow_hyphen_values = true)]
+    pub memory: Option<String>,
+    /// Limit of memory and swap together; -1 is unlimited
+    #[arg(long, value_name = "BYTES", allow_hyphen_values = true)]
+    pub memory_swap: Option<String>,
+    /// Memory that is left alone while the host has enough
+    #[arg(long, value_name = "BYTES", allow_hyphen_values = true)]
+    pub memory_reservation: Option<String>,
+    /// Ignored: kernel memory has no limit of its own any more
+    #[arg(long, value_name = "BYTES", allow_hyphen_values = true, hide = true)]
+    pub kernel_memory: Option<String>,
+    /// Ignored
+    #[arg(long, value_name = "BYTES", allow_hyphen_values = true, hide = true)]
+    pub kernel_memory_tcp: Option<String>,
+    /// Length of a CPU period, in microseconds
+    #[arg(long, value_name = "USEC", allow_hyphen_values = true)]
+    pub cpu_period: Option<String>,
+    /// CPU time in each period, in microseconds; -1 is unlimited
+    #[arg(long, value_name = "USEC", allow_hyphen_values = true)]
+    pub cpu_quota: Option<String>,
+    /// CPU time that may be saved up for a later period, in microseconds
+    #[arg(long, value_name = "USEC", allow_hyphen_values = true)]
+    pub cpu_burst: Option<String>,
+    /// CPU shares, 2 to 262144, relative to other containers
+    #[arg(long, value_name = "SHARES", allow_hyphen_values = true)]
+    pub cpu_share: Option<String>,
+    /// Real-time period, in microseconds
+    #[arg(long, value_name = "USEC", allow_hyphen_values = true)]
+    pub cpu_rt_period: Option<String>,
+    /// Real-time CPU time in each period, in microseconds
+    #[arg(long, value_name = "USEC", allow_hyphen_values = true)]
+    pub cpu_rt_runtime: Option<String>,
+    /// CPUs to use, such as 0-2,4
+    #[arg(long, value_name = "LIST")]
+    pub cpuset_cpus: Option<String>,
+    /// Memory nodes to use
+    #[arg(long, value_name = "LIST")]
+    pub cpuset_mems: Option<String>,
+    /// 1: only while no other wants the CPU
+    #[arg(long, value_name = "0|1", allow_hyphen_values = true)]
+    pub cpu_idle: Option<String>,
+    /// Number of processes; -1 is unlimited
+    #[arg(long, value_name = "N", allow_hyphen_values = true)]
+    pub pids_limit: Option<String>,
+    /// Block I/O weight, 10 to 1000
+    #[arg(long, value_name = "WEIGHT", allow_hyphen_values = true)]
+    pub blkio_weight: Option<String>,
+    /// Intel RDT: schema of the L3 cache
+    #[arg(long, value_name = "SCHEMA")]
+    pub l3_cache_schema: Option<String>,
+    /// Intel RDT: schema of memory bandwidth
+    #[arg(long, value_name = "SCHEMA")]
+    pub mem_bw_schema: Option<String>,
+    /// The container
+    pub id: String,
+}
+
+#[derive(Args)]
+pub struct Events {
+    /// Print what the container uses at this interval: a number and a unit, such as 500ms or 1m30s
+    #[arg(long, value_name = "DURATION", default_value = "5s", allow_hyphen_values = true)]
+    pub interval: String,
+    /// Print what the container uses now, and exit
+    #[arg(long)]
+    pub stats: bool,
+    /// The container
+    pub id: String,
+}
+
 #[derive(Args)]
 pub struct Ps {
     /// How to print
@@ -268,6 +346,13 @@ pub struct Spec {
     /// For an ordinary user
     #[arg(long)]
     pub rootless: bool,
+}
+
+#[derive(Args)]
+pub struct Validate {
+    /// The bundle directory
+    #[arg(short, long, default_value = ".")]
+    pub bundle: PathBuf,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]

@@ -2,8 +2,10 @@
 
 mod args;
 mod commands;
+mod events;
 mod exec;
 mod show;
+mod update;
 
 use crate::cgroup::Manager;
 use crate::lifecycle::Runtime;
@@ -65,15 +67,20 @@ fn dispatch(command: &Command, runtime: &Runtime, log: &Log, args: &[OsString]) 
         Command::Spec(options) => commands::spec(options),
         Command::Features => show::features(),
         Command::Plan(options) => show::plan(options, runtime, log),
-        Command::Update(_) | Command::Events(_) | Command::Checkpoint(_) | Command::Restore(_) => Err(commands::later(command)),
+        Command::Validate(options) => show::validate(options, runtime),
+        Command::Update(options) => update::update(options, runtime, log),
+        Command::Events(options) => events::events(options, runtime),
+        Command::Checkpoint(_) | Command::Restore(_) => Err(commands::later(command)),
     }
 }
 
 fn runtime(cli: &Cli) -> Result<Runtime> {
-    if cli.systemd_cgroup || cli.cgroup_manager == Some(CgroupManager::Systemd) {
-        return Err(Error::new("the systemd cgroup manager is not supported by this version of keel").hint("--cgroup-manager cgroupfs"));
-    }
-    let manager = if cli.cgroup_manager == Some(CgroupManager::Disabled) { Manager::Disabled } else { Manager::Cgroupfs };
+    let manager = match cli.cgroup_manager {
+        Some(CgroupManager::Systemd) => Manager::Systemd,
+        Some(CgroupManager::Disabled) => Manager::Disabled,
+        None if cli.systemd_cgroup => Manager::Systemd,
+        Some(CgroupManager::Cgroupfs) | None => Manager::Cgroupfs,
+    };
     let root = Root::new(cli.root.as_deref())?;
     Ok(Runtime { root, manager })
 }

@@ -60,7 +60,7 @@ impl Relay {
     /// Relays until the program ends; its exit code.
     pub fn wait(self, process: &Process) -> Result<i32> {
         match &self.sockets {
-            Some((ours, _)) => Terminal::new(receive(ours)?)?.relay(&self.signals, process)?,
+            Some((ours, _)) => Terminal::new(receive(ours.as_fd())?)?.relay(&self.signals, process)?,
             None => self.signals_only(process)?,
         }
         process.wait()
@@ -100,7 +100,8 @@ fn forward(signals: &SignalFd, process: &Process) -> Option<Number> {
     Some(number)
 }
 
-fn receive(socket: &OwnedFd) -> Result<OwnedFd> {
+/// The terminal's other end, as it comes through a console socket.
+pub fn receive(socket: BorrowedFd<'_>) -> Result<OwnedFd> {
     let what = || "receive the container's terminal";
     let mut space = [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut control = RecvAncillaryBuffer::new(&mut space);

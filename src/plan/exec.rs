@@ -1,8 +1,8 @@
 //! The plan of `exec`: the same spawn with a shorter list.
 
 use super::{At, Facts, Op, Plan, Program, cstring, process};
-use crate::spec::{Hook, Process, Spec};
-use crate::sys::{Result, ns};
+use crate::spec::{Hook, Process, Spec, numbers};
+use crate::sys::{Error, Result, ns};
 
 const CAP_SYS_PTRACE: u64 = 1 << 19;
 
@@ -16,11 +16,13 @@ const CAP_SYS_PTRACE: u64 = 1 << 19;
 pub fn exec(spec: &Spec, process: &Process, kinds: u64, traced: bool, facts: &Facts) -> Result<Plan> {
     let mut plan = Plan { process: Program::new(process)?, ..Plan::default() };
     plan.ops.extend((0..facts.cgroup.tasks).map(Op::JoinCgroup));
+    plan.ops.extend((0..process::resctrl_groups(&spec.linux)).map(Op::JoinResctrl));
+    affinity(&mut plan, process)?;
     process::before_namespaces(&mut plan, process, facts)?;
     plan.in_user_namespace = kinds & ns::USER != 0;
     if plan.in_user_namespace {
         // There are no rights to raise limits in there.
-        plan.ops.extend(process::rlimits(process)?);
+        plan.ops.extend(process::privileged(process)?);
     }
     join_init(&mut plan, kinds, traced || shares_pids(spec), facts);
     plan.ops.push(Op::Setsid);
@@ -31,8 +33,25 @@ pub fn exec(spec: &Spec, process: &Process, kinds: u64, traced: bool, facts: &Fa
     plan.ops.push(Op::CloseFds);
     plan.groups_denied =
         kinds & ns::USER != 0 && !facts.privileged && spec.linux.gid_mappings.len() == 1 && spec.linux.gid_mappings[0].size == 1;
-    process::identity(&mut plan, process, spec.linux.seccomp.is_some(), facts, None)?;
+    process::identity(&mut plan, process, &spec.linux, facts, None)?;
     Ok(plan)
+}
+
+/// config.md, "execCPUAffinity": the parent goes to the initial CPUs and the child, which is a copy of it, to the final
+/// ones once it is in its cgroup. Without final ones it may go wherever its cpuset lets it, which a cgroup without a
+/// cpuset would not see to.
+fn affinity(plan: &mut Plan, process: &Process) -> Result<()> {
+    let Some(affinity) = &process.exec_cpu_affinity else { return Ok(()) };
+    let set = |list: &str, field| numbers::parse(list).map_err(|why| Error::new(format!("the list of CPUs {list:?} {why}")).at(field));
+    if !affinity.initial.is_empty() {
+        plan.affinity = Some(set(&affinity.initial, "process.execCPUAffinity.initial")?);
+    }
+    if !affinity.last.is_empty() {
+        plan.ops.push(Op::CpuAffinity(Box::new(set(&affinity.last, "process.execCPUAffinity.final")?)));
+    } else if plan.affinity.is_some() {
+        plan.ops.push(Op::CpuAffinity(Box::new(numbers::ALL)));
+    }
+    Ok(())
 }
 
 /// Whether a process with these capabilities can open what /proc/PID shows of every process it sees.

@@ -152,12 +152,6 @@ fn memory(out: &mut Limits, memory: &Memory, version: Version) -> Result<()> {
         (Some(true), Version::V2) => out.warn("memory.disableOOMKiller", "cgroup v2 cannot disable the OOM killer"),
         _ => {}
     }
-    if memory.kernel.is_some_and(|n| n > 0) {
-        out.warn("memory.kernel", "kernel memory is part of memory.limit and has no limit of its own since Linux 5.16");
-    }
-    if memory.kernel_tcp.is_some_and(|n| n > 0) {
-        out.warn("memory.kernelTCP", "TCP buffers are part of memory.limit, their own limit is deprecated");
-    }
     if memory.use_hierarchy == Some(false) {
         out.warn("memory.useHierarchy", "memory is always accounted hierarchically since Linux 5.11");
     }
@@ -390,7 +384,7 @@ fn unified(out: &mut Limits, resources: &Resources, version: Version) -> Result<
     for (key, value) in &resources.unified {
         let at = format!("unified.{key}");
         if version == Version::V1 {
-            return refuse(&at, "unified resources need cgroup v2, this host has v1");
+            return refuse(&at, "invalid configuration: unified resources need cgroup v2, this host has v1");
         }
         if key.contains('/') {
             return refuse(&at, format!("unified resource {key:?} must be a file name (no slashes)"));

@@ -10,14 +10,16 @@ mod order;
 mod process;
 pub mod seccomp;
 mod sentence;
+mod update;
 
 pub use exec::{exec, hook, may_trace};
 pub use op::*;
 pub use order::{after_start, create, needs_helper};
 pub use process::{Program, capability_set};
 pub use sentence::namespace_names;
+pub use update::{Update, update};
 
-use crate::spec;
+use crate::spec::{self, numbers};
 use crate::sys::{Error, Result};
 use std::ffi::CString;
 use std::path::PathBuf;
@@ -88,6 +90,10 @@ pub struct Plan {
     pub maps: Option<(Vec<spec::IdMapping>, Vec<spec::IdMapping>)>,
     /// Trees to clone, by the parent (`privileged`) or the child.
     pub trees: Vec<Tree>,
+    /// User namespaces for the idmapped ones among them.
+    pub id_maps: Vec<IdMap>,
+    /// Devices that the parent moves into the container's network namespace.
+    pub net_devices: Vec<NetDevice>,
     /// Whether the parent opens the trees.
     pub trees_outside: bool,
     /// The program.
@@ -98,11 +104,14 @@ pub struct Plan {
     pub in_user_namespace: bool,
     /// The kernel forbids setgroups(2) in the user namespace, as only the user's own group is mapped.
     pub groups_denied: bool,
-    /// Resource limits that the parent sets, since the child has no privileges for them.
-    pub rlimits_outside: Vec<Op>,
+    /// Limits and priorities that the parent sets, since the child has no privileges for them.
+    pub outside: Vec<Op>,
+    /// The CPUs that the parent goes to before the clone (exec).
+    pub affinity: Option<numbers::Set>,
     /// What the child does, in this order.
     pub ops: Vec<Op>,
-    /// Index of the first operation after the last wait: `Seccomp`, `Capset` and `Exec` are all that comes there.
+    /// Index of the first operation after the last wait: `Seccomp` with its listener, `Capset` and `Exec` are all that
+    /// comes there.
     pub last: usize,
     /// One sentence for each thing that was asked for and cannot be done, yet does no harm.
     pub warnings: Vec<String>,

@@ -1,6 +1,8 @@
 //! The operations a child executes, as plain data, and the sentence each one has.
 
-use crate::sys::MountAttr;
+use super::seccomp;
+use crate::spec::{IdMapping, numbers};
+use crate::sys::{MountAttr, SchedAttr};
 use std::ffi::CString;
 use std::fmt;
 
@@ -58,8 +60,28 @@ pub struct Tree {
     pub attr: MountAttr,
     /// For all mounts of the tree (`rro` and its relatives).
     pub attr_recursive: MountAttr,
+    /// Idmapped: the number in `Plan::id_maps`, and whether for all mounts of the tree (`ridmap`).
+    pub id_map: Option<(usize, bool)>,
     /// Where it stands.
     pub at: At,
+}
+
+/// A network device of the host that goes into the container.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NetDevice {
+    /// Its name on the host.
+    pub host: String,
+    /// Its name in the container; with `%d` in it the kernel chooses a number.
+    pub name: String,
+}
+
+/// A user namespace whose id maps are those of idmapped mounts.
+#[derive(Clone, Debug, PartialEq)]
+pub enum IdMap {
+    /// To be made, with these user and group maps; no process stays in it.
+    New(Vec<IdMapping>, Vec<IdMapping>),
+    /// The one that the container joins, by its number in `Plan::joins`.
+    Joined(usize),
 }
 
 /// A file system to make in the child's namespaces (fsopen(2)).
@@ -121,6 +143,8 @@ pub struct Node {
 pub enum Stage {
     /// The parent writes uid_map, gid_map and what else needs the host's privileges.
     Ids,
+    /// The parent moves network devices of the host into the container's namespace.
+    NetDevices,
     /// The hooks `prestart` and `createRuntime` in the runtime's namespaces.
     CreateRuntime,
     /// The hooks `createContainer` in the container's namespaces, before pivot_root.
@@ -129,6 +153,8 @@ pub enum Stage {
     StartContainer,
     /// `create` has written its record; the child waits for `start` on its socket.
     Created,
+    /// The filter is loaded; the parent sends its listener to the seccomp agent.
+    Listener(seccomp::Handover),
 }
 
 /// One thing the child does, in the order of `Plan::ops`.
@@ -136,6 +162,8 @@ pub enum Stage {
 pub enum Op {
     /// Write `0` into the v1 file `tasks` of the armed cgroup hierarchy number…
     JoinCgroup(usize),
+    /// Write `0` into the `tasks` of the resctrl group number…
+    JoinResctrl(usize),
     /// Open the attribute that takes a security label for the next exec, while the host's /proc is in sight.
     OpenLabel(CString),
     /// Write /proc/self/oom_score_adj.
@@ -269,6 +297,21 @@ pub enum Op {
         /// Where it stands.
         at: At,
     },
+    /// sched_setattr(2).
+    Scheduler(Box<SchedAttr>),
+    /// ioprio_set(2): class and level.
+    IoPriority(u32),
+    /// sched_setaffinity(2).
+    CpuAffinity(Box<numbers::Set>),
+    /// set_mempolicy(2).
+    MemoryPolicy {
+        /// `MPOL_*` and `MPOL_F_*`.
+        mode: u32,
+        /// The nodes; none is the empty set.
+        nodes: Box<numbers::Set>,
+    },
+    /// personality(2).
+    Personality(u32),
     /// prctl(PR_CAPBSET_DROP) for every capability not in the set.
     BoundingSet(u64),
     /// prctl(PR_SET_KEEPCAPS).
@@ -295,7 +338,7 @@ pub enum Op {
     },
     /// prctl(PR_CAP_AMBIENT_RAISE) for each.
     Ambient(u64),
-    /// chdir(2); it may fail here if only the user may enter it, as `Cwd` tries again.
+    /// chdir(2); it may fail here if only the user may enter it, as `Cwd` then tries again.
     TryChdir(CString),
     /// chdir(2) and the check that it did not leave the root (CVE-2024-21626).
     Cwd(CString),
@@ -323,6 +366,8 @@ impl Op {
             Op::JoinNamespace(i) => joins[*i].at,
             Op::MountRoot { at, .. } | Op::Mount { at, .. } | Op::SetAttr { at, .. } | Op::Rlimit { at, .. } => *at,
             Op::Device(_, at) | Op::MakeDir(_, at) | Op::Mask(_, at) | Op::ReadOnly(_, at) | Op::Label(_, at) => *at,
+            Op::Sync(Stage::NetDevices) => At::field("linux.netDevices"),
+            Op::JoinResctrl(_) => At::field("linux.intelRdt"),
             Op::Hostname(_) => At::field("hostname"),
             Op::Domainname(_) => At::field("domainname"),
             Op::Sysctl { .. } => At::field("linux.sysctl"),
@@ -330,6 +375,11 @@ impl Op {
             Op::OomScoreAdj(_) => At::field("process.oomScoreAdj"),
             Op::Unshare(_) | Op::CloneAgain(_) => At::field("linux.namespaces"),
             Op::Console { .. } => At::field("process.terminal"),
+            Op::Scheduler(_) => At::field("process.scheduler"),
+            Op::IoPriority(_) => At::field("process.ioPriority"),
+            Op::CpuAffinity(_) => At::field("process.execCPUAffinity"),
+            Op::MemoryPolicy { .. } => At::field("linux.memoryPolicy"),
+            Op::Personality(_) => At::field("linux.personality"),
             Op::RootReadonly => At::field("root.readonly"),
             Op::PivotRoot | Op::MoveRoot => At::field("root.path"),
             Op::RootPropagation(_) => At::field("linux.rootfsPropagation"),
@@ -340,6 +390,7 @@ impl Op {
             Op::TryChdir(_) | Op::Cwd(_) => At::field("process.cwd"),
             Op::Umask(_) => At::field("process.user.umask"),
             Op::NoNewPrivs => At::field("process.noNewPrivileges"),
+            Op::Sync(Stage::Listener(_)) => At::field("linux.seccomp.listenerPath"),
             Op::Seccomp => At::field("linux.seccomp"),
             Op::FindProgram | Op::Exec => At::field("process.args"),
             _ => At::default(),

@@ -1,6 +1,6 @@
 //! The sequence of a create or run, the one place that states it, and why it is so.
 
-use super::{At, Facts, Join, Op, Options, Plan, Program, Stage, below_root, cstring, mounts, process};
+use super::{At, Facts, Join, NetDevice, Op, Options, Plan, Program, Stage, below_root, cstring, mounts, process};
 use crate::spec::{IdMapping, Namespace, Spec, names, sysctl};
 use crate::sys::{Error, Result, ns};
 use std::fmt::Write;
@@ -21,11 +21,16 @@ pub fn create(spec: &Spec, facts: &Facts, options: &Options) -> Result<Plan> {
     let mut plan =
         Plan { rootfs: cstring(&rootfs.to_string_lossy(), At::field("root.path"))?, process: Program::new(process)?, ..Plan::default() };
     plan.ops.extend((0..facts.cgroup.tasks).map(Op::JoinCgroup));
+    plan.ops.extend((0..process::resctrl_groups(&spec.linux)).map(Op::JoinResctrl));
     process::before_namespaces(&mut plan, process, facts)?;
     let new = |kind: u64| spec.linux.namespaces.iter().any(|n| kind_of(n) == Some(kind) && n.path.is_empty());
+    if spec.linux.namespace("user").is_some_and(|user| !user.path.is_empty()) {
+        // There are no rights for these in the namespace that is joined.
+        plan.ops.extend(process::privileged(process)?);
+    }
     namespaces(&mut plan, spec, facts)?;
     if plan.maps.is_some() {
-        plan.rlimits_outside = process::rlimits(process)?;
+        plan.outside = process::privileged(process)?;
     }
     plan.ops.push(Op::Setsid);
     if !spec.hostname.is_empty() {
@@ -37,6 +42,7 @@ pub fn create(spec: &Spec, facts: &Facts, options: &Options) -> Result<Plan> {
     if new(ns::NET) {
         plan.ops.push(Op::LoopbackUp);
     }
+    net_devices(&mut plan, spec, facts)?;
     if !options.no_new_keyring {
         plan.ops.push(Op::Keyring(cstring(&format!("_ses.{}", options.id), At::default())?));
     }
@@ -57,8 +63,23 @@ pub fn create(spec: &Spec, facts: &Facts, options: &Options) -> Result<Plan> {
     plan.ops.push(Op::CloseFds);
     // Also without hooks `run` stops here: its record then knows the process before the program runs.
     let park = Op::Sync(if options.park { Stage::Created } else { Stage::StartContainer });
-    process::identity(&mut plan, process, spec.linux.seccomp.is_some(), facts, Some(park))?;
+    process::identity(&mut plan, process, &spec.linux, facts, Some(park))?;
     Ok(plan)
+}
+
+/// Devices are moved once the container is in its network namespace, before anything in it could look for them.
+fn net_devices(plan: &mut Plan, spec: &Spec, facts: &Facts) -> Result<()> {
+    const CAP_NET_ADMIN: u64 = 1 << 12;
+    if spec.linux.net_devices.is_empty() {
+        return Ok(());
+    }
+    if !facts.privileged || facts.capabilities & CAP_NET_ADMIN == 0 {
+        return Err(Error::new("moving network devices needs CAP_NET_ADMIN and CAP_SYS_ADMIN on the host").at("linux.netDevices"));
+    }
+    let name = |host: &String, given: &String| if given.is_empty() { host.clone() } else { given.clone() };
+    plan.net_devices = spec.linux.net_devices.iter().map(|(host, d)| NetDevice { host: host.clone(), name: name(host, &d.name) }).collect();
+    plan.ops.push(Op::Sync(Stage::NetDevices));
+    Ok(())
 }
 
 /// The operations after the last `Sync`, for the sentence of what failed in a container that `start` let go.
@@ -67,7 +88,7 @@ pub fn after_start(spec: &Spec) -> Result<Plan> {
     let mut plan = Plan { process: Program::new(process)?, ..Plan::default() };
     let names = process.capabilities.as_ref().map_or(&[][..], |caps| &caps.permitted);
     plan.capabilities[1] = process::capability_set(names);
-    process::last(&mut plan, process, spec.linux.seccomp.is_some());
+    process::last(&mut plan, process, &spec.linux)?;
     Ok(plan)
 }
 
@@ -102,6 +123,7 @@ fn after_hooks(plan: &mut Plan, spec: &Spec, options: &Options, readonly: bool) 
         let at = At::entry("linux.maskedPaths", i);
         plan.ops.push(Op::Mask(below_root(path, at)?, at));
     }
+    mounts::late_readonly(plan, spec)?;
     if readonly {
         plan.ops.push(Op::RootReadonly);
     }
@@ -153,6 +175,7 @@ fn namespaces(plan: &mut Plan, spec: &Spec, facts: &Facts) -> Result<()> {
     }
     let late = new & (ns::CGROUP | ns::TIME);
     let made = new & !late;
+    let late = if new & ns::USER == 0 { late } else { late & !ns::TIME };
     plan.in_user_namespace = spec.linux.namespaces.iter().any(|n| n.kind == "user");
     let joins_user = plan.joins.iter().any(|j| j.kind == ns::USER);
     let (outside, mut inside): (Vec<usize>, Vec<usize>) = (0..plan.joins.len()).partition(|&i| match plan.joins[i].kind {
@@ -165,6 +188,8 @@ fn namespaces(plan: &mut Plan, spec: &Spec, facts: &Facts) -> Result<()> {
         let maps = (spec.linux.uid_mappings.clone(), spec.linux.gid_mappings.clone());
         plan.groups_denied = !facts.privileged && !needs_helper(&maps, facts);
         plan.maps = Some(maps);
+        // The offsets' file is the clone's own only until it changes its ids, which makes it non-dumpable (proc(5)).
+        time(plan, new & ns::TIME, spec)?;
         plan.ops.push(Op::Sync(Stage::Ids));
         plan.ops.push(Op::BecomeRoot);
     }
@@ -182,9 +207,18 @@ fn namespaces(plan: &mut Plan, spec: &Spec, facts: &Facts) -> Result<()> {
     } else {
         plan.clone = made;
     }
-    if late != 0 {
-        plan.ops.push(Op::Unshare(late));
+    if late & ns::CGROUP != 0 {
+        plan.ops.push(Op::Unshare(ns::CGROUP));
     }
+    time(plan, late & ns::TIME, spec)
+}
+
+/// A new time namespace and its clocks, which can be set until somebody is in it (time_namespaces(7)).
+fn time(plan: &mut Plan, new: u64, spec: &Spec) -> Result<()> {
+    if new == 0 {
+        return Ok(());
+    }
+    plan.ops.push(Op::Unshare(new));
     if !spec.linux.time_offsets.is_empty() {
         let mut text = String::new();
         for (clock, offset) in &spec.linux.time_offsets {

@@ -1,7 +1,8 @@
 //! `Op → sentence`: what `keel plan` prints and what an error names. The infinitive of what is done, to what.
 
 use super::{Op, Plan, Stage};
-use crate::spec::names;
+use crate::spec::{names, numbers};
+use crate::sys::SchedAttr;
 use std::ffi::CStr;
 use std::fmt::Write;
 
@@ -9,9 +10,45 @@ fn text(s: &CStr) -> std::borrow::Cow<'_, str> {
     s.to_string_lossy()
 }
 
+impl super::Tree {
+    /// What opening it is, in words.
+    pub fn sentence(&self) -> String {
+        let idmapped = if self.id_map.is_some() { ", idmapped" } else { "" };
+        format!("open the mount source {}{idmapped}", text(&self.source))
+    }
+}
+
 /// The spec's names for a set of namespace flags, in the spec's spelling.
 pub fn namespace_names(flags: u64) -> String {
     names::NAMESPACES.iter().filter(|(_, flag)| flags & *flag as u64 != 0).map(|(name, _)| *name).collect::<Vec<_>>().join(", ")
+}
+
+/// The spec's name for a kernel's number.
+fn name_of(table: &[(&'static str, u32)], value: u32) -> &'static str {
+    table.iter().find(|row| row.1 == value).map_or("?", |row| row.0)
+}
+
+/// The numbers in a set.
+fn members(set: &numbers::Set) -> Vec<usize> {
+    (0..numbers::MAX).filter(|n| set[n / 64] >> (n % 64) & 1 == 1).collect()
+}
+
+fn scheduler(attr: &SchedAttr) -> String {
+    let mut sentence = format!("set the scheduling policy {}", name_of(names::SCHEDULERS, attr.policy));
+    let values = [
+        (i64::from(attr.nice), "nice"),
+        (i64::from(attr.priority), "priority"),
+        (attr.runtime.cast_signed(), "runtime"),
+        (attr.deadline.cast_signed(), "deadline"),
+        (attr.period.cast_signed(), "period"),
+    ];
+    for (value, name) in values.iter().filter(|(value, _)| *value != 0) {
+        let _ = write!(sentence, " {name} {value}");
+    }
+    for (name, _) in names::SCHEDULER_FLAGS.iter().filter(|row| attr.flags & row.1 != 0) {
+        let _ = write!(sentence, " {name}");
+    }
+    sentence
 }
 
 impl Plan {
@@ -38,6 +75,8 @@ impl Plan {
     pub fn sentence(&self, op: &Op) -> String {
         match op {
             Op::JoinCgroup(i) => format!("join cgroup hierarchy {i} through its tasks file"),
+            Op::JoinResctrl(0) => "join the class of service of Intel RDT".into(),
+            Op::JoinResctrl(_) => "join the monitoring group of Intel RDT".into(),
             Op::OpenLabel(path) => format!("open {}", text(path)),
             Op::OomScoreAdj(value) => format!("set oom_score_adj to {}", text(value)),
             Op::Stdio => "set up stdin, stdout and stderr".into(),
@@ -45,10 +84,15 @@ impl Plan {
             Op::NonDumpable => "become non-dumpable".into(),
             Op::Sync(stage) => match stage {
                 Stage::Ids => "wait for the id maps".into(),
+                Stage::NetDevices => {
+                    let names: Vec<_> = self.net_devices.iter().map(|device| format!("{} as {}", device.host, device.name)).collect();
+                    format!("wait for the network devices: {}", names.join(", "))
+                }
                 Stage::CreateRuntime => "wait for the hooks prestart and createRuntime".into(),
                 Stage::CreateContainer => "wait for the hooks createContainer".into(),
                 Stage::StartContainer => "wait for the hooks startContainer".into(),
                 Stage::Created => "wait for start".into(),
+                Stage::Listener(_) => "hand the seccomp filter's listener to the agent".into(),
             },
             Op::JoinNamespace(i) => {
                 let join = &self.joins[*i];
@@ -65,7 +109,7 @@ impl Plan {
             Op::Domainname(name) => format!("set the domain name {}", text(name)),
             Op::LoopbackUp => "bring the loopback interface up".into(),
             Op::Keyring(name) => format!("join the session keyring {}", text(name)),
-            Op::OpenTree(i) => format!("open the mount source {}", text(&self.trees[*i].source)),
+            Op::OpenTree(i) => self.trees[*i].sentence(),
             Op::PrivateMounts(_) => "keep mounts from reaching the host".into(),
             Op::MountRoot { kind, .. } => format!("mount {} as the root file system at {}", text(kind), text(&self.rootfs)),
             Op::AttachRoot(i) => format!("attach the root file system {}", text(&self.trees[*i].source)),
@@ -99,6 +143,16 @@ impl Plan {
             Op::Rlimit { resource, soft, hard, .. } => {
                 format!("limit {} to {soft}:{hard}", names::RLIMITS.iter().find(|(_, r)| r == resource).map_or("?", |(n, _)| n))
             }
+            Op::Scheduler(attr) => scheduler(attr),
+            Op::IoPriority(value) => format!("set the I/O priority {} {}", name_of(names::IO_CLASSES, value >> 13), value & 7),
+            Op::CpuAffinity(cpus) if **cpus == numbers::ALL => "run on every CPU of the cpuset".into(),
+            Op::CpuAffinity(cpus) => format!("run on the CPUs {:?}", members(cpus)),
+            Op::MemoryPolicy { mode, nodes } => {
+                let flags: Vec<_> = names::MEMORY_FLAGS.iter().filter(|row| mode & row.1 != 0).map(|row| row.0).collect();
+                let mode = name_of(names::MEMORY_MODES, mode & 0x1fff);
+                format!("set the memory policy {mode} {flags:?} for the nodes {:?}", members(nodes))
+            }
+            Op::Personality(domain) => format!("set the execution domain {}", name_of(names::PERSONALITIES, *domain)),
             Op::BoundingSet(set) => format!("drop the capabilities outside {set:#x} from the bounding set"),
             Op::KeepCaps => "keep capabilities over the change of user".into(),
             Op::Groups(groups) => format!("set the additional groups {groups:?}"),

@@ -1,9 +1,10 @@
 //! What the parent does for a child in a new user namespace: id maps, and limits the child may not raise.
 
+use super::report::failed;
 use crate::plan::{Facts, Op, Plan, needs_helper};
 use crate::spec::IdMapping;
-use crate::sys::{Context, Error, Result, prlimit};
-use std::fmt::Write;
+use crate::sys::{Context, Error, Result, ioprio_set, prlimit, sched_setattr};
+use rustix::io::Errno;
 use std::path::Path;
 use std::process::Command;
 
@@ -25,23 +26,20 @@ pub fn establish(plan: &Plan, facts: &Facts, pid: i32) -> Result<()> {
             if !facts.privileged {
                 write(pid, "setgroups", "deny", "linux.gidMappings")?;
             }
-            write(pid, "uid_map", &lines(&maps.0), "linux.uidMappings")?;
-            write(pid, "gid_map", &lines(&maps.1), "linux.gidMappings")?;
+            write(pid, "uid_map", &IdMapping::map_text(&maps.0), "linux.uidMappings")?;
+            write(pid, "gid_map", &IdMapping::map_text(&maps.1), "linux.gidMappings")?;
         }
     }
-    for op in &plan.rlimits_outside {
-        if let Op::Rlimit { resource, soft, hard, at } = op {
-            prlimit(pid, *resource, *soft, *hard).context(|| plan.sentence(op)).map_err(|e| e.at(at.to_string()))?;
-        }
+    for (i, op) in plan.outside.iter().enumerate() {
+        let done = match op {
+            Op::Rlimit { resource, soft, hard, .. } => prlimit(pid, *resource, *soft, *hard),
+            Op::Scheduler(attr) => sched_setattr(pid, attr),
+            Op::IoPriority(priority) => ioprio_set(pid, *priority),
+            _ => Err(Errno::INVAL),
+        };
+        done.map_err(|errno| failed(plan, &plan.outside[i], errno))?;
     }
     Ok(())
-}
-
-fn lines(maps: &[IdMapping]) -> String {
-    maps.iter().fold(String::new(), |mut text, map| {
-        let _ = writeln!(text, "{} {} {}", map.container_id, map.host_id, map.size);
-        text
-    })
 }
 
 /// One write of the whole map, as the kernel demands.

@@ -359,6 +359,21 @@ object! {
     SyscallArg { index: u32, value: u64, value_two: u64, op: String, }
 }
 
+impl IdMapping {
+    /// The text of a uid_map or gid_map (user_namespaces(7)): a line for each mapping.
+    pub fn map_text(list: &[Self]) -> String {
+        list.iter().map(|map| format!("{} {} {}\n", map.container_id, map.host_id, map.size)).collect()
+    }
+}
+
+impl Seccomp {
+    /// Whether any rule, or the default, sends calls to the listener.
+    pub fn notifies(&self) -> bool {
+        let notify = |action: &str| action == "SCMP_ACT_NOTIFY";
+        notify(&self.default_action) || self.syscalls.iter().any(|rule| notify(&rule.action))
+    }
+}
+
 impl Linux {
     /// The entry of a namespace type, if the container has or joins one; without it the runtime's is inherited.
     pub fn namespace(&self, kind: &str) -> Option<&Namespace> {

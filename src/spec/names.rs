@@ -145,6 +145,55 @@ pub const SECCOMP_FLAGS: &[(&str, u64)] = &[
     ("SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV", libc::SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV),
 ];
 
+/// Scheduling policies of config.md, "scheduler", and the kernel's numbers (linux/sched.h). `SCHED_ISO` is reserved: no
+/// kernel has it.
+pub const SCHEDULERS: &[(&str, u32)] = &[
+    ("SCHED_BATCH", 3),
+    ("SCHED_DEADLINE", 6),
+    ("SCHED_FIFO", 1),
+    ("SCHED_IDLE", 5),
+    ("SCHED_ISO", 4),
+    ("SCHED_OTHER", 0),
+    ("SCHED_RR", 2),
+];
+
+/// Flags of sched_setattr(2) that config.md names, and the kernel's bits.
+pub const SCHEDULER_FLAGS: &[(&str, u64)] = &[
+    ("SCHED_FLAG_DL_OVERRUN", 0x04),
+    ("SCHED_FLAG_KEEP_PARAMS", 0x10),
+    ("SCHED_FLAG_KEEP_POLICY", 0x08),
+    ("SCHED_FLAG_RECLAIM", 0x02),
+    ("SCHED_FLAG_RESET_ON_FORK", 0x01),
+    ("SCHED_FLAG_UTIL_CLAMP_MAX", 0x40),
+    ("SCHED_FLAG_UTIL_CLAMP_MIN", 0x20),
+];
+
+/// I/O scheduling classes of config.md, "ioPriority", and the kernel's numbers (ioprio_set(2)).
+pub const IO_CLASSES: &[(&str, u32)] = &[("IOPRIO_CLASS_BE", 2), ("IOPRIO_CLASS_IDLE", 3), ("IOPRIO_CLASS_RT", 1)];
+
+/// Modes of config-linux.md, "Memory policy", and the kernel's numbers (set_mempolicy(2)).
+pub const MEMORY_MODES: &[(&str, u32)] = &[
+    ("MPOL_BIND", 2),
+    ("MPOL_DEFAULT", 0),
+    ("MPOL_INTERLEAVE", 3),
+    ("MPOL_LOCAL", 4),
+    ("MPOL_PREFERRED", 1),
+    ("MPOL_PREFERRED_MANY", 5),
+    ("MPOL_WEIGHTED_INTERLEAVE", 6),
+];
+
+/// Flags of a memory policy's mode.
+pub const MEMORY_FLAGS: &[(&str, u32)] =
+    &[("MPOL_F_NUMA_BALANCING", 1 << 13), ("MPOL_F_RELATIVE_NODES", 1 << 14), ("MPOL_F_STATIC_NODES", 1 << 15)];
+
+/// Execution domains of config-linux.md, "Personality", and the kernel's numbers (personality(2)).
+pub const PERSONALITIES: &[(&str, u32)] = &[("LINUX", 0), ("LINUX32", 0x0008)];
+
+/// What a name stands for in one of the tables of this module.
+pub fn value<T: Copy>(table: &[(&str, T)], name: &str) -> Option<T> {
+    table.iter().find(|row| row.0 == name).map(|row| row.1)
+}
+
 /// The number of a capability, or none if this release does not know the name.
 pub fn capability(name: &str) -> Option<u8> {
     CAPABILITIES.iter().position(|known| *known == name).and_then(|n| u8::try_from(n).ok())
@@ -152,12 +201,12 @@ pub fn capability(name: &str) -> Option<u8> {
 
 /// The number of a resource limit.
 pub fn rlimit(name: &str) -> Option<u32> {
-    RLIMITS.iter().find(|row| row.0 == name).map(|row| row.1)
+    value(RLIMITS, name)
 }
 
 /// The clone(2) flag of a namespace type.
 pub fn namespace(kind: &str) -> Option<i32> {
-    NAMESPACES.iter().find(|row| row.0 == kind).map(|row| row.1)
+    value(NAMESPACES, kind)
 }
 
 /// The names in a capability set given as a bit mask, separated by commas.

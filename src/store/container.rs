@@ -42,6 +42,9 @@ pub struct Record {
     pub owns_pid_namespace: bool,
     /// The container's cgroup, in the form of the room `cgroup`.
     pub cgroup: serde_json::Value,
+    /// The container's Intel RDT groups, in the form of the room `cgroup`; null without.
+    #[serde(skip_serializing_if = "serde_json::Value::is_null")]
+    pub resctrl: serde_json::Value,
     /// Index in the plan of the first operation after `start`.
     pub start_at: u32,
     /// An `exec` has given a process CAP_SYS_PTRACE, which the configuration gives to none.
@@ -172,17 +175,27 @@ impl Container {
         }
     }
 
-    /// Replaces the record: written to a temporary name, renamed.
+    /// Replaces the record.
     pub fn save(&self, record: &Record) -> Result<()> {
         let what = || format!("write the record {}/record.json", self.path.display());
         let text = serde_json::to_vec(record).map_err(|e| Error::new(format!("{}: {e}", what())))?;
-        self.write(TEMPORARY, &text).context(what)?;
-        renameat(&self.dir, TEMPORARY, &self.dir, RECORD).context(what)
+        self.replace(RECORD, &text).context(what)
+    }
+
+    /// Written to a temporary name, renamed: whoever reads finds the old or the new, and either whole.
+    fn replace(&self, name: &CStr, text: &[u8]) -> rustix::io::Result<()> {
+        self.write(TEMPORARY, text)?;
+        renameat(&self.dir, TEMPORARY, &self.dir, name)
     }
 
     /// Keeps the configuration as it was at create: later changes of the bundle have no effect (runtime.md, "Create").
     pub fn save_config(&self, text: &[u8]) -> Result<()> {
         self.write(CONFIG, text).context(|| format!("write {}/config.json", self.path.display()))
+    }
+
+    /// Replaces the kept configuration, after `update` has changed what it says.
+    pub fn replace_config(&self, text: &[u8]) -> Result<()> {
+        self.replace(CONFIG, text).context(|| format!("write {}/config.json", self.path.display()))
     }
 
     /// The kept configuration.

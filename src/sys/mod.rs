@@ -10,7 +10,9 @@ mod entry;
 mod error;
 mod log;
 mod mount;
+mod netlink;
 mod process;
+mod scheduling;
 mod seccomp;
 mod time;
 
@@ -20,8 +22,10 @@ pub use entry::arguments;
 pub use error::{Context, Error, Kind, Result};
 pub use log::Log;
 pub use mount::{MountAttr, mount_setattr};
+pub use netlink::{NetAddress, Netlink};
 pub use process::*;
-pub use seccomp::seccomp;
+pub use scheduling::*;
+pub use seccomp::{pidfd_getfd, seccomp, seccomp_listener};
 pub use time::{local_offset, rfc3339, rfc3339_now};
 
 /// One instruction of a classic BPF program, `struct sock_filter` of linux/filter.h.

@@ -27,6 +27,11 @@ impl MountAttr {
         Self { attr_set: 0, attr_clr: 0, propagation, userns_fd: 0 }
     }
 
+    /// Only the id map of a user namespace.
+    pub fn id_map(namespace: impl AsFd) -> Self {
+        Self { attr_set: libc::MOUNT_ATTR_IDMAP, userns_fd: namespace.as_fd().as_raw_fd() as u64, ..Self::default() }
+    }
+
     /// Nothing to change.
     pub fn is_empty(&self) -> bool {
         *self == Self::default()

@@ -85,7 +85,7 @@ fn last_errno() -> Errno {
     Errno::from_raw_os_error(unsafe { *libc::__errno_location() })
 }
 
-fn check(ret: i64) -> Result<i64> {
+pub(super) fn check(ret: i64) -> Result<i64> {
     if ret < 0 { Err(last_errno()) } else { Ok(ret) }
 }
 

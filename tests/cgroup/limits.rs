@@ -158,7 +158,7 @@ fn a_missing_file_means_what_its_limit_says() {
     };
     let entry = place.cgroup.create(&write(Missing::Warn("it is new")), None, false).expect("warned");
     assert_eq!(entry.warnings, ["linux.resources.x is ignored: it is new"]);
-    let set = |missing: Missing| place.cgroup.set(&write(missing), None, false);
+    let set = |missing: Missing| place.cgroup.set(&write(missing), None, false).map(|change| change.warnings);
     assert_eq!(set(Missing::Skip).expect("skipped"), [""; 0]);
     assert_eq!(set(Missing::Instead { file: "pids.max", value: "77".into() }).expect("replaced"), [""; 0]);
     assert_eq!(place.read("pids", "pids.max"), "77\n");

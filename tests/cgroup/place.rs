@@ -52,7 +52,9 @@ impl Place {
         let layout = Layout::detect().expect("layout");
         let cgroup = Cgroup::locate(&layout, &path, "unused").expect("place");
         let roots = layout.hierarchies.iter().map(|h| format!("{}/{}", h.mount, prefix(name))).collect();
-        Self { cgroup, roots, scratch: std::env::temp_dir().join(prefix(name)).to_string_lossy().into_owned() }
+        // Device nodes have to work there: systemd mounts /tmp nodev.
+        let scratch = std::env::var_os("TMPDIR").map_or_else(|| "/var/tmp".into(), std::path::PathBuf::from);
+        Self { cgroup, roots, scratch: scratch.join(prefix(name)).to_string_lossy().into_owned() }
     }
 
     pub fn create(&mut self) {

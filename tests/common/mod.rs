@@ -40,7 +40,7 @@ pub struct Said {
 }
 
 impl Said {
-    fn new(output: Output) -> Self {
+    pub fn of(output: Output) -> Self {
         use std::os::unix::process::ExitStatusExt;
         let code = output.status.code().unwrap_or_else(|| 128 + output.status.signal().unwrap_or_default());
         Self { code, out: String::from_utf8_lossy(&output.stdout).into_owned(), err: String::from_utf8_lossy(&output.stderr).into_owned() }
@@ -85,7 +85,7 @@ impl Bundle {
         let dir = base.join(format!("keel-test-{}-{number}", std::process::id()));
         fs::create_dir_all(&dir).unwrap();
         make_rootfs(&dir.join("rootfs"));
-        let said = Said::new(Command::new(KEEL).arg("spec").arg("--bundle").arg(&dir).output().unwrap());
+        let said = Said::of(Command::new(KEEL).arg("spec").arg("--bundle").arg(&dir).output().unwrap());
         said.ok();
         let mut config: Value = serde_json::from_slice(&fs::read(dir.join("config.json")).unwrap()).unwrap();
         config["process"]["terminal"] = json!(false);
@@ -129,7 +129,7 @@ impl Bundle {
     pub fn keel(&self, args: &[&str]) -> Said {
         let id = self.id();
         let args: Vec<&str> = args.iter().map(|arg| if *arg == "ID" { id.as_str() } else { arg }).collect();
-        Said::new(self.command(&args).output().unwrap())
+        Said::of(self.command(&args).output().unwrap())
     }
 
     /// Writes config.json, then `keel run`.

@@ -5,6 +5,7 @@ mod common;
 
 mod binds;
 mod devices;
+mod idmap;
 mod kinds;
 mod root;
 

@@ -1,16 +1,133 @@
-//! The command line of `mydocker`.
+//! The command line of `mydocker`. `run` is a table; an error is printed once, here.
 
+mod args;
+mod create;
+mod exec;
 pub mod filter;
+mod images;
+mod inspect;
+mod logs;
 pub mod names;
+mod networks;
 pub mod options;
+pub mod pages;
+pub mod progress;
+mod ps;
+mod run;
+mod session;
+mod stop;
 pub mod table;
+pub mod template;
 pub mod time;
 pub mod units;
+mod volumes;
 pub mod words;
 
+use super::files::Dirs;
+use super::monitor;
+use crate::sys::{Context, Error, Kind, Result};
+use args::{Cli, Command, ContainerCommand};
+use clap::Parser;
+use clap::error::ErrorKind;
+use std::cell::Cell;
 use std::ffi::OsString;
+use std::io::Write;
+
+/// docker's exit code for its own failures of `run`, `create` and `exec`.
+const OURS: i32 = 125;
 
 /// Runs one command; the exit code.
-pub fn run(_args: Vec<OsString>) -> i32 {
-    125
+pub fn run(args: Vec<OsString>) -> i32 {
+    if args.first().is_some_and(|name| name.as_encoded_bytes().ends_with(b"docker-init")) {
+        return super::monitor::init(&args);
+    }
+    let cli = match Cli::try_parse_from(&args) {
+        Ok(cli) => cli,
+        Err(error) => return usage(&error),
+    };
+    let dirs = match Dirs::new(cli.root.as_deref()) {
+        Ok(dirs) => Dirs { run: cli.run_root.clone().unwrap_or_else(|| dirs.run.clone()), ..dirs },
+        Err(error) => return fail(&cli.command, &error),
+    };
+    match dispatch(&cli.command, &dirs, &args) {
+        Ok(code) => code,
+        Err(error) => fail(&cli.command, &error),
+    }
+}
+
+fn dispatch(command: &Command, dirs: &Dirs, args: &[OsString]) -> Result<i32> {
+    match command {
+        Command::Container(command) | Command::Containers { command } => on_containers(command, dirs, args),
+        Command::Image(command) => images::run(command, dirs),
+        Command::Inspect(options) => inspect::inspect(options, dirs),
+        Command::Monitor { id } => Ok(monitor::main(dirs, id)),
+    }
+}
+
+fn on_containers(command: &ContainerCommand, dirs: &Dirs, args: &[OsString]) -> Result<i32> {
+    match command {
+        ContainerCommand::Run(options) => run::run(options, dirs),
+        ContainerCommand::Create(options) => run::create(options, dirs),
+        ContainerCommand::Start(options) => run::start(options, dirs),
+        ContainerCommand::Stop(options) => stop::stop(options, dirs),
+        ContainerCommand::Restart(options) => stop::restart(options, dirs),
+        ContainerCommand::Kill(options) => stop::kill(options, dirs),
+        ContainerCommand::Rm(options) => stop::rm(options, dirs),
+        ContainerCommand::Exec(options) => exec::exec(options, dirs, args),
+        ContainerCommand::Attach(options) => run::attach(options, dirs),
+        ContainerCommand::Logs(options) => logs::logs(options, dirs),
+        ContainerCommand::Ps(options) => ps::ps(options, dirs),
+        ContainerCommand::Wait(options) => stop::wait(options, dirs),
+        ContainerCommand::Pause(options) => stop::pause(options, dirs),
+        ContainerCommand::Unpause(options) => stop::unpause(options, dirs),
+        ContainerCommand::Rename(options) => stop::rename(options, dirs),
+    }
+}
+
+thread_local! {
+    /// The exit code that a failure asked for.
+    static CODE: Cell<Option<i32>> = const { Cell::new(None) };
+}
+
+/// Gives the error the exit code that docker has for it.
+fn with_code(code: i32, error: Error) -> Error {
+    CODE.set(Some(code));
+    error
+}
+
+/// The one place where an error is printed.
+fn fail(command: &Command, error: &Error) -> i32 {
+    let _ = writeln!(std::io::stderr(), "mydocker: {error}");
+    let runs = matches!(command, Command::Container(ContainerCommand::Run(_) | ContainerCommand::Create(_)));
+    let default = if runs { OURS } else { 1 };
+    CODE.get().unwrap_or(if error.get_kind() == Kind::Exec { 126 } else { default })
+}
+
+/// Help goes to stdout with 0; a wrong command line to stderr with docker's 125.
+fn usage(error: &clap::Error) -> i32 {
+    match error.kind() {
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => print(&error.to_string()).map_or(1, |()| 0),
+        _ => {
+            let _ = write!(std::io::stderr(), "{error}");
+            OURS
+        }
+    }
+}
+
+/// Does something to each; what fails is told, the rest goes on, and the exit code is 1.
+fn each(names: &[String], mut act: impl FnMut(&str) -> Result<()>) -> Result<i32> {
+    let mut code = 0;
+    for name in names {
+        if let Err(error) = act(name) {
+            let _ = writeln!(std::io::stderr(), "mydocker: {error}");
+            code = 1;
+        }
+    }
+    Ok(code)
+}
+
+/// To stdout, whole.
+fn print(text: &str) -> Result<()> {
+    let mut out = std::io::stdout().lock();
+    out.write_all(text.as_bytes()).and_then(|()| out.flush()).context(|| "write to stdout")
 }

@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 /// What a start has found out before the configuration can be written.
 #[derive(Clone, Debug, Default)]
 pub struct Prepared {
-    /// The network namespace to join; empty for the host's.
-    pub network: PathBuf,
+    /// The network namespace to join; empty for a new one with loopback, none for the host's.
+    pub network: Option<PathBuf>,
     /// Namespaces of other containers: kind and path.
     pub shared: Vec<(&'static str, PathBuf)>,
     /// Volumes, binds and tmpfs, with their sources.
@@ -148,8 +148,8 @@ fn namespaces(settings: &Settings, prepared: &Prepared) -> Vec<Namespace> {
             all.push(new(kind, String::new()));
         }
     }
-    if !prepared.network.as_os_str().is_empty() {
-        all.push(new("network", prepared.network.to_string_lossy().into_owned()));
+    if let Some(path) = &prepared.network {
+        all.push(new("network", path.to_string_lossy().into_owned()));
     }
     all
 }

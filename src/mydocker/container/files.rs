@@ -20,6 +20,11 @@ impl Layers {
         Self(dirs)
     }
 
+    /// The directories, topmost first.
+    pub fn dirs(&self) -> &[PathBuf] {
+        &self.0
+    }
+
     /// Opens what the container would see at `path`. A link is followed inside its layer and never out of it, and what
     /// is neither file nor directory is not opened.
     pub fn open(&self, path: &str) -> std::io::Result<File> {

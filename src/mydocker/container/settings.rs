@@ -236,10 +236,13 @@ pub struct LogLimits {
     pub size: u64,
     /// `max-file`.
     pub files: u32,
+    /// `--log-driver none`.
+    #[serde(default)]
+    pub none: bool,
 }
 
 impl Default for LogLimits {
     fn default() -> Self {
-        Self { size: 10_000_000, files: 3 }
+        Self { size: 10_000_000, files: 3, none: false }
     }
 }

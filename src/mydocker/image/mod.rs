@@ -1,1 +1,133 @@
 //! Images: references, the OCI layout, layers, archives, registries, commit.
+//!
+//! - `images/` is an OCI image layout: `index.json` has one descriptor for each name, with the full reference in the annotation
+//!   `org.opencontainers.image.ref.name`, or none for an image without a name.
+//! - `layers/` has what is unpacked, one directory for each chain of layers ([`layers`]).
+//!
+//! Two locks guard them. Whoever changes `index.json` holds [`Images::hold`] for a moment. Whoever adds blobs or layers holds a
+//! shared *lease* for as long as it takes; what no image refers to is swept away by whoever gets the lease for himself, and each
+//! command that changed something tries, so that the last one leaves nothing behind, not even what a crash left.
+
+mod archive;
+mod blob;
+mod busybox;
+mod changes;
+mod commit;
+mod http;
+mod import;
+mod index;
+mod layers;
+mod login;
+mod overlay;
+mod platform;
+mod reference;
+mod registry;
+mod stream;
+mod tags;
+mod tar_read;
+mod tar_write;
+mod unpack;
+
+pub use blob::Digest;
+pub use commit::{Commit, Difference, diff};
+pub use import::Import;
+pub use index::{Image, Removed};
+pub use login::Logins;
+pub use reference::{DEFAULT_DOMAIN, Reference};
+pub use registry::{Pulled, login};
+pub use tags::tags;
+pub use tar_write::export;
+
+use super::files::{self, Dirs, Lock};
+use crate::sys::{Context, Error, Result};
+use blob::Blobs;
+use rustix::fs::{FlockOperation, Mode, OFlags, flock};
+use std::path::PathBuf;
+
+/// How far something is, for a bar on the terminal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Progress<'a> {
+    /// What is being done: `pull`, `unpack`.
+    pub doing: &'a str,
+    /// To what: the short digest of a layer, a file.
+    pub what: &'a str,
+    /// Bytes done.
+    pub done: u64,
+    /// Bytes in all, if that is known.
+    pub total: Option<u64>,
+}
+
+/// Who is told of progress.
+pub type Watcher<'a> = &'a mut dyn FnMut(Progress<'_>);
+
+/// The images of one installation.
+#[derive(Clone, Debug)]
+pub struct Images {
+    layout: PathBuf,
+    layers: PathBuf,
+    blobs: Blobs,
+}
+
+/// The right to add blobs and layers: nothing is swept while it is held.
+#[derive(Debug)]
+struct Lease {
+    _file: rustix::fd::OwnedFd,
+}
+
+impl Images {
+    /// The store in these directories, made if missing.
+    pub fn open(dirs: &Dirs) -> Result<Self> {
+        let layout = dirs.images();
+        let images = Self { blobs: Blobs::new(&layout), layers: dirs.layers(), layout };
+        let marker = images.layout.join("oci-layout");
+        if !marker.exists() {
+            for dir in [&images.blobs.dir, &images.blobs.ingest, &images.layers] {
+                files::make_dir(dir)?;
+            }
+            // Image specification, "Image Layout": the version of the layout, not of the specification.
+            files::write(&marker, b"{\"imageLayoutVersion\":\"1.0.0\"}\n")?;
+        }
+        Ok(images)
+    }
+
+    /// The lock on the list of images. Hold it from [`Images::resolve`] to the moment when a container's record names the image:
+    /// nobody can remove the image in between.
+    pub fn hold(&self) -> Result<Lock> {
+        Lock::file(&self.layout.join("lock"))
+    }
+
+    fn lease_file(&self) -> Result<rustix::fd::OwnedFd> {
+        let path = self.layout.join("lease");
+        let flags = OFlags::CREATE | OFlags::RDWR | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+        rustix::fs::open(&path, flags, Mode::RUSR | Mode::WUSR).context(|| format!("open {}", path.display()))
+    }
+
+    fn lease(&self) -> Result<Lease> {
+        let file = self.lease_file()?;
+        let lock = rustix::io::retry_on_intr(|| flock(&file, FlockOperation::LockShared));
+        lock.context(|| format!("lock {}", self.layout.join("lease").display()))?;
+        Ok(Lease { _file: file })
+    }
+
+    /// Removes blobs and layers that no image refers to, and what was never finished; gives the bytes that became free.
+    /// Does nothing while somebody adds: that one sweeps afterwards.
+    pub fn sweep(&self) -> Result<u64> {
+        let file = self.lease_file()?;
+        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => self.sweep_all(),
+            Err(rustix::io::Errno::WOULDBLOCK) => Ok(0),
+            Err(errno) => Err(Error::new("lock the image store").errno(errno)),
+        }
+    }
+
+    /// Adds something under a lease, and sweeps afterwards, above all if it failed.
+    fn adding<T>(&self, add: impl FnOnce(&Lease) -> Result<T>) -> Result<T> {
+        let lease = self.lease()?;
+        let done = add(&lease);
+        drop(lease);
+        let swept = self.sweep();
+        let done = done?;
+        swept?;
+        Ok(done)
+    }
+}

@@ -62,6 +62,9 @@ impl Writer {
     /// Takes what the program wrote to stdout (0) or stderr (1). A log that cannot be written must not stop a program,
     /// so a failure (a full disk) loses lines only.
     pub fn write(&mut self, stream: usize, bytes: &[u8]) {
+        if self.limits.none {
+            return;
+        }
         let partial = &mut self.partial[stream];
         partial.extend_from_slice(bytes);
         let mut text = String::new();
@@ -123,7 +126,10 @@ impl Writer {
 
 /// How much of `bytes` to take so that no character is cut.
 fn whole(bytes: &[u8]) -> usize {
-    (bytes.len().saturating_sub(3)..=bytes.len()).rev().find(|&end| bytes.get(end).is_none_or(|next| next & 0xc0 != 0x80)).unwrap_or(bytes.len())
+    (bytes.len().saturating_sub(3)..=bytes.len())
+        .rev()
+        .find(|&end| bytes.get(end).is_none_or(|next| next & 0xc0 != 0x80))
+        .unwrap_or(bytes.len())
 }
 
 fn push(text: &mut String, line: &[u8], stream: usize, time: &str) {
@@ -139,7 +145,10 @@ mod tests {
 
     fn lines(path: &Path) -> Vec<Line> {
         let read = |path: &PathBuf| fs::read_to_string(path).unwrap();
-        files(path).iter().flat_map(|file| read(file).lines().map(|line| serde_json::from_str(line).unwrap()).collect::<Vec<Line>>()).collect()
+        files(path)
+            .iter()
+            .flat_map(|file| read(file).lines().map(|line| serde_json::from_str(line).unwrap()).collect::<Vec<Line>>())
+            .collect()
     }
 
     #[test]
@@ -147,7 +156,7 @@ mod tests {
         let dir = std::env::temp_dir().join(format!("mydocker-log-{}", std::process::id()));
         fs::create_dir_all(&dir).unwrap();
         let path = dir.join("log.json");
-        let mut writer = Writer::open(&path, LogLimits { size: 2000, files: 3 }).unwrap();
+        let mut writer = Writer::open(&path, LogLimits { size: 2000, files: 3, none: false }).unwrap();
         writer.write(0, b"one\ntw");
         writer.write(1, b"err\n");
         writer.write(0, b"o\nlast");

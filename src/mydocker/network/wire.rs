@@ -142,6 +142,12 @@ impl Networks {
         book.put(id, lease)
     }
 
+    /// Where DNS by name answers the container: on its networks' gateways, if aardvark-dns is there.
+    pub fn resolvers(&self, attachments: &[Attachment]) -> Result<Vec<Ipv4Addr>> {
+        let answered = Netavark::find()?.aardvark.is_some();
+        Ok(attachments.iter().filter(|_| answered).filter_map(|attachment| attachment.gateway).collect())
+    }
+
     /// Who has what, by container id; also those whose container is gone.
     pub fn leases(&self) -> Result<BTreeMap<String, Lease>> {
         Ok(Book::open(&self.dirs)?.leases().clone())

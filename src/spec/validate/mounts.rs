@@ -25,6 +25,7 @@ pub(super) fn check(spec: &Spec, warnings: &mut Vec<String>) -> Result<()> {
         let at = || format!("mounts[{i}]");
         let options = MountOptions::of(mount);
         one(mount, &options).map_err(|e| e.at(at()))?;
+        idmapped(spec, mount, &options, &at)?;
         if !mount.destination.starts_with('/') {
             warnings.push(format!("{}: the destination {:?} is not absolute and is taken as relative to /", at(), mount.destination));
         }
@@ -55,6 +56,32 @@ fn one(mount: &Mount, options: &MountOptions) -> Result<()> {
         () => return over_proc(mount, options),
     };
     Err(Error::new(conflict))
+}
+
+/// config.md, "idmap", "uidMappings" and "gidMappings". Mappings without one of the options are applied too: that is what
+/// runc does, and to drop them would show files as somebody else's.
+fn idmapped(spec: &Spec, mount: &Mount, options: &MountOptions, at: &dyn Fn() -> String) -> Result<()> {
+    let lists = [(&mount.uid_mappings, "uidMappings"), (&mount.gid_mappings, "gidMappings")];
+    let target = &mount.destination;
+    let refuse = |why: String| Err(Error::new(why).at(at()));
+    if options.data.iter().any(|(key, _)| key == "idmap" || key == "ridmap") {
+        return Err(Error::new("mappings inside the option idmap are crun's own").at(format!("{}.options", at())).hint("uidMappings"));
+    }
+    if options.idmap.is_none() && lists.iter().all(|(list, _)| list.is_empty()) {
+        return Ok(());
+    }
+    if !options.bind {
+        return refuse(format!("only bind mounts can be idmapped, the one at {target} is none"));
+    }
+    if let Some((_, missing)) = lists.iter().find(|(list, _)| list.is_empty())
+        && lists.iter().any(|(list, _)| !list.is_empty())
+    {
+        return refuse(format!("uidMappings and gidMappings of a mount go together, {missing} is missing"));
+    }
+    if lists[0].0.is_empty() && spec.linux.namespace("user").is_none() {
+        return refuse(format!("the idmapped mount at {target} has no mappings, and the container no user namespace to take them from"));
+    }
+    lists.iter().try_for_each(|(list, name)| super::linux::ranges(list, &format!("{}.{name}", at())))
 }
 
 /// By the name alone; links and races inside the image are for the child, which looks at what it has opened.

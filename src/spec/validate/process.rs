@@ -1,6 +1,6 @@
 //! config.md, "Process".
 
-use super::{absolute, environment, no_nul};
+use super::{absolute, environment, no_nul, scheduling};
 use crate::spec::names::{capability, rlimit};
 use crate::spec::user::UNCHANGED;
 use crate::spec::{Capabilities, Process, User};
@@ -23,6 +23,7 @@ pub(super) fn check(process: &Process, warnings: &mut Vec<String>) -> Result<()>
     if let Some(score) = process.oom_score_adj.filter(|score| !(-1000..=1000).contains(score)) {
         return Err(Error::new(format!("{score} is outside of -1000 to 1000, proc_pid_oom_score_adj(5)")).at("process.oomScoreAdj"));
     }
+    scheduling::process(process)?;
     if !process.command_line.is_empty() {
         warnings.push("process.commandLine is not for Linux and is ignored".into());
     }

@@ -9,8 +9,9 @@ pub(super) fn check(resources: &Resources, warnings: &mut Vec<String>) -> Result
     file_names(resources)?;
     block_io(resources)?;
     let memory = &resources.memory;
-    for (set, field) in [(memory.kernel.is_some(), "kernel"), (memory.kernel_tcp.is_some(), "kernelTCP")] {
-        if set {
+    for (set, field) in [(memory.kernel, "kernel"), (memory.kernel_tcp, "kernelTCP")] {
+        // Engines write 0 for "not set".
+        if set.is_some_and(|bytes| bytes != 0) {
             warnings.push(format!("linux.resources.memory.{field} is deprecated, has no effect on current kernels and is ignored"));
         }
     }

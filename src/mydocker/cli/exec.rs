@@ -1,0 +1,76 @@
+//! `exec`: one more process in a running container.
+
+use super::args::Exec;
+use super::{create, with_code};
+use crate::arm;
+use crate::lifecycle::{self, ExecOptions};
+use crate::mydocker::container::{Containers, Layers, Record, capabilities, resolve};
+use crate::mydocker::files::Dirs;
+use crate::mydocker::monitor::{must_run, protocol::failure_code};
+use crate::spec::{self, Capabilities, Spec};
+use crate::sys::{Context, Error, Log, Result};
+use rustix::fs::{Mode, OFlags};
+use rustix::termios::isatty;
+use std::ffi::OsString;
+
+/// `mydocker exec`: the program's exit code.
+pub fn exec(args: &Exec, dirs: &Dirs, own_args: &[OsString]) -> Result<i32> {
+    let (name, command) = args.container_and_args.split_first().ok_or_else(|| Error::new("no container was named"))?;
+    let container = Containers::new(dirs).find(name)?;
+    let process = must_run(&container)?;
+    if args.tty && args.interactive && !args.detach && !isatty(rustix::stdio::stdin()) {
+        return Err(Error::new("the input device is not a TTY").hint("leave -t out where the input is a pipe or a file"));
+    }
+    let env = create::environment(&args.env_file, &args.env)?;
+    let record = container.record()?;
+    arm::protect(own_args)?;
+    if args.detach || !args.interactive && !args.tty {
+        let null = rustix::fs::open(c"/dev/null", OFlags::RDWR, Mode::empty()).context(|| "open /dev/null")?;
+        rustix::stdio::dup2_stdin(&null).context(|| "open /dev/null")?;
+        if args.detach {
+            let nowhere = rustix::stdio::dup2_stdout(&null).and_then(|()| rustix::stdio::dup2_stderr(&null));
+            nowhere.context(|| "open /dev/null")?;
+        }
+    }
+    // A detached program has nobody to hand a terminal to.
+    let options = ExecOptions { detach: args.detach, ..ExecOptions::default() };
+    let layers = Layers::new(vec![format!("/proc/{}/root", process.pid).into()]);
+    let log = Log::open(None, false, false)?;
+    let make = |spec: &Spec| program(args, command, env, &record, &layers, spec);
+    let code = lifecycle::exec(&container.runtime()?, &container.runtime_id()?, &options, make, &log);
+    code.map_err(|error| with_code(failure_code(&error), error))
+}
+
+/// The program: what the container's own has, but for what the flags say.
+fn program(args: &Exec, command: &[String], env: Vec<String>, record: &Record, layers: &Layers, spec: &Spec) -> Result<spec::Process> {
+    let mut process = spec.process.clone().unwrap_or_default();
+    process.terminal = args.tty && !args.detach;
+    process.args = command.to_vec();
+    (process.console_size, process.oom_score_adj) = (None, None);
+    for entry in env {
+        let key = entry.split_once('=').map_or(entry.as_str(), |(key, _)| key).to_owned();
+        process.env.retain(|old| old.split_once('=').is_none_or(|(name, _)| *name != *key));
+        process.env.push(entry);
+    }
+    if args.tty && !process.env.iter().any(|entry| entry.starts_with("TERM=")) {
+        process.env.push("TERM=xterm".into());
+    }
+    if let Some(dir) = &args.workdir {
+        process.cwd.clone_from(dir);
+    }
+    if let Some(user) = &args.user {
+        let user = resolve(user, &record.settings.groups, layers)?;
+        process.env.retain(|entry| !entry.starts_with("HOME="));
+        process.env.push(format!("HOME={}", user.home));
+        process.user = spec::User { uid: user.uid, gid: user.gid, additional_gids: user.groups, ..spec::User::default() };
+    }
+    if args.privileged || args.user.is_some() {
+        let mut settings = record.settings.clone();
+        settings.privileged |= args.privileged;
+        let names = capabilities(&settings)?;
+        let effective = if process.user.uid == 0 { names.clone() } else { Vec::new() };
+        process.capabilities =
+            Some(Capabilities { bounding: names, effective: effective.clone(), permitted: effective, ..Capabilities::default() });
+    }
+    Ok(process)
+}

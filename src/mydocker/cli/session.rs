@@ -1,0 +1,310 @@
+//! The front-end's side of an attached container: our terminal or streams on one side, the monitor's wire on the other.
+
+use crate::mydocker::monitor::protocol::{AHEAD, Frame, Wire};
+use crate::sys::{Context, Error, Result};
+use nix::sys::signal::{SigSet, SigmaskHow, Signal as Number, sigprocmask};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::fd::BorrowedFd;
+use rustix::io::Errno;
+use rustix::termios::{OptionalActions, Termios, isatty, tcgetattr, tcgetwinsize, tcsetattr};
+use std::collections::VecDeque;
+
+/// A pipe that poll(2) calls writable takes this much at once (PIPE_BUF of pipe(7)), so that no write of ours waits and
+/// signals are always heard.
+const PIECE: usize = 4096;
+
+/// Signals that docker's `--sig-proxy` passes on.
+const PROXIED: [Number; 12] = [
+    Number::SIGHUP,
+    Number::SIGINT,
+    Number::SIGQUIT,
+    Number::SIGTERM,
+    Number::SIGUSR1,
+    Number::SIGUSR2,
+    Number::SIGALRM,
+    Number::SIGCONT,
+    Number::SIGVTALRM,
+    Number::SIGPROF,
+    Number::SIGWINCH,
+    Number::SIGTSTP,
+];
+
+/// How one is attached.
+#[derive(Clone, Debug)]
+pub struct Session {
+    /// The container has a terminal.
+    pub tty: bool,
+    /// Our input is passed on.
+    pub input: bool,
+    /// stdout and stderr are wanted.
+    pub outputs: [bool; 2],
+    /// Our signals are passed on.
+    pub proxy: bool,
+    /// The bytes that detach.
+    pub detach: Vec<u8>,
+}
+
+/// How it ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum End {
+    /// The container ended with this exit code.
+    Exit(i32),
+    /// It could not start: docker's exit code and why.
+    Failed(i32, String),
+    /// The user detached.
+    Detached,
+    /// The monitor is gone.
+    Lost,
+}
+
+/// `ctrl-p,ctrl-q` as bytes.
+pub fn detach_keys(text: &str) -> Result<Vec<u8>> {
+    let bad =
+        || Error::new(format!("invalid detach keys {text:?}")).hint("letters, or ctrl- and one of a-z @ ^ [ , _, separated by commas");
+    if text.is_empty() {
+        return Ok(Vec::new());
+    }
+    text.split(',')
+        .map(|key| match (key.strip_prefix("ctrl-").map(str::as_bytes), key.as_bytes()) {
+            (Some(&[key @ b'a'..=b'z']), _) => Ok(key - b'a' + 1),
+            (Some(&[key @ (b'@' | b'[' | b'\\' | b']' | b'^' | b'_')]), _) => Ok(key - b'@'),
+            (None, &[key]) => Ok(key),
+            _ => Err(bad()),
+        })
+        .collect()
+}
+
+/// Our terminal in raw mode; put back when dropped.
+struct Raw(Termios);
+
+impl Raw {
+    fn new() -> Result<Self> {
+        let stdin = rustix::stdio::stdin();
+        let before = tcgetattr(stdin).context(|| "read the modes of our terminal")?;
+        let mut raw = before.clone();
+        raw.make_raw();
+        tcsetattr(stdin, OptionalActions::Now, &raw).context(|| "put our terminal into raw mode")?;
+        Ok(Self(before))
+    }
+}
+
+impl Drop for Raw {
+    fn drop(&mut self) {
+        let _ = tcsetattr(rustix::stdio::stdin(), OptionalActions::Now, &self.0);
+    }
+}
+
+impl Session {
+    /// Passes everything both ways until the container ends or the user detaches.
+    pub fn run(&self, wire: &mut Wire) -> Result<End> {
+        let ours = isatty(rustix::stdio::stdin());
+        let mut signals = SigSet::empty();
+        PROXIED
+            .iter()
+            .filter(|signal| self.proxy || **signal == Number::SIGWINCH || **signal == Number::SIGHUP)
+            .for_each(|signal| signals.add(*signal));
+        let blocked = sigprocmask(SigmaskHow::SIG_BLOCK, Some(&signals), None);
+        let signals = blocked.and_then(|()| SignalFd::with_flags(&signals, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK));
+        let signals = signals.map_err(|errno| Error::new("prepare to pass signals on").errno(Errno::from_raw_os_error(errno as i32)))?;
+        let raw = if self.tty && self.input && ours { Some(Raw::new()?) } else { None };
+        let end = self.pass(wire, &signals);
+        drop(raw);
+        end
+    }
+
+    fn pass(&self, wire: &mut Wire, signals: &SignalFd) -> Result<End> {
+        let mut flow = Flow { keys: Keys { wanted: &self.detach, matched: 0 }, ..Flow::default() };
+        flow.input = self.input;
+        loop {
+            let clear = flow.outputs.iter().all(VecDeque::is_empty);
+            if clear && let Some(end) = flow.end.take() {
+                return Ok(end);
+            }
+            let readable = {
+                // A descriptor that is not wanted now is not asked about: poll(2) would tell its hang-up again and again.
+                let idle = || PollFd::new(signals, PollFlags::empty());
+                let out = if wire.pending() > 0 { PollFlags::OUT } else { PollFlags::empty() };
+                let reads = flow.begun && flow.input && flow.ahead < AHEAD;
+                let to = |fd: BorrowedFd<'static>, queue: &VecDeque<u8>| {
+                    if queue.is_empty() { idle() } else { PollFd::from_borrowed_fd(fd, PollFlags::OUT) }
+                };
+                let mut fds = [
+                    PollFd::new(signals, if flow.begun { PollFlags::IN } else { PollFlags::empty() }),
+                    if clear { PollFd::new(&wire.socket, PollFlags::IN | out) } else { idle() },
+                    if reads { PollFd::from_borrowed_fd(rustix::stdio::stdin(), PollFlags::IN) } else { idle() },
+                    to(rustix::stdio::stdout(), &flow.outputs[0]),
+                    to(rustix::stdio::stderr(), &flow.outputs[1]),
+                ];
+                match poll(&mut fds, None) {
+                    Err(Errno::INTR) => continue,
+                    other => other.context(|| "wait for the container")?,
+                };
+                for (queue, fd) in flow.outputs.iter_mut().zip(&fds[3..]) {
+                    if !fd.revents().is_empty() && !write(fd, queue) {
+                        // As SIGPIPE would end us: what nobody reads need not run, and a foreground ends with us.
+                        return Ok(End::Exit(128 + Number::SIGPIPE as i32));
+                    }
+                }
+                reads && !fds[2].revents().is_empty()
+            };
+            if flow.begun && !self.signalled(wire, signals) {
+                return Ok(End::Detached);
+            }
+            if clear {
+                self.heard(wire, &mut flow);
+            }
+            if readable && !self.read(wire, &mut flow) {
+                return Ok(End::Detached);
+            }
+            wire.flush();
+            if clear && wire.closed && flow.end.is_none() {
+                flow.end = Some(End::Lost);
+            }
+        }
+    }
+
+    /// Passes our signals on; false if our terminal is gone.
+    fn signalled(&self, wire: &mut Wire, signals: &SignalFd) -> bool {
+        while let Ok(Some(info)) = signals.read_signal() {
+            match Number::try_from(info.ssi_signo.cast_signed()) {
+                Ok(Number::SIGWINCH) if self.tty => resize(wire),
+                // As docker's, the container lives on. Without a terminal of its own the program gets the signal.
+                Ok(Number::SIGHUP) if self.tty || !self.proxy => {
+                    wire.send(&Frame::Detach);
+                    return false;
+                }
+                Ok(signal) => wire.send(&Frame::Signal(signal as i32)),
+                Err(_) => {}
+            }
+        }
+        true
+    }
+
+    /// What the monitor said.
+    fn heard(&self, wire: &mut Wire, flow: &mut Flow<'_>) {
+        for frame in wire.receive() {
+            match frame {
+                Frame::Output(bytes) if self.outputs[0] => flow.outputs[0].extend(bytes),
+                Frame::Errors(bytes) if self.outputs[1] => flow.outputs[1].extend(bytes),
+                Frame::Taken(count) => flow.ahead = flow.ahead.saturating_sub(count as usize),
+                Frame::Started => {
+                    flow.begun = true;
+                    if self.tty {
+                        resize(wire);
+                    }
+                }
+                Frame::Exit(code) => flow.end = Some(End::Exit(code)),
+                Frame::Failed(code, why) => flow.end = Some(End::Failed(code, why)),
+                _ => {}
+            }
+        }
+    }
+
+    /// Passes our input on; false if it said to detach.
+    fn read(&self, wire: &mut Wire, flow: &mut Flow<'_>) -> bool {
+        let mut space = [0; 8192];
+        match rustix::io::read(rustix::stdio::stdin(), &mut space[..]) {
+            Err(Errno::INTR | Errno::AGAIN) => {}
+            Ok(count) if count > 0 => {
+                let Some(bytes) = (if self.tty { flow.keys.pass(&space[..count]) } else { Some(space[..count].to_vec()) }) else {
+                    wire.send(&Frame::Detach);
+                    return false;
+                };
+                if !bytes.is_empty() {
+                    flow.ahead += bytes.len();
+                    wire.send(&Frame::Input(bytes));
+                }
+            }
+            _ => {
+                flow.input = false;
+                wire.send(&Frame::InputEnd);
+            }
+        }
+        true
+    }
+}
+
+/// What is under way.
+#[derive(Default)]
+struct Flow<'k> {
+    /// The program runs.
+    begun: bool,
+    /// Our input has not ended.
+    input: bool,
+    /// How much of it the monitor still holds.
+    ahead: usize,
+    /// Output that is not written yet.
+    outputs: [VecDeque<u8>; 2],
+    keys: Keys<'k>,
+    /// Once all is written.
+    end: Option<End>,
+}
+
+/// Writes a piece; false if nobody will ever read it.
+fn write(to: &PollFd<'_>, queue: &mut VecDeque<u8>) -> bool {
+    let (first, _) = queue.as_slices();
+    match rustix::io::write(to, &first[..first.len().min(PIECE)]) {
+        Ok(count) => drop(queue.drain(..count)),
+        Err(Errno::INTR | Errno::AGAIN) => {}
+        Err(Errno::PIPE) => return false,
+        // A full disk, a terminal that is gone: the container goes on all the same.
+        Err(_) => queue.clear(),
+    }
+    true
+}
+
+fn resize(wire: &mut Wire) {
+    if let Ok(size) = tcgetwinsize(rustix::stdio::stdin()) {
+        wire.send(&Frame::Size(size.ws_row, size.ws_col));
+    }
+}
+
+/// How much of the detach keys has been typed.
+#[derive(Default)]
+struct Keys<'k> {
+    wanted: &'k [u8],
+    matched: usize,
+}
+
+impl Keys<'_> {
+    /// What is to be passed on; `None` once all keys were typed. Keys that begin the sequence wait until the next says.
+    fn pass(&mut self, bytes: &[u8]) -> Option<Vec<u8>> {
+        let mut out = Vec::with_capacity(bytes.len());
+        for &byte in bytes {
+            if self.wanted.get(self.matched) == Some(&byte) {
+                self.matched += 1;
+                if self.matched == self.wanted.len() {
+                    return None;
+                }
+                continue;
+            }
+            out.extend_from_slice(&self.wanted[..self.matched]);
+            self.matched = usize::from(self.wanted.first() == Some(&byte) && self.wanted.len() > 1);
+            if self.matched == 0 {
+                out.push(byte);
+            }
+        }
+        Some(out)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn detach_keys_are_found_and_other_keys_pass() {
+        let keys = detach_keys("ctrl-p,ctrl-q").unwrap();
+        assert_eq!(keys, [16, 17]);
+        assert_eq!(detach_keys("a,ctrl-[").unwrap(), [b'a', 27]);
+        assert!(detach_keys("ctrl-").is_err() && detach_keys("ab").is_err() && detach_keys("ctrl-ab").is_err());
+        let mut state = Keys { wanted: &keys, matched: 0 };
+        assert_eq!(state.pass(b"ls\x10").unwrap(), b"ls");
+        assert_eq!(state.pass(b"x").unwrap(), b"\x10x");
+        assert_eq!(state.pass(b"\x10\x10").unwrap(), b"\x10");
+        assert_eq!(state.pass(b"\x11"), None);
+        let mut none = Keys { wanted: &[], matched: 0 };
+        assert_eq!(none.pass(b"\x10\x11").unwrap(), b"\x10\x11");
+    }
+}

@@ -1,0 +1,281 @@
+//! `stop`, `restart`, `kill`, `pause`, `unpause`, `wait`, `rm`, `rename`: what ends a container or holds it up.
+
+use super::args::{Kill, Names, Rename, Rm, Stop};
+use super::{each, options, print, run};
+use crate::lifecycle;
+use crate::mydocker::container::{Container, Containers, State, Status};
+use crate::mydocker::files::Dirs;
+use crate::mydocker::monitor::{
+    self,
+    protocol::{Frame, Hello, Wire},
+};
+use crate::sys::{Error, Kind as ErrorKind, Result, rfc3339_now};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fd::OwnedFd;
+use rustix::process::{Signal, pidfd_send_signal};
+use std::time::{Duration, Instant};
+
+/// docker's grace between the stop signal and SIGKILL.
+const GRACE: u64 = 10;
+
+/// How long a killed container may take to be gone.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// `mydocker stop`.
+pub fn stop(args: &Stop, dirs: &Dirs) -> Result<i32> {
+    let containers = Containers::new(dirs);
+    each(&args.containers, |name| {
+        stop_one(&containers.find(name)?, args.timeout, args.signal.as_deref())?;
+        print(&format!("{name}\n"))
+    })
+}
+
+/// `mydocker restart`.
+pub fn restart(args: &Stop, dirs: &Dirs) -> Result<i32> {
+    let containers = Containers::new(dirs);
+    each(&args.containers, |name| {
+        let container = containers.find(name)?;
+        stop_one(&container, args.timeout, args.signal.as_deref())?;
+        run::begin(&container)?;
+        print(&format!("{name}\n"))
+    })
+}
+
+/// Waits for a process's end, or for something to read; whether it came in time. No limit is forever.
+fn ends(process: &OwnedFd, limit: Option<Duration>) -> bool {
+    let until = limit.map(|limit| Instant::now() + limit);
+    loop {
+        let left = until.map(|until| until.saturating_duration_since(Instant::now()));
+        let left = left.map(|left| Timespec { tv_sec: left.as_secs() as i64, tv_nsec: left.subsec_nanos().into() });
+        match poll(&mut [PollFd::new(process, PollFlags::IN)], left.as_ref()) {
+            Ok(0) => return false,
+            Ok(_) => return true,
+            Err(rustix::io::Errno::INTR) => {}
+            Err(_) => return false,
+        }
+    }
+}
+
+/// Sends the stop signal, waits, kills, and sees the container recorded as ended. No restart follows.
+fn stop_one(container: &Container, timeout: Option<i64>, signal: Option<&str>) -> Result<()> {
+    let record = container.record()?;
+    let signal = signal.map(lifecycle::signal).transpose()?.unwrap_or_else(|| monitor::stop_signal(&record));
+    let state = container.state()?;
+    if !(state.status.is_up() || state.status == Status::Restarting) {
+        return Ok(());
+    }
+    let state = container.change(|state| state.stopped_by_user = true)?;
+    if state.status == Status::Paused {
+        unpause_one(container)?;
+    }
+    let seconds = timeout.unwrap_or_else(|| i64::try_from(record.settings.stop_timeout.unwrap_or(GRACE)).unwrap_or(i64::MAX));
+    let grace = u64::try_from(seconds).ok().map(Duration::from_secs);
+    if let Some(process) = container.process(&state) {
+        let _ = pidfd_send_signal(&process, signal);
+        if !ends(&process, grace) {
+            let _ = pidfd_send_signal(&process, Signal::KILL);
+            ends(&process, Some(PATIENCE));
+        }
+    }
+    match gone(container, &state) {
+        // `--rm` was quicker.
+        Err(error) if error.get_kind() == ErrorKind::NoContainer => Ok(()),
+        other => other,
+    }
+}
+
+/// Waits for the monitor to record the end; without one, does so itself.
+fn gone(container: &Container, state: &State) -> Result<()> {
+    let Some(monitor) = state.monitor.filter(|_| container.monitored(state)).and_then(|monitor| monitor.open()) else {
+        return clear(container);
+    };
+    // Where the container waits to be restarted, this is how the monitor hears of the user's wish.
+    let _ = pidfd_send_signal(&monitor, Signal::TERM);
+    // The monitor itself may live on for a client that reads slowly.
+    match monitor::attach(container, Hello::default())? {
+        Some(mut wire) => drop(last_word(&mut wire, Some(PATIENCE))),
+        None => drop(ends(&monitor, Some(PATIENCE))),
+    }
+    let now = container.state()?;
+    if !(now.status.is_up() || now.status == Status::Restarting) {
+        return Ok(());
+    }
+    if container.monitored(&now) {
+        return Err(Error::new(format!("container {} does not end", container.id())).hint("a process of it hangs in the kernel"));
+    }
+    // Killed before it could write the end down.
+    clear(container)
+}
+
+/// Waits until the monitor says how the container ended, or is gone, or the time is over.
+fn last_word(wire: &mut Wire, limit: Option<Duration>) -> Option<i32> {
+    while !wire.closed {
+        for frame in wire.receive() {
+            if let Frame::Exit(code) | Frame::Failed(code, _) = frame {
+                return Some(code);
+            }
+        }
+        if !wire.closed && !ends(&wire.socket, limit) {
+            return None;
+        }
+    }
+    None
+}
+
+/// Ends and records what no monitor stands by.
+pub fn clear(container: &Container) -> Result<()> {
+    if let Some(process) = container.process(&container.state()?) {
+        let _ = pidfd_send_signal(&process, Signal::KILL);
+        ends(&process, Some(PATIENCE));
+    }
+    monitor::settle(container)?;
+    let change = |state: &mut State| {
+        if state.status.is_up() || state.status == Status::Restarting {
+            (state.status, state.exit_code, state.finished) = (Status::Exited, 137, rfc3339_now());
+        }
+        (state.process, state.monitor) = (None, None);
+        state.attachments.clear();
+    };
+    container.change(change).map(drop)
+}
+
+/// `mydocker kill`.
+pub fn kill(args: &Kill, dirs: &Dirs) -> Result<i32> {
+    let signal = lifecycle::signal(&args.signal)?;
+    let containers = Containers::new(dirs);
+    each(&args.containers, |name| {
+        let container = containers.find(name)?;
+        let state = container.state()?;
+        let not = || Error::new(format!("cannot kill container: {name}: container {} is not running", container.id()));
+        let process = container.process(&state).filter(|_| state.status.is_up()).ok_or_else(not)?;
+        if signal == Signal::KILL || signal == monitor::stop_signal(&container.record()?) {
+            container.change(|state| state.stopped_by_user = true)?;
+        }
+        pidfd_send_signal(&process, signal).map_err(|errno| Error::new(format!("signal container {name}")).errno(errno))?;
+        if signal == Signal::KILL {
+            if state.status == Status::Paused {
+                // A frozen process does not die of SIGKILL on cgroup v1.
+                unpause_one(&container)?;
+            }
+            ends(&process, Some(PATIENCE));
+            gone(&container, &state)?;
+        }
+        print(&format!("{name}\n"))
+    })
+}
+
+/// `mydocker pause`.
+pub fn pause(args: &Names, dirs: &Dirs) -> Result<i32> {
+    let containers = Containers::new(dirs);
+    each(&args.containers, |name| {
+        let container = containers.find(name)?;
+        let state = container.state()?;
+        match state.status {
+            Status::Paused => return Err(Error::new(format!("container {} is already paused", container.id()))),
+            Status::Running => {}
+            _ => return Err(Error::new(format!("container {} is not running", container.id()))),
+        }
+        lifecycle::pause(&container.runtime()?, &container.runtime_id()?)?;
+        container.change(|state| state.status = Status::Paused)?;
+        print(&format!("{name}\n"))
+    })
+}
+
+fn unpause_one(container: &Container) -> Result<()> {
+    lifecycle::resume(&container.runtime()?, &container.runtime_id()?)?;
+    container.change(|state| state.status = Status::Running).map(drop)
+}
+
+/// `mydocker unpause`.
+pub fn unpause(args: &Names, dirs: &Dirs) -> Result<i32> {
+    let containers = Containers::new(dirs);
+    each(&args.containers, |name| {
+        let container = containers.find(name)?;
+        if container.state()?.status != Status::Paused {
+            return Err(Error::new(format!("container {} is not paused", container.id())));
+        }
+        unpause_one(&container)?;
+        print(&format!("{name}\n"))
+    })
+}
+
+/// `mydocker wait`: prints the exit code of each.
+pub fn wait(args: &Names, dirs: &Dirs) -> Result<i32> {
+    let containers = Containers::new(dirs);
+    each(&args.containers, |name| print(&format!("{}\n", wait_one(&containers.find(name)?)?)))
+}
+
+fn wait_one(container: &Container) -> Result<i32> {
+    loop {
+        let state = container.state()?;
+        if !(state.status.is_up() || state.status == Status::Restarting) {
+            return Ok(state.exit_code);
+        }
+        if let Some(mut wire) = monitor::attach(container, Hello::default())? {
+            if let Some(code) = last_word(&mut wire, None) {
+                return Ok(code);
+            }
+        } else if let Some(process) = container.process(&state) {
+            ends(&process, None);
+        }
+    }
+}
+
+/// `mydocker rm`.
+pub fn rm(args: &Rm, dirs: &Dirs) -> Result<i32> {
+    let containers = Containers::new(dirs);
+    each(&args.containers, |name| {
+        let container = match containers.find(name) {
+            // docker's rm -f is content if there is nothing to remove, and says so.
+            Err(error) if args.force && error.get_kind() == ErrorKind::NoContainer => {
+                eprintln!("Error: {error}");
+                return Ok(());
+            }
+            other => other?,
+        };
+        remove(&container, args)?;
+        print(&format!("{name}\n"))
+    })
+}
+
+fn remove(container: &Container, args: &Rm) -> Result<()> {
+    let state = container.state()?;
+    let record = container.record()?;
+    if state.status.is_up() || state.status == Status::Restarting || container.monitored(&state) {
+        if !args.force {
+            if !state.status.is_up() && state.status != Status::Restarting {
+                return Err(Error::new(format!("cannot remove container \"/{}\": it is being started", record.name)));
+            }
+            let advice = if state.status == Status::Paused { "unpause and then stop the container" } else { "stop the container" };
+            return Err(Error::new(format!("cannot remove container \"/{}\": container is {}", record.name, state.status))
+                .hint(format!("{advice} before removing or force remove")));
+        }
+        let state = container.change(|state| state.stopped_by_user = true)?;
+        if state.status == Status::Paused {
+            // A frozen process does not die of SIGKILL on cgroup v1.
+            let _ = unpause_one(container);
+        }
+        if let Some(process) = container.process(&state) {
+            let _ = pidfd_send_signal(&process, Signal::KILL);
+            ends(&process, Some(PATIENCE));
+        }
+        match gone(container, &state) {
+            Err(error) if error.get_kind() == ErrorKind::NoContainer => return Ok(()),
+            other => other?,
+        }
+    }
+    // `--rm` may have been quicker.
+    match container.record() {
+        Err(error) if error.get_kind() == ErrorKind::NoContainer => return Ok(()),
+        other => other.map(drop)?,
+    }
+    // Volumes stay unless -v says otherwise, also those that nobody named.
+    monitor::remove(container, &record, args.volumes)
+}
+
+/// `mydocker rename`.
+pub fn rename(args: &Rename, dirs: &Dirs) -> Result<i32> {
+    options::name("container", &args.name)?;
+    let containers = Containers::new(dirs);
+    containers.rename(&containers.find(&args.container)?, &args.name).map(|()| 0)
+}
