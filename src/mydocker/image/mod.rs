@@ -26,6 +26,7 @@ mod stream;
 mod tar_read;
 mod tar_write;
 mod unpack;
+mod walk;
 
 pub use blob::Digest;
 pub use commit::{Commit, Difference, diff};
