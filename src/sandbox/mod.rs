@@ -5,9 +5,9 @@ mod console;
 mod copy_up;
 mod ground;
 mod ids;
-mod mount;
+pub(crate) mod mount;
 mod net_devices;
-mod path;
+pub(crate) mod path;
 mod report;
 mod spawn;
 

@@ -456,7 +456,7 @@ fn too_deep() -> Error {
 }
 
 /// The names of a path from the root of the layer. A leading slash is dropped as every tar does, `..` may not lead out.
-fn names(path: &[u8]) -> Result<Vec<&[u8]>> {
+pub(super) fn names(path: &[u8]) -> Result<Vec<&[u8]>> {
     if path.len() > PATH_LIMIT || path.contains(&0) {
         return Err(Error::new(format!("its name holds a NUL or is longer than {PATH_LIMIT} bytes")));
     }
@@ -489,7 +489,7 @@ fn expand(target: &[u8], pending: &mut Vec<Vec<u8>>, depth: &mut usize, links: &
 }
 
 /// Writes the data of a file; what is not written of a sparse one is a hole.
-fn copy<R: BufRead>(entry: &Entry, data: &mut Entries<R>, file: &File) -> Result<()> {
+pub(super) fn copy<R: BufRead>(entry: &Entry, data: &mut Entries<R>, file: &File) -> Result<()> {
     let write = || "write";
     let Some(pieces) = &entry.pieces else {
         loop {
@@ -518,7 +518,7 @@ fn copy<R: BufRead>(entry: &Entry, data: &mut Entries<R>, file: &File) -> Result
     file.set_len(entry.size).context(|| "set the size")
 }
 
-fn times(entry: &Entry) -> Timestamps {
+pub(super) fn times(entry: &Entry) -> Timestamps {
     let time = Timespec { tv_sec: entry.mtime.0, tv_nsec: entry.mtime.1.into() };
     Timestamps { last_access: time, last_modification: time }
 }
