@@ -9,6 +9,7 @@ use rustix::fs::{Mode, OFlags, openat};
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, MountPropagationFlags, fsconfig_create, fsconfig_set_string, fsmount, fsopen, mount_change,
 };
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use std::ffi::CString;
 use std::path::Path;
 
@@ -72,9 +73,29 @@ impl Container {
         mounted.context(what)
     }
 
-    /// The tree without volumes, read-only, attached nowhere: what `export` writes. Good also while the container runs.
+    /// The tree without volumes, attached nowhere and not to be written to: what `export` writes. Of a running container it is its
+    /// own mount, since the layer that it writes to must be in no other overlay.
     pub fn snapshot(&self, record: &Record) -> Result<OwnedFd> {
-        self.overlay(record, false)
+        let state = self.state()?;
+        if !state.status.is_up() {
+            return self.overlay(record, false);
+        }
+        let what = || format!("open the file system of container {}", record.short());
+        let path = format!("/proc/{}/ns/mnt", state.process.map_or(0, |process| process.pid));
+        let theirs = rustix::fs::open(&path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).context(what)?;
+        let root = self.live_root(&state)?;
+        // A mount is cloned only in its own namespace. A thread goes there, since it never comes back; nothing is executed in it.
+        let cloned = std::thread::scope(|scope| {
+            let clone = || {
+                sys::unshare(libc::CLONE_FS as u64)?;
+                move_into_link_name_space(theirs.as_fd(), Some(LinkNameSpaceType::Mount))?;
+                mount::clone_fd(root.as_fd(), false)
+            };
+            scope.spawn(clone).join()
+        });
+        let tree = cloned.map_err(|_| Error::new(what()))?.context(what)?;
+        mount_setattr(&tree, c"", false, &MountAttr::RDONLY).context(what)?;
+        Ok(tree)
     }
 
     /// The root that a running container sees, with everything that is mounted in it.
