@@ -168,20 +168,24 @@ pub fn kill(args: &Kill, dirs: &Dirs) -> Result<i32> {
 pub fn pause(args: &Names, dirs: &Dirs) -> Result<i32> {
     let containers = Containers::new(dirs);
     each(&args.containers, |name| {
-        let container = containers.find(name)?;
-        let state = container.state()?;
-        match state.status {
-            Status::Paused => return Err(Error::new(format!("container {} is already paused", container.id()))),
-            Status::Running => {}
-            _ => return Err(Error::new(format!("container {} is not running", container.id()))),
-        }
-        lifecycle::pause(&container.runtime()?, &container.runtime_id()?)?;
-        container.change(|state| state.status = Status::Paused)?;
+        pause_one(&containers.find(name)?)?;
         print(&format!("{name}\n"))
     })
 }
 
-fn unpause_one(container: &Container) -> Result<()> {
+/// Freezes a running container.
+pub fn pause_one(container: &Container) -> Result<()> {
+    match container.state()?.status {
+        Status::Paused => return Err(Error::new(format!("container {} is already paused", container.id()))),
+        Status::Running => {}
+        _ => return Err(Error::new(format!("container {} is not running", container.id()))),
+    }
+    lifecycle::pause(&container.runtime()?, &container.runtime_id()?)?;
+    container.change(|state| state.status = Status::Paused).map(drop)
+}
+
+/// Thaws one.
+pub fn unpause_one(container: &Container) -> Result<()> {
     lifecycle::resume(&container.runtime()?, &container.runtime_id()?)?;
     container.change(|state| state.status = Status::Running).map(drop)
 }

@@ -1,5 +1,6 @@
 //! The directory of all containers, and that of one.
 
+use super::tree::Overlay;
 use super::{Layers, Record, State, Status};
 use crate::cgroup::Manager;
 use crate::lifecycle::Runtime;
@@ -8,7 +9,6 @@ use crate::store::{ContainerId, ProcessId, Root};
 use crate::sys::{Context, Error, Kind, Result};
 use rustix::fd::OwnedFd;
 use rustix::fs::{Mode, OFlags};
-use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsconfig_set_string, fsmount, fsopen};
 use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -143,26 +143,6 @@ fn open_to_all(path: &Path) -> Result<()> {
     fs::set_permissions(path, fs::Permissions::from_mode(0o755)).context(|| format!("set the mode of {}", path.display()))
 }
 
-/// Layers, topmost first, as one read-only tree.
-fn merged(layers: &[String]) -> rustix::io::Result<OwnedFd> {
-    let new = || {
-        let context = fsopen(c"overlay", FsOpenFlags::FSOPEN_CLOEXEC)?;
-        fsconfig_set_string(&context, c"source", c"overlay").map(|()| context)
-    };
-    let context = new()?;
-    let one_by_one = layers.iter().try_for_each(|layer| fsconfig_set_string(&context, c"lowerdir+", layer.as_str()));
-    let context = match one_by_one {
-        Ok(()) => context,
-        Err(_) => {
-            let context = new()?;
-            fsconfig_set_string(&context, c"lowerdir", layers.join(":").as_str())?;
-            context
-        }
-    };
-    fsconfig_create(&context)?;
-    fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::MOUNT_ATTR_RDONLY)
-}
-
 /// One container's directory.
 #[derive(Clone, Debug)]
 pub struct Container {
@@ -225,10 +205,10 @@ impl Container {
             [only] => return open(&layers.join(only)).context(what),
             _ => {}
         }
-        // Names alone: one option of fsconfig(2) is at most 255 bytes long, and adding layer by layer needs Linux 6.8.
+        // Names alone, as Overlay wants them.
         let before = std::env::current_dir().context(what)?;
         std::env::set_current_dir(&layers).context(what)?;
-        let mounted = merged(&record.layers);
+        let mounted = Overlay { lowers: &record.layers, upper: None }.mount();
         std::env::set_current_dir(before).context(what)?;
         mounted.context(what)
     }

@@ -13,6 +13,7 @@ mod blob;
 mod busybox;
 mod changes;
 mod commit;
+mod copy;
 mod http;
 mod import;
 mod index;
@@ -31,13 +32,14 @@ mod walk;
 
 pub use blob::Digest;
 pub use commit::{Commit, Difference, diff};
+pub use copy::{Receive, Received, receive};
 pub use import::Import;
 pub use index::{Image, Removed};
 pub use login::Logins;
 pub use reference::{DEFAULT_DOMAIN, Reference};
 pub use registry::{Pulled, login};
 pub use tags::tags;
-pub use tar_write::export;
+pub use tar_write::{export, pack};
 
 use super::files::{self, Dirs, Lock};
 use crate::sys::{Context, Error, Result};
