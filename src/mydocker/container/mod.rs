@@ -2,6 +2,7 @@
 
 mod bundle;
 mod files;
+pub mod journal;
 mod profile;
 mod record;
 mod settings;
@@ -9,7 +10,7 @@ mod state;
 mod store;
 mod users;
 
-pub use bundle::{Prepared, bundle, environment};
+pub use bundle::{Prepared, bundle, environment, limits};
 pub use files::Layers;
 pub use profile::{Security, capabilities};
 pub use record::Record;
