@@ -2,6 +2,7 @@
 
 mod bundle;
 mod files;
+pub mod journal;
 mod profile;
 mod record;
 mod settings;
@@ -10,7 +11,7 @@ mod store;
 mod tree;
 mod users;
 
-pub use bundle::{Prepared, bundle, environment};
+pub use bundle::{Prepared, bundle, environment, limits};
 pub use files::Layers;
 pub use profile::{Security, capabilities};
 pub use record::Record;
