@@ -445,6 +445,7 @@ fn addresses_are_given_once() {
             "containers cannot be connected to the network host",
         );
         assert!(!host.networks.leases().unwrap().contains_key(&id("x")));
+        assert!(!Namespace::all(&host.dirs).unwrap().contains(&id("x")));
         let ports = host.joined("g", &[Join { network: "missing".into(), ..Join::default() }], &[]);
         refused(ports, "network missing not found");
     });

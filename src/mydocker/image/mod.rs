@@ -27,6 +27,7 @@ mod tags;
 mod tar_read;
 mod tar_write;
 mod unpack;
+mod walk;
 
 pub use blob::Digest;
 pub use commit::{Commit, Difference, diff};

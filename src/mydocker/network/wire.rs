@@ -43,14 +43,21 @@ pub struct Connected {
 }
 
 impl Networks {
-    /// Connects a container. What an earlier run of it has left is cleared away first.
+    /// Connects a container. What an earlier run of it has left is cleared away first. A failure leaves nothing, also no pinned
+    /// namespace.
     pub fn setup(&self, guest: &Guest<'_>) -> Result<Connected> {
+        let pin = Namespace::of(&self.dirs, guest.id);
+        // The first error is the one to report, here and below.
+        self.setup_pinned(guest, &pin).inspect_err(|_| drop(pin.remove()))
+    }
+
+    fn setup_pinned(&self, guest: &Guest<'_>, pin: &Namespace) -> Result<Connected> {
         let netavark = Netavark::find()?;
         self.predefined()?;
         let mut book = Book::open(&self.dirs)?;
-        let pin = Namespace::of(&self.dirs, guest.id);
         if let Some(old) = book.leases().get(guest.id).cloned() {
-            self.clear(&netavark, &pin, guest.id, &old)?;
+            // Where this fails, what matters of it fails below again.
+            drop(self.clear(&netavark, pin, guest.id, &old));
             book.remove(guest.id)?;
         }
         let mut lease = Lease { name: guest.name.into(), dns: guest.dns.to_vec(), ..Lease::default() };
@@ -64,14 +71,13 @@ impl Networks {
         specs.iter_mut().filter(|spec| spec.host_ip.is_unspecified()).for_each(|spec| spec.host_ip = binding);
         let held = hold(&specs, &book.ports(guest.id))?;
         lease.ports.clone_from(&held.ports);
+        book.put(guest.id, lease.clone())?;
         if guest.namespace != pin.path() {
             pin.remove()?;
         }
-        pin.pin(guest.namespace)?;
-        book.put(guest.id, lease.clone())?;
-        let answered = netavark.setup(&self.dirs, &pin, guest.id, &lease, &networks).map_err(|error| {
-            // The first error is the one to report.
-            drop(self.clear(&netavark, &pin, guest.id, &lease).and_then(|()| pin.remove()).and_then(|()| book.remove(guest.id)));
+        let done = pin.pin(guest.namespace).and_then(|()| netavark.setup(&self.dirs, pin, guest.id, &lease, &networks));
+        let answered = done.map_err(|error| {
+            drop(self.clear(&netavark, pin, guest.id, &lease).and_then(|()| book.remove(guest.id)));
             error.within(format!("connect container {}", guest.name))
         })?;
         let mut warnings = warnings(&netavark, guest, &networks);
