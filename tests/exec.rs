@@ -195,7 +195,9 @@ fn no_zombie_is_left_and_nothing_of_the_host_is_open() {
     for _ in 0..5 {
         bundle.keel(&["exec", "ID", "true"]).ok();
     }
-    assert_eq!(bundle.sh("ls /proc | grep -c '^[0-9]'").trim().parse::<u32>().unwrap(), 4, "init, sh, ls and grep");
+    // grep may not be there yet when ls looks.
+    let seen = bundle.sh("ls /proc | grep -c '^[0-9]'").trim().parse::<u32>().unwrap();
+    assert!((3..=4).contains(&seen), "init, sh, ls and grep, not {seen}");
     let fds = bundle.sh("for fd in /proc/$$/fd/*; do readlink $fd; done; true");
     assert!(fds.lines().count() <= 3 && !fds.contains("keel-test"), "{fds}");
     let state: Value = serde_json::from_str(&bundle.keel(&["state", "ID"]).ok()).unwrap();

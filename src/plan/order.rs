@@ -21,6 +21,7 @@ pub fn create(spec: &Spec, facts: &Facts, options: &Options) -> Result<Plan> {
     let mut plan =
         Plan { rootfs: cstring(&rootfs.to_string_lossy(), At::field("root.path"))?, process: Program::new(process)?, ..Plan::default() };
     plan.ops.extend((0..facts.cgroup.tasks).map(Op::JoinCgroup));
+    plan.ops.extend((0..process::resctrl_groups(&spec.linux)).map(Op::JoinResctrl));
     process::before_namespaces(&mut plan, process, facts)?;
     let new = |kind: u64| spec.linux.namespaces.iter().any(|n| kind_of(n) == Some(kind) && n.path.is_empty());
     if spec.linux.namespace("user").is_some_and(|user| !user.path.is_empty()) {
@@ -87,7 +88,7 @@ pub fn after_start(spec: &Spec) -> Result<Plan> {
     let mut plan = Plan { process: Program::new(process)?, ..Plan::default() };
     let names = process.capabilities.as_ref().map_or(&[][..], |caps| &caps.permitted);
     plan.capabilities[1] = process::capability_set(names);
-    process::last(&mut plan, process, spec.linux.seccomp.is_some());
+    process::last(&mut plan, process, &spec.linux)?;
     Ok(plan)
 }
 

@@ -4,6 +4,7 @@
 //! single-threaded parent; what it needs was laid out before. A failure is eight bytes to the parent, then the end.
 
 use super::ground::{Ground, leave_open};
+use super::listener::hand_over;
 use super::report::{CLONED, Report};
 use super::{console, mount, path};
 use crate::arm::{Armed, Last, clone_tree};
@@ -81,12 +82,20 @@ fn wait_for_start(mut waiting: Waiting) -> ! {
 /// The operations after the last wait.
 fn finish(waiting: &Waiting) -> ! {
     let last = &waiting.last;
+    let mut listener = None;
     for (index, op) in last.ops.iter().enumerate() {
         let done = match op {
             // A profile without rules asks for nothing.
             Op::Seccomp => match &last.filter {
+                Some(filter) if filter.flags & libc::SECCOMP_FILTER_FLAG_NEW_LISTENER as u32 != 0 => {
+                    sys::seccomp_listener(filter.flags, &filter.program).map(|fd| listener = Some(fd))
+                }
                 Some(filter) if !filter.program.is_empty() => sys::seccomp(filter.flags, &filter.program).map(drop),
                 _ => Ok(()),
+            },
+            Op::Sync(Stage::Listener(how)) => match listener.take() {
+                Some(fd) => hand_over(waiting.sync.as_fd(), last.first + index as u32, fd, *how),
+                None => Err(Errno::BADF),
             },
             Op::Capset { effective, permitted, inheritable } => capset(*effective, *permitted, *inheritable),
             Op::Exec => sys::reset_signals().and_then(|()| match last.candidates.get(waiting.program) {
@@ -105,6 +114,7 @@ fn finish(waiting: &Waiting) -> ! {
 fn step<'p>(op: &'p Op, index: u32, plan: &'p Plan, armed: &mut Armed, state: &mut State<'p>) -> Result<()> {
     match op {
         Op::JoinCgroup(i) => rustix::io::write(&armed.tasks.get(*i).ok_or(Errno::BADF)?.1, b"0").map(drop),
+        Op::JoinResctrl(i) => rustix::io::write(armed.resctrl.get(*i).ok_or(Errno::BADF)?, b"0").map(drop),
         Op::OpenLabel(path) => open_host(path, OFlags::WRONLY).map(|fd| state.label = Some(fd)),
         Op::OomScoreAdj(score) => write_host(c"/proc/self/oom_score_adj", score.as_bytes()),
         Op::Stdio => {

@@ -164,12 +164,7 @@ fn a_wrong_command_line_is_refused_with_help_on_stderr() {
 #[test]
 fn commands_that_are_not_there_say_so_whatever_their_arguments() {
     let bundle = Bundle::new(&["true"]);
-    for args in [
-        &["update", "--memory", "1", "ID"][..],
-        &["events", "--stats", "ID"],
-        &["checkpoint", "--image-path", "/nowhere", "ID"],
-        &["restore", "-no-subreaper", "--detach", "ID"],
-    ] {
+    for args in [&["checkpoint", "--image-path", "/nowhere", "ID"][..], &["restore", "-no-subreaper", "--detach", "ID"]] {
         bundle.keel(args).fails(1, &[&format!("the command {} is not supported", args[0])]);
     }
 }

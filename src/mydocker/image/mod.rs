@@ -23,9 +23,11 @@ mod platform;
 mod reference;
 mod registry;
 mod stream;
+mod tags;
 mod tar_read;
 mod tar_write;
 mod unpack;
+mod walk;
 
 pub use blob::Digest;
 pub use commit::{Commit, Difference, diff};
@@ -34,6 +36,7 @@ pub use index::{Image, Removed};
 pub use login::Logins;
 pub use reference::{DEFAULT_DOMAIN, Reference};
 pub use registry::{Pulled, login};
+pub use tags::tags;
 pub use tar_write::export;
 
 use super::files::{self, Dirs, Lock};
@@ -43,7 +46,7 @@ use rustix::fs::{FlockOperation, Mode, OFlags, flock};
 use std::path::PathBuf;
 
 /// How far something is, for a bar on the terminal.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Progress<'a> {
     /// What is being done: `pull`, `unpack`.
     pub doing: &'a str,
