@@ -68,23 +68,25 @@ impl Containers {
         }
     }
 
-    /// Takes a name; one whose container is gone, as its removal was killed, is free.
+    /// Takes a name. One whose container is gone or has another name is free: its removal or rename was killed.
     fn claim(&self, name: &str, id: &str) -> Result<()> {
         let path = self.names().join(name);
-        if let Ok(holder) = fs::read_to_string(&path) {
-            if holder != id && self.container(&holder).exists() {
-                let short = &holder[..12.min(holder.len())];
-                return Err(Error::new(format!("the container name \"/{name}\" is already in use by container \"{short}\""))
-                    .hint("remove or rename that container to be able to reuse the name"));
-            }
+        if let Ok(holder) = fs::read_to_string(&path)
+            && holder != id
+            && self.container(&holder).record().is_ok_and(|record| record.name == name)
+        {
+            let short = &holder[..12.min(holder.len())];
+            return Err(Error::new(format!("the container name \"/{name}\" is already in use by container \"{short}\""))
+                .hint("remove or rename that container to be able to reuse the name"));
         }
         write(&path, id.as_bytes())
     }
 
     /// `mydocker rename`.
     pub fn rename(&self, container: &Container, name: &str) -> Result<()> {
-        let _lock = self.lock()?;
+        // In the order of a removal, which holds the container when it frees the name.
         let _own = container.lock()?;
+        let _lock = self.lock()?;
         let mut record = container.record()?;
         if record.name == name {
             return Err(Error::new("renaming a container with the same name as its current name"));
@@ -104,7 +106,7 @@ impl Containers {
         }
         if let Ok(id) = fs::read_to_string(self.names().join(word)) {
             let container = self.container(&id);
-            if container.exists() {
+            if container.record().is_ok_and(|record| record.name == word) {
                 return Ok(container);
             }
         }
@@ -227,13 +229,18 @@ impl Container {
 
     /// Held while record or state are changed.
     pub fn lock(&self) -> Result<Lock> {
-        Lock::dir(&self.dir)
+        let lock = Lock::dir(&self.dir);
+        // Removed before we looked, or while we waited.
+        if self.exists() { lock } else { Err(self.missing()) }
+    }
+
+    fn missing(&self) -> Error {
+        Error::new(format!("no such container: {}", self.id)).kind(Kind::NoContainer)
     }
 
     /// What it is.
     pub fn record(&self) -> Result<Record> {
-        let missing = || Error::new(format!("no such container: {}", self.id)).kind(Kind::NoContainer);
-        read_json(&self.dir.join("container.json"))?.ok_or_else(missing)
+        read_json(&self.dir.join("container.json"))?.ok_or_else(|| self.missing())
     }
 
     /// Writes the record; the caller has the lock.
@@ -275,11 +282,36 @@ impl Container {
 
     /// Changes the state under the lock; gives back what it is now.
     pub fn change(&self, change: impl FnOnce(&mut State)) -> Result<State> {
+        self.try_change(|state| {
+            change(state);
+            Ok(())
+        })
+    }
+
+    /// [`change`](Self::change) that may refuse, and then changes nothing.
+    pub fn try_change(&self, change: impl FnOnce(&mut State) -> Result<()>) -> Result<State> {
         let _lock = self.lock()?;
+        self.locked_change(change)
+    }
+
+    fn locked_change(&self, change: impl FnOnce(&mut State) -> Result<()>) -> Result<State> {
         let mut state = self.state()?;
-        change(&mut state);
+        change(&mut state)?;
         write_json(&self.dir.join("state.json"), &state)?;
         Ok(state)
+    }
+
+    /// Marks it as being removed, unless it is up. Until the lock is dropped nobody starts it or removes it too.
+    pub fn retire(&self) -> Result<Lock> {
+        let lock = self.lock()?;
+        self.locked_change(|state| {
+            if state.status.is_up() || self.monitored(state) {
+                return Err(Error::new(format!("cannot remove container {}: it was started meanwhile", self.id)).kind(Kind::WrongState));
+            }
+            state.status = Status::Removing;
+            Ok(())
+        })?;
+        Ok(lock)
     }
 
     /// Removes the directory and the name. First the directory gets a name that nobody lists: however much of it is

@@ -69,12 +69,16 @@ impl Networks {
         }
         pin.pin(guest.namespace)?;
         book.put(guest.id, lease.clone())?;
-        if let Err(error) = netavark.setup(&self.dirs, pin.path(), guest.id, &lease, &networks) {
+        let answered = netavark.setup(&self.dirs, &pin, guest.id, &lease, &networks).map_err(|error| {
             // The first error is the one to report.
             drop(self.clear(&netavark, &pin, guest.id, &lease).and_then(|()| pin.remove()).and_then(|()| book.remove(guest.id)));
-            return Err(error.within(format!("connect container {}", guest.name)));
+            error.within(format!("connect container {}", guest.name))
+        })?;
+        let mut warnings = warnings(&netavark, guest, &networks);
+        if !answered {
+            warnings.push("containers have no DNS by name: aardvark-dns does not answer; does another program have port 53?".into());
         }
-        Ok(Connected { warnings: warnings(&netavark, guest, &networks), attachments: lease.attachments, held })
+        Ok(Connected { warnings, attachments: lease.attachments, held })
     }
 
     /// Takes a container off all networks and unpins its namespace, whatever state they are in; also for a container that is gone.
@@ -106,8 +110,8 @@ impl Networks {
         lease.attachments.push(attachment.clone());
         book.put(id, lease.clone())?;
         let (pin, network) = (Namespace::of(&self.dirs, id), [network]);
-        if let Err(error) = netavark.setup(&self.dirs, pin.path(), id, &lease, &network) {
-            drop(netavark.teardown(&self.dirs, pin.path(), id, &lease, &network));
+        if let Err(error) = netavark.setup(&self.dirs, &pin, id, &lease, &network) {
+            drop(netavark.teardown(&self.dirs, &pin, id, &lease, &network));
             drop(book.put(id, before.clone()));
             return Err(error.within(format!("connect container {} to network {}", before.name, network[0].name)));
         }
@@ -126,7 +130,7 @@ impl Networks {
         };
         let pin = Namespace::of(&self.dirs, id);
         netavark
-            .teardown(&self.dirs, pin.path(), id, &lease, std::slice::from_ref(&network))
+            .teardown(&self.dirs, &pin, id, &lease, std::slice::from_ref(&network))
             .map_err(|error| error.within(format!("disconnect container {} from network {}", lease.name, network.name)))?;
         lease.attachments.remove(at);
         book.put(id, lease)
@@ -154,14 +158,14 @@ impl Networks {
     /// to make and unmake everything in: what it leaves out after an error is the bridge and the rules.
     fn clear(&self, netavark: &Netavark, pin: &Namespace, id: &str, lease: &Lease) -> Result<()> {
         let networks: Vec<Network> = self.read_all()?.into_iter().filter(|network| on(lease, network)).collect();
-        if pin.exists() && netavark.teardown(&self.dirs, pin.path(), id, lease, &networks).is_ok() {
+        if pin.exists() && netavark.teardown(&self.dirs, pin, id, lease, &networks).is_ok() {
             return Ok(());
         }
         pin.remove()?;
         pin.make()?;
         // If this fails, the teardown still may not.
-        drop(netavark.setup(&self.dirs, pin.path(), id, lease, &networks));
-        netavark.teardown(&self.dirs, pin.path(), id, lease, &networks)
+        drop(netavark.setup(&self.dirs, pin, id, lease, &networks));
+        netavark.teardown(&self.dirs, pin, id, lease, &networks)
     }
 }
 
