@@ -5,7 +5,8 @@
 
 use super::overlay::{is_kept, kind, open_dir, stat};
 use super::tar_read::{Entries, Entry, Kind};
-use super::unpack::{copy, names, times};
+use super::unpack::{copy, times};
+use super::walk::names;
 use crate::sys::{Context, Error, Result};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Timestamps, Uid, XattrFlags};
