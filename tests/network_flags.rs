@@ -103,7 +103,8 @@ fn a_subnet_is_chosen_that_nothing_else_has() {
 
 #[test]
 fn resolv_conf_follows_dockers_rules() {
-    let host = "# comment\nnameserver 127.0.0.53\nnameserver 10.0.0.2\nnameserver fe80::1\nsearch a.example b.example\noptions edns0 trust-ad\n";
+    let host =
+        "# comment\nnameserver 127.0.0.53\nnameserver 10.0.0.2\nnameserver fe80::1\nsearch a.example b.example\noptions edns0 trust-ad\n";
     let none = Dns::default();
     let own = [Ipv4Addr::new(172, 17, 0, 1)];
     assert_eq!(resolv_conf(host, &none, &[], false), "nameserver 10.0.0.2\nsearch a.example b.example\noptions edns0 trust-ad\n");

@@ -317,7 +317,11 @@ fn rootless(program: Program) {
         fs::set_permissions(&host.dirs.data, PermissionsExt::from_mode(0o755)).unwrap();
         let become_root = become_nobody();
         let mut target = Command::new("unshare");
-        target.args(["--user", "--net", "--map-root-user", "sleep", "600"]).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        target
+            .args(["--user", "--net", "--map-root-user", "sleep", "600"])
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
         let target = Target(target.spawn().unwrap());
         let pid = target.0.id().cast_signed();
         let namespace = PathBuf::from(format!("/proc/{pid}/ns/net"));

@@ -1,9 +1,9 @@
 //! `events`: what happens, as it happens, and what has happened.
 
 use super::filter::Filters;
+use super::print;
 use super::template::Template;
 use super::time::{self, Nanos};
-use super::print;
 use crate::mydocker::container::journal::{self, Happening};
 use crate::mydocker::files::{Dirs, make_dir};
 use crate::sys::{Context, Error, Result};
@@ -195,7 +195,9 @@ fn value(event: &Happening, at: Nanos) -> Value {
 /// The same under the names that docker's templates have for it.
 fn named(event: &Happening, at: Nanos) -> Value {
     let mut value = value(event, at);
-    for (key, name) in [("scope", "Scope"), ("time", "Time"), ("timeNano", "TimeNano"), ("status", "Status"), ("id", "ID"), ("from", "From")] {
+    for (key, name) in
+        [("scope", "Scope"), ("time", "Time"), ("timeNano", "TimeNano"), ("status", "Status"), ("id", "ID"), ("from", "From")]
+    {
         let taken = value.as_object_mut().and_then(|object| object.remove(key));
         value[name] = taken.unwrap_or_else(|| json!(""));
     }

@@ -34,8 +34,8 @@ use super::files::Dirs;
 use super::monitor;
 use crate::sys::{Context, Error, Kind, Result};
 use args::{Cli, Command, ContainerCommand, ContainersCommand};
-use clap::{CommandFactory, Parser};
 use clap::error::ErrorKind;
+use clap::{CommandFactory, Parser};
 use std::cell::Cell;
 use std::ffi::OsString;
 use std::io::Write;
@@ -64,7 +64,9 @@ pub fn run(args: Vec<OsString>) -> i32 {
 
 fn dispatch(command: &Command, dirs: &Dirs, args: &[OsString]) -> Result<i32> {
     match command {
-        Command::Container(command) | Command::Containers { command: ContainersCommand::Any(command) } => on_containers(command, dirs, args),
+        Command::Container(command) | Command::Containers { command: ContainersCommand::Any(command) } => {
+            on_containers(command, dirs, args)
+        }
         Command::Containers { command: ContainersCommand::Ls(options) } => ps::ps(options, dirs),
         Command::Containers { command: ContainersCommand::Inspect(options) } => inspect::inspect_containers(options, dirs),
         Command::Containers { command: ContainersCommand::Prune(options) } => prune::containers(options, dirs),
@@ -120,7 +122,9 @@ fn with_code(code: i32, error: Error) -> Error {
 /// The one place where an error is printed.
 fn fail(command: &Command, error: &Error) -> i32 {
     let _ = writeln!(std::io::stderr(), "mydocker: {error}");
-    let (Command::Container(inner) | Command::Containers { command: ContainersCommand::Any(inner) }) = command else { return CODE.get().unwrap_or(1) };
+    let (Command::Container(inner) | Command::Containers { command: ContainersCommand::Any(inner) }) = command else {
+        return CODE.get().unwrap_or(1);
+    };
     let runs = matches!(inner, ContainerCommand::Run(_) | ContainerCommand::Create(_));
     let default = if runs { OURS } else { 1 };
     CODE.get().unwrap_or(if error.get_kind() == Kind::Exec { 126 } else { default })

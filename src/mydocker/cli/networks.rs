@@ -199,8 +199,7 @@ pub fn remove_unused(dirs: &Dirs, filters: &Filters) -> Result<()> {
     filters.get("until").iter().try_for_each(|text| super::time::parse(text).map(drop))?;
     let records = records(dirs)?;
     let old = |network: &Network| prune::old_enough(filters, &network.created).unwrap_or(false);
-    let gone =
-        Networks::open(dirs)?.prune(|network| used(&records, network) || !filters.labels(&network.labels) || !old(network))?;
+    let gone = Networks::open(dirs)?.prune(|network| used(&records, network) || !filters.labels(&network.labels) || !old(network))?;
     gone.iter().for_each(|network| tell(dirs, "destroy", network, None));
     prune::listed("Deleted Networks:", gone.into_iter().map(|network| network.name))
 }

@@ -199,9 +199,12 @@ pub fn info(args: &Format, dirs: &Dirs) -> Result<i32> {
         CgroupVersion::V1 if layout.is_hybrid() => "1 (hybrid)",
         CgroupVersion::V1 => "1",
     };
-    let networking = Netavark::find().map_or_else(|error| error.to_string(), |found| {
-        if found.aardvark.is_some() { "netavark, aardvark-dns".to_owned() } else { "netavark".to_owned() }
-    });
+    let networking = Netavark::find().map_or_else(
+        |error| error.to_string(),
+        |found| {
+            if found.aardvark.is_some() { "netavark, aardvark-dns".to_owned() } else { "netavark".to_owned() }
+        },
+    );
     let value = json!({
         "ServerVersion": env!("CARGO_PKG_VERSION"),
         "Containers": containers.len(),
@@ -269,7 +272,8 @@ const INFO: [(&str, &str); 21] = [
 /// `mydocker version`: docker's client and server are one program here.
 pub fn version(args: &Format) -> Result<i32> {
     let (version, kernel) = (env!("CARGO_PKG_VERSION"), read("/proc/sys/kernel/osrelease"));
-    let one = json!({"Version": version, "Os": "linux", "Arch": architecture(), "KernelVersion": kernel, "Runtime": format!("keel {version}")});
+    let one =
+        json!({"Version": version, "Os": "linux", "Arch": architecture(), "KernelVersion": kernel, "Runtime": format!("keel {version}")});
     if args.format.is_some() {
         let both = json!({"Client": one, "Server": one});
         return print(&template::list(args.format.as_deref(), "", &[], &[both])?).map(|()| 0);

@@ -105,7 +105,8 @@ impl Containers {
     /// left that somebody makes at this moment.
     pub fn leftovers(&self, remove: bool) -> Result<Vec<PathBuf>> {
         let _lock = self.lock()?;
-        let entries = |dir: &Path| -> Vec<PathBuf> { fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.path()).collect() };
+        let entries =
+            |dir: &Path| -> Vec<PathBuf> { fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.path()).collect() };
         let hidden = |path: &PathBuf| path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
         let mut left: Vec<PathBuf> = entries(&self.dirs.containers()).into_iter().filter(hidden).collect();
         let dangling = |path: &PathBuf| !fs::read_to_string(path).is_ok_and(|id| self.container(&id).exists());
