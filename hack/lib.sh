@@ -11,8 +11,8 @@ apt_install() {
   done
   [ ${#missing[@]} -gt 0 ] || return 0
   [ "$(id -u)" = 0 ] || { echo "${0##*/}: these packages are needed: ${missing[*]}" >&2; return 1; }
-  { DEBIAN_FRONTEND=noninteractive apt-get install -y -qq "${missing[@]}" ||
-    { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq "${missing[@]}"; }; } >/dev/null 2>&1 ||
+  { DEBIAN_FRONTEND=noninteractive apt-get -o DPkg::Lock::Timeout=120 install -y -qq "${missing[@]}" ||
+    { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get -o DPkg::Lock::Timeout=120 install -y -qq "${missing[@]}"; }; } >/dev/null 2>&1 ||
     { echo "${0##*/}: apt-get could not install ${missing[*]}" >&2; return 1; }
 }
 

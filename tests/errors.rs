@@ -90,10 +90,10 @@ fn programs_that_cannot_be_executed_are_told_apart() {
             rustix::fs::chmod(&path, rustix::fs::Mode::from_raw_mode(mode)).unwrap();
         }
     };
-    run(&["nonesuch"], &|_| (), &["nonesuch", "executable file not found", "process.args"]);
-    run(&["/no/such"], &|_| (), &["/no/such", "no such file or directory", "process.args"]);
-    run(&["/etc"], &|_| (), &["/etc", "is a directory", "process.args"]);
-    run(&["/program"], &write("#!/bin/sh\n", 0o644), &["/program", "permission denied", "process.args"]);
+    run(&["nonesuch"], &|_| (), &["nonesuch", "executable file not found"]);
+    run(&["/no/such"], &|_| (), &["/no/such", "no such file or directory"]);
+    run(&["/etc"], &|_| (), &["/etc", "is a directory"]);
+    run(&["/program"], &write("#!/bin/sh\n", 0o644), &["/program", "permission denied"]);
     run(&["/program"], &write("#!/no/interpreter\n", 0o755), &["/program", "no such file or directory", "interpreter"]);
     run(&["/program"], &write("neither ELF nor script\n", 0o755), &["/program", "exec format error"]);
     run(&["/etc/passwd/x"], &|_| (), &["not a directory"]);

@@ -114,7 +114,7 @@ fn several_hooks_of_a_kind_run_in_order_until_one_fails() {
     let step = |n: u32, end: &str| sh(&format!("echo {n} >> {}; {end}", log.display()));
     let bundle =
         hooks(bundle, &[("createRuntime", step(1, "true")), ("createRuntime", step(2, "exit 3")), ("createRuntime", step(3, "true"))]);
-    bundle.run().fails(1, &["createRuntime hook /bin/sh", "status 3", "hooks.createRuntime[1]"]);
+    bundle.run().fails(1, &["error running createRuntime hook #1: /bin/sh", "status 3", "hooks.createRuntime[1]"]);
     assert_eq!(fs::read_to_string(&log).unwrap(), "1\n2\n");
 }
 
@@ -222,4 +222,13 @@ fn hooks_see_the_created_container_through_its_pid() {
     bundle.run().ok();
     let seen = fs::read_to_string(&pid_seen).unwrap();
     assert!(seen.contains(": lo:") && !seen.contains("eth0"), "{seen}");
+}
+
+#[test]
+fn a_start_container_hook_without_an_environment_has_the_programs() {
+    let bundle = Bundle::new(&["true"]).with(|c| c["process"]["env"] = json!(["PATH=/bin", "ONE=two"]));
+    let bundle = hooks(bundle, &[("startContainer", sh("test \"$ONE\" = two"))]);
+    bundle.run().ok();
+    let own = json!({"path": "/bin/sh", "args": ["sh", "-c", "test \"$ONE$TWO\" = 2"], "env": ["TWO=2"]});
+    hooks(Bundle::new(&["true"]).with(|c| c["process"]["env"] = json!(["PATH=/bin", "ONE=two"])), &[("startContainer", own)]).run().ok();
 }

@@ -149,3 +149,27 @@ fn the_command_prints_the_same_plan_as_text_and_as_json() {
     assert!(!bundle.state_root().exists());
     common::Census::of(&bundle).nothing_left(&bundle);
 }
+
+/// No host of ours has SELinux: where it is, new file systems get the label, but for those that the kernel labels itself.
+#[test]
+fn a_mount_label_is_for_new_file_systems() {
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/plans");
+    let mut loaded = spec::parse(&fs::read(dir.join("default.json")).unwrap()).unwrap().spec;
+    loaded.linux.mount_label = "system_u:object_r:container_file_t:s0".into();
+    let options = Options { id: "ID".into(), bundle: "/b".into(), ..Options::default() };
+    let [(_, facts), ..] = hosts();
+    let refused = plan::create(&loaded, &facts, &options).unwrap_err().to_string();
+    assert_eq!(refused, "SELinux is not enabled on this host (config.json: linux.mountLabel)");
+    let plan = plan::create(&loaded, &Facts { selinux: true, ..facts }, &options).unwrap();
+    let labelled = |path: &str| {
+        let params = plan.ops.iter().find_map(|op| match op {
+            plan::Op::Mount { fs, to, .. } if to.path.to_bytes() == path.as_bytes() => Some(&fs.params),
+            _ => None,
+        });
+        params.unwrap().iter().any(|(key, _)| key.to_bytes() == b"context")
+    };
+    assert_eq!(["dev", "dev/pts", "dev/shm", "dev/mqueue"].map(labelled), [true; 4]);
+    assert_eq!(["proc", "sys"].map(labelled), [false; 2]);
+    // In config.json's words, so that docs/fields.md may name this test: mountLabel.
+    assert_eq!(serde_json::to_value(&loaded).unwrap()["linux"]["mountLabel"], loaded.linux.mount_label);
+}

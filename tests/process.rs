@@ -153,3 +153,35 @@ fn many_and_long_arguments_and_variables_arrive() {
     let bundle = bundle.with(|c| c["process"]["env"] = json!(many));
     assert_eq!(bundle.run().ok(), "100000 0 499\na b\nc'\"$\n");
 }
+
+#[test]
+fn the_last_of_several_values_of_a_variable_counts_and_an_empty_home_is_none() {
+    let bundle = Bundle::new(&["/bin/env"]).with(|c| c["process"]["env"] = json!(["ONE=two", "PATH=/bin", "HOME=/x", "ONE=", "HOME="]));
+    assert_eq!(bundle.run().ok(), "PATH=/bin\nONE=\nHOME=/root\n");
+}
+
+#[test]
+fn root_without_capabilities_starts_where_only_the_runtime_may_search() {
+    let bundle = Bundle::new(&["pwd"]).with(|c| {
+        c["process"]["cwd"] = json!("/closed");
+        c["process"]["capabilities"] = json!({});
+    });
+    let closed = bundle.rootfs().join("closed");
+    std::fs::create_dir(&closed).unwrap();
+    std::os::unix::fs::chown(&closed, Some(1000), Some(1000)).unwrap();
+    rustix::fs::chmod(&closed, rustix::fs::Mode::RWXU).unwrap();
+    assert_eq!(bundle.run().ok(), "/closed\n");
+}
+
+#[test]
+fn an_ambient_capability_that_is_not_inheritable_warns_and_goes_on() {
+    let bundle = status().with(|c| {
+        let both = json!(["CAP_CHOWN", "CAP_KILL"]);
+        c["process"]["capabilities"] =
+            json!({"bounding": both, "permitted": both, "effective": both, "inheritable": ["CAP_KILL"], "ambient": both});
+        c["process"]["user"] = json!({"uid": 1000, "gid": 1000});
+    });
+    let said = bundle.run();
+    assert!(said.err.contains("can't raise ambient capability CAP_CHOWN: "), "{}", said.err);
+    assert!(said.ok().contains("CapAmb:\t0000000000000020\n"));
+}

@@ -29,8 +29,8 @@ fn refusals_say_what_and_where() {
         ),
         (r#"{"defaultAction": "SCMP_ACT_NONE"}"#, "SCMP_ACT_NONE is not a seccomp action (config.json: linux.seccomp.defaultAction)"),
         (
-            r#"{"defaultAction": "SCMP_ACT_NOTIFY"}"#,
-            "SCMP_ACT_NOTIFY: a seccomp listener is not supported yet (config.json: linux.seccomp.defaultAction)",
+            r#"{"defaultAction": "SCMP_ACT_NOTIFY", "defaultErrnoRet": 1}"#,
+            "SCMP_ACT_NOTIFY returns no errno (config.json: linux.seccomp.defaultErrnoRet)",
         ),
         (
             r#"{"defaultAction": "SCMP_ACT_ALLOW", "defaultErrnoRet": 1}"#,
@@ -96,6 +96,12 @@ fn flags_are_those_of_the_system_call() {
     assert_eq!(flags(r#""SECCOMP_FILTER_FLAG_LOG""#), 2);
     assert_eq!(flags(r#""SECCOMP_FILTER_FLAG_LOG", "SECCOMP_FILTER_FLAG_SPEC_ALLOW""#), 6);
     assert_eq!(flags(r#""SECCOMP_FILTER_FLAG_TSYNC", "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV""#), 0);
+    let waits = r#"{"defaultAction": "SCMP_ACT_ALLOW", "flags": ["SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV"]"#;
+    let filter = compile(&profile(&format!("{waits}}}"))).unwrap();
+    assert_eq!(filter.warnings.len(), 1, "no flag is dropped without a word");
+    assert!(filter.warnings[0].contains("linux.seccomp.flags[0]"), "{:?}", filter.warnings);
+    let filter = compile(&profile(&format!(r#"{waits}, "syscalls": [{{"names": ["read"], "action": "SCMP_ACT_NOTIFY"}}]}}"#))).unwrap();
+    assert_eq!((filter.flags, filter.warnings.len()), (0x28, 0), "a listener, which makes the flag possible");
 }
 
 /// libseccomp refuses the first two of these rules together and takes the others in an order of its own.

@@ -137,6 +137,20 @@ fn an_update_that_fails_changes_nothing() {
     let refused = ["update", "--memory", "128m", "--cpu-share", "2000", "--pids-limit", "99999999999", "ID"];
     bundle.keel(&refused).fails(1, &["set pids.max to 99999999999", "linux.resources.pids.limit", "invalid argument"]);
     same();
+    // Out of idle and back.
+    updated(&bundle, &["--cpu-idle", "1"]);
+    let said = bundle.keel(&["update", "--cpu-idle", "0", "--pids-limit", "99999999999", "ID"]).fails(1, &["set pids.max to"]);
+    assert!(!said.contains("not all back"), "{said}");
+    assert_eq!(file(&bundle, "cpu.idle", "cpu.idle"), "1");
+    updated(&bundle, &["--cpu-idle", "0"]);
+    let before = (before.0, before.1, before.2, kept(&bundle));
+    let same = || {
+        assert_eq!(
+            (memory(&bundle), file(&bundle, "cpu.shares", "cpu.weight"), file(&bundle, "pids.max", "pids.max"), kept(&bundle)),
+            before
+        )
+    };
+    same();
     // Refused before the first write.
     for (flags, words) in [
         (&["--memory", "128m", "--blkio-weight", "5"][..], "weight 5 is outside of 10 to 1000"),
@@ -207,6 +221,24 @@ fn device_rules_stay_as_they_are() {
     other.ok();
     assert_eq!((opens(), file(&bundle, "pids.max", "pids.max").as_str()), (true, "61"));
     assert_eq!(kept(&bundle)["devices"][1]["major"], 240);
+}
+
+/// On a view of this host in which cgroup2 has no CPU controller, and so no file for bursts.
+#[test]
+fn what_a_new_cgroup_cannot_keep_is_told() {
+    if !v1() {
+        eprintln!("SKIPPED: on cgroup v2 every file of the test is there");
+        return;
+    }
+    let bundle = Bundle::new(&["echo", "hello"]).with(|c| c["linux"]["resources"]["cpu"] = json!({"burst": 1000}));
+    bundle.write();
+    let view = "umount -R /sys/fs/cgroup && mount -t cgroup2 cgroup2 /sys/fs/cgroup && exec \"$@\"";
+    let keel = bundle.command(&["run", &bundle.id()]);
+    let mut command = std::process::Command::new("unshare");
+    command.args(["--mount", "--propagation", "private", "sh", "-c", view, "sh"]).arg(keel.get_program()).args(keel.get_args());
+    let said = common::Said::of(command.current_dir(&bundle.dir).stdin(Stdio::null()).output().unwrap());
+    assert_eq!(said.err, "keel: warning: linux.resources.cpu.burst is ignored: cpu bursts need Linux 5.14\n", "{said:?}");
+    assert_eq!(said.ok(), "hello\n");
 }
 
 #[test]

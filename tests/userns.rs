@@ -213,3 +213,13 @@ fn shared_namespaces_are_the_hosts() {
         .collect();
     assert_eq!(said.lines().collect::<Vec<_>>(), ours);
 }
+
+#[test]
+fn a_time_namespace_works_with_a_user_namespace() {
+    let bundle = mapped(&["cat", "/proc/self/timens_offsets"]).with(|c| {
+        add_namespace(c, "time");
+        c["linux"]["timeOffsets"] = json!({"monotonic": {"secs": 7881, "nanosecs": 2718}});
+    });
+    let said = bundle.run().ok();
+    assert!(said.lines().any(|line| line.split_whitespace().eq(["monotonic", "7881", "2718"])), "{said}");
+}

@@ -34,6 +34,8 @@ pub struct Armed {
     pub id_maps: Vec<OwnedFd>,
     /// The `tasks` files of the container's v1 cgroups.
     pub tasks: Vec<(String, OwnedFd)>,
+    /// The `tasks` files of the container's resctrl groups.
+    pub resctrl: Vec<OwnedFd>,
     /// The v2 cgroup to be born in.
     pub into: Option<OwnedFd>,
     /// Where the terminal's other end goes.
@@ -78,6 +80,7 @@ impl Armed {
             joins,
             id_maps,
             tasks: Vec::new(),
+            resctrl: Vec::new(),
             into: None,
             console: None,
             init: None,
@@ -156,10 +159,11 @@ pub fn clone_tree(tree: &Tree, id_maps: &[OwnedFd]) -> rustix::io::Result<OwnedF
     Ok(fd)
 }
 
-/// Connects to the `--console-socket`, which receives the terminal's other end (runc's docs/terminals.md).
-pub fn console_socket(path: &std::path::Path) -> Result<OwnedFd> {
+/// Connects to a unix socket that waits for a descriptor: that of `--console-socket` (runc's docs/terminals.md), of
+/// `--pidfd-socket`, of the seccomp agent. `name` is what it is called.
+pub fn connect_to(name: &str, path: &std::path::Path) -> Result<OwnedFd> {
     use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with};
-    let what = || format!("connect to the console socket {}", path.display());
+    let what = || format!("connect to the {name} {}", path.display());
     let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None).context(what)?;
     let address = SocketAddrUnix::new(path).context(what)?;
     connect(&socket, &address).context(what)?;

@@ -32,12 +32,14 @@ impl Cgroup {
     pub fn create(&mut self, limits: &Limits, devices: Option<&Devices>, rootless: bool) -> Result<Entry> {
         let holder = self.unit.as_ref().map(|unit| unit.start(limits)).transpose()?;
         let mut made = Vec::new();
-        match self.build(&mut made, limits, devices, rootless) {
-            Ok(mut entry) => {
-                (entry.made, entry.holder) = (made, holder);
+        let built = self.build(&mut made, limits, devices, rootless).and_then(|mut entry| {
+            if holder.is_some() {
                 self.make_room(limits, &mut entry)?;
-                Ok(entry)
             }
+            Ok(entry)
+        });
+        match built {
+            Ok(entry) => Ok(Entry { made, holder, ..entry }),
             Err(error) => {
                 drop(holder);
                 undo(&made);
@@ -53,7 +55,7 @@ impl Cgroup {
     fn make_room(&self, limits: &Limits, entry: &mut Entry) -> Result<()> {
         const FILE: &str = "pids.max";
         let one = limits.writes.iter().rfind(|write| write.file == FILE).filter(|write| write.value == "1");
-        if let (Some(write), Some(_), Some(dir)) = (one, &entry.holder, self.dir("pids")) {
+        if let (Some(write), Some(dir)) = (one, self.dir("pids")) {
             open_dir(&dir).and_then(|fd| put(fd, FILE, "2")).context(|| format!("set {FILE} to 2 in {dir}"))?;
             entry.late = Some((dir, FILE, write.value.clone()));
         }

@@ -65,7 +65,10 @@ impl<'a> Sub<'a> {
     /// `[CONTROLLER[,CONTROLLER...]:]PATH`
     fn parse(text: &'a str) -> Result<Self> {
         let (controllers, path) = text.split_once(':').map_or((Vec::new(), text), |(names, path)| (names.split(',').collect(), path));
-        if path.contains(':') || path.split('/').any(|part| part == "..") {
+        if path.split('/').any(|part| part == "..") {
+            return Err(Error::new(format!("bad sub cgroup path: {path} is not a sub cgroup path")));
+        }
+        if path.contains(':') {
             return Err(Error::new(format!("bad sub cgroup path: {text}")));
         }
         Ok(Self { controllers, path: path.trim_matches('/') })

@@ -19,6 +19,7 @@ mod layout;
 mod limits;
 mod oom;
 mod remove;
+mod resctrl;
 mod stat;
 mod stat_v1;
 mod stat_v2;
@@ -30,6 +31,7 @@ pub use devices::Devices;
 pub use enter::Entry;
 pub use layout::{Hierarchy, Layout};
 pub use oom::OomWatch;
+pub use resctrl::Resctrl;
 pub use stat::*;
 pub use update::Change;
 

@@ -62,6 +62,8 @@ impl Cgroup {
                 }
             };
             match get(&dir, file) {
+                // What an idle cgroup says there it would not take; back in idle it says it by itself.
+                Ok(_) if matches!(file, "cpu.weight" | "cpu.shares") && get(&dir, "cpu.idle").is_ok_and(|idle| idle.trim() == "1") => {}
                 Ok(text) => {
                     let value = former_value(file, value, &text);
                     all.push(Former { dir: self.dir(&write.controller).unwrap_or_default(), file: file.into(), value });

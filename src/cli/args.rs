@@ -83,6 +83,8 @@ pub enum Command {
     Features,
     /// Print what `create` would do, step by step, without doing it
     Plan(Plan),
+    /// Print what is wrong with a bundle, by the specification and on this host
+    Validate(Validate),
     /// Change the limits of a container
     Update(Update),
     /// Show what a container uses and when it runs out of memory
@@ -344,6 +346,13 @@ pub struct Spec {
     /// For an ordinary user
     #[arg(long)]
     pub rootless: bool,
+}
+
+#[derive(Args)]
+pub struct Validate {
+    /// The bundle directory
+    #[arg(short, long, default_value = ".")]
+    pub bundle: PathBuf,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]

@@ -7,19 +7,25 @@ use crate::spec;
 use crate::store::ContainerId;
 use crate::sys::{Context, Error, Log, Result};
 use std::ffi::OsString;
+use std::path::{Path, PathBuf};
 
 pub fn options(create: &args::Create) -> CreateOptions {
     CreateOptions {
         bundle: create.bundle.clone(),
-        pid_file: create.pid_file.clone(),
-        console_socket: create.console_socket.clone(),
-        pidfd_socket: create.pidfd_socket.clone(),
+        pid_file: create.pid_file.as_deref().map(absolute),
+        console_socket: create.console_socket.as_deref().map(absolute),
+        pidfd_socket: create.pidfd_socket.as_deref().map(absolute),
         no_pivot: create.no_pivot,
         no_new_keyring: create.no_new_keyring,
         preserve_fds: create.preserve_fds,
         detach: false,
         keep: false,
     }
+}
+
+/// A path of the command line, before keel goes to the bundle, where hooks run. An empty one is left to who opens it.
+fn absolute(path: &Path) -> PathBuf {
+    std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
 }
 
 /// Runs before anything of a container is touched, and before any descriptor is opened: from here on our executable is a
@@ -47,7 +53,7 @@ pub fn start(options: &args::Id, runtime: &Runtime, args: &[OsString]) -> Result
 }
 
 pub fn kill(options: &args::Kill, runtime: &Runtime) -> Result<i32> {
-    let signal = lifecycle::signal(&options.signal)?;
+    let signal = if options.signal == "0" { None } else { Some(lifecycle::signal(&options.signal)?) };
     lifecycle::kill(runtime, &ContainerId::new(&options.id)?, signal, options.all).map(|()| 0)
 }
 

@@ -55,7 +55,9 @@ fn process(options: &args::Exec, spec: &Spec, log: &Log) -> Result<Process> {
     if !options.cap.is_empty() {
         let caps = process.capabilities.get_or_insert_default();
         for name in &options.cap {
-            for set in [&mut caps.bounding, &mut caps.effective, &mut caps.permitted] {
+            // As runc: also ambient, where the kernel lets it be.
+            let ambient = caps.inheritable.contains(name).then_some(&mut caps.ambient);
+            for set in [&mut caps.bounding, &mut caps.effective, &mut caps.permitted].into_iter().chain(ambient) {
                 if !set.contains(name) {
                     set.push(name.clone());
                 }

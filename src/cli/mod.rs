@@ -67,6 +67,7 @@ fn dispatch(command: &Command, runtime: &Runtime, log: &Log, args: &[OsString]) 
         Command::Spec(options) => commands::spec(options),
         Command::Features => show::features(),
         Command::Plan(options) => show::plan(options, runtime, log),
+        Command::Validate(options) => show::validate(options, runtime),
         Command::Update(options) => update::update(options, runtime, log),
         Command::Events(options) => events::events(options, runtime),
         Command::Checkpoint(_) | Command::Restore(_) => Err(commands::later(command)),

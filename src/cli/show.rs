@@ -2,7 +2,7 @@
 
 use super::args::{self, Format, PlanFormat};
 use super::print;
-use crate::lifecycle::{self, CreateOptions, Runtime, State};
+use crate::lifecycle::{self, CreateOptions, Finding, Runtime, State};
 use crate::plan::Op;
 use crate::spec;
 use crate::store::ContainerId;
@@ -103,4 +103,16 @@ pub fn plan(options: &args::Plan, runtime: &Runtime, log: &Log) -> Result<i32> {
         }
     };
     print(&text).map(|()| 0)
+}
+
+/// One line for each finding, errors first; 1 if there is an error.
+pub fn validate(options: &args::Validate, runtime: &Runtime) -> Result<i32> {
+    let chosen = CreateOptions { bundle: options.bundle.clone(), ..CreateOptions::default() };
+    let findings = lifecycle::lint(runtime, &ContainerId::new("validate")?, &chosen);
+    let text = findings.iter().fold(String::new(), |text, finding| match finding {
+        Finding::Error(error) => text + &format!("error: {error}\n"),
+        Finding::Warning(words) => text + &format!("warning: {words}\n"),
+    });
+    print(&text)?;
+    Ok(i32::from(findings.iter().any(|finding| matches!(finding, Finding::Error(_)))))
 }

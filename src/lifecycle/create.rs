@@ -2,9 +2,9 @@
 
 use super::hooks::{self, Place};
 use super::status::Status;
-use super::{Runtime, cgroup_of, foreground, listen_fds, write_pid_file};
+use super::{Runtime, agent, cgroup_of, foreground, listen_fds, resctrl_of, write_pid_file};
 use crate::arm::{self, Armed};
-use crate::cgroup::{Cgroup, Devices, Entry, Layout, Manager};
+use crate::cgroup::{Cgroup, Devices, Entry, Layout, Manager, Resctrl};
 use crate::plan::limits::{self, Limits};
 use crate::plan::seccomp::Filter;
 use crate::plan::{self, CgroupView, Facts, Op, Options, Plan, Stage};
@@ -47,6 +47,7 @@ struct Decided {
     plan: Plan,
     filter: Option<Filter>,
     cgroup: Cgroup,
+    resctrl: Option<Resctrl>,
     limits: Limits,
     devices: Option<Devices>,
     warnings: Vec<String>,
@@ -112,7 +113,9 @@ fn decide(runtime: &Runtime, id: &ContainerId, options: &CreateOptions, park: bo
     let spec::Loaded { spec, mut warnings } = spec::load(&bundle)?;
     warnings.extend(spec::validate(&spec)?);
     let process = spec.process.as_ref();
-    let mut facts = arm::facts(process.is_some_and(|p| !p.apparmor_profile.is_empty() || !p.selinux_label.is_empty()));
+    let mut facts = arm::facts(
+        process.is_some_and(|p| !p.apparmor_profile.is_empty() || !p.selinux_label.is_empty()) || !spec.linux.mount_label.is_empty(),
+    );
     let listening = listen_fds();
     arm::preserved(options.preserve_fds + listening)?;
     rootfs_exists(&bundle, &spec)?;
@@ -136,8 +139,13 @@ fn decide(runtime: &Runtime, id: &ContainerId, options: &CreateOptions, park: bo
         preserve_fds: options.preserve_fds + listening,
     };
     let mut plan = list(&spec, &facts, &chosen)?;
+    agent::exists(&spec)?;
+    let resctrl = spec.linux.intel_rdt.as_ref().map(|rdt| Resctrl::locate(rdt, id.as_str())).transpose()?;
     warnings.append(&mut plan.warnings);
-    Ok(Decided { options: chosen, spec, facts, plan, filter, cgroup, limits, devices, warnings })
+    if std::env::var_os("NOTIFY_SOCKET").is_some_and(|path| !path.is_empty()) {
+        warnings.push("NOTIFY_SOCKET: keel does not hand sd_notify(3) messages of the container on".into());
+    }
+    Ok(Decided { options: chosen, spec, facts, plan, filter, cgroup, resctrl, limits, devices, warnings })
 }
 
 fn list(spec: &Spec, facts: &Facts, options: &Options) -> Result<Plan> {
@@ -192,7 +200,7 @@ impl Made {
         log: &Log,
     ) -> Result<(Self, Process)> {
         let console = match &options.console_socket {
-            Some(path) if decided.plan.process.terminal => Some(arm::console_socket(path)?),
+            Some(path) if decided.plan.process.terminal => Some(arm::connect_to("console socket", path)?),
             Some(_) => return Err(Error::new("--console-socket without a terminal").at("process.terminal").hint("set terminal to true")),
             None => console,
         };
@@ -223,6 +231,7 @@ impl Made {
             namespaces: kinds.fold(0, |set, kind| set | u64::from(kind.cast_unsigned())),
             owns_pid_namespace: decided.spec.linux.namespace("pid").is_some_and(|pid| pid.path.is_empty()),
             cgroup: cgroup_value(&decided.cgroup)?,
+            resctrl: serde_json::to_value(&decided.resctrl).map_err(|e| Error::new(format!("write the record: {e}")))?,
             annotations: decided.spec.annotations.clone(),
             ..Record::default()
         };
@@ -248,8 +257,10 @@ impl Made {
             foreground::size_console(&mut decided.plan);
         }
         self.record.start_at = decided.plan.last as u32;
+        let resctrl = resctrl_of(&self.record)?.map(|groups| groups.create()).transpose()?;
         let mut armed = Armed::new(&decided.plan, decided.filter.take())?;
         (armed.into, armed.tasks, armed.console) = (into, tasks, console);
+        armed.resctrl = resctrl.unwrap_or_default();
         armed.preserve_fds = options.preserve_fds + listen_fds();
         if decided.plan.ops.contains(&Op::Sync(Stage::Created)) {
             armed.listen(listener(&self.container)?);
@@ -285,6 +296,9 @@ impl Made {
             && had_cgroup
         {
             let _ = cgroup.remove();
+        }
+        if let Ok(Some(groups)) = resctrl_of(&self.record) {
+            let _ = groups.remove();
         }
         let _ = self.container.remove();
     }
@@ -332,10 +346,11 @@ fn reached(
         }
         Stage::CreateContainer => hooks::run("createContainer", &spec.hooks.create_container, record, Status::Creating, &inside),
         Stage::StartContainer => {
-            hooks::run("startContainer", &spec.hooks.start_container, record, Status::Created, &inside)?;
+            hooks::run("startContainer", &hooks::start_container(spec), record, Status::Created, &inside)?;
             finish(process, record, container, options)
         }
         Stage::Created => finish(process, record, container, options),
+        Stage::Listener(_) => agent::tell(spec, record, Status::Creating, process),
     }
 }
 

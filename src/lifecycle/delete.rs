@@ -2,7 +2,7 @@
 
 use super::hooks::{self, Place};
 use super::status::{Status, look};
-use super::{Runtime, cgroup_of};
+use super::{Runtime, cgroup_of, resctrl_of};
 use crate::arm;
 use crate::spec::{self, Spec};
 use crate::store::{Container, ContainerId, Record};
@@ -18,10 +18,15 @@ const END_SECONDS: i64 = 10;
 /// `keel delete`. With `force`, a running container is killed first, a create in progress is ended, and a missing one is
 /// no error. A failing poststop hook is a warning.
 pub fn delete(runtime: &Runtime, id: &ContainerId, force: bool, log: &Log) -> Result<()> {
-    let container = match runtime.root.open(id) {
-        Err(error) if force && error.get_kind() == Kind::NoContainer => return Ok(()),
-        other => other?,
-    };
+    match delete_existing(runtime, id, force, log) {
+        // Also if another delete was faster, at any moment of this one.
+        Err(error) if force && error.get_kind() == Kind::NoContainer => Ok(()),
+        other => other,
+    }
+}
+
+fn delete_existing(runtime: &Runtime, id: &ContainerId, force: bool, log: &Log) -> Result<()> {
+    let container = runtime.root.open(id)?;
     if force && !container.try_lock() {
         // A create that hangs in a hook holds the lock: it ends, and undoes nothing, so that we do.
         if let Some(creator) = container.record()?.creator.and_then(crate::store::ProcessId::open) {
@@ -31,10 +36,7 @@ pub fn delete(runtime: &Runtime, id: &ContainerId, force: bool, log: &Log) -> Re
         }
     }
     drop(container);
-    let present = match look(runtime, id, true) {
-        Err(error) if force && error.get_kind() == Kind::NoContainer => return Ok(()),
-        other => other?,
-    };
+    let present = look(runtime, id, true)?;
     match (&present.init, present.status) {
         (_, Status::Stopped) => {}
         (Some(init), Status::Created) => end(&present.record, init)?,
@@ -85,6 +87,7 @@ pub(super) fn destroy(container: &Container, record: &Record, spec: Option<&Spec
             cgroup.remove()?;
         }
     }
+    resctrl_of(record)?.map_or(Ok(()), |groups| groups.remove())?;
     // runtime.md, "Delete": poststop hooks run after the container is deleted; a failing one warns and goes on.
     match spec {
         Some(spec) => poststop(spec, record, log),

@@ -128,6 +128,12 @@ pub fn events(runtime: &Runtime, id: &ContainerId, interval: Duration, mut each:
     }
 }
 
+/// How many processes of a container the kernel has killed for want of memory; also of one that has stopped.
+pub fn oom_kills(runtime: &Runtime, id: &ContainerId) -> Result<u64> {
+    let present = look(runtime, id, false)?;
+    cgroup_of(&present.record)?.map_or(Ok(0), |cgroup| cgroup.oom_kill_count())
+}
+
 #[cfg(test)]
 mod tests {
     use super::parse_interfaces;
@@ -142,10 +148,4 @@ mod tests {
         assert_eq!((lo.tx_bytes, lo.tx_packets, lo.tx_errors, lo.tx_dropped), (9, 10, 11, 12));
         assert_eq!((read[1].name.as_str(), read[1].tx_bytes), ("eth0.5", 88));
     }
-}
-
-/// How many processes of a container the kernel has killed for want of memory; also of one that has stopped.
-pub fn oom_kills(runtime: &Runtime, id: &ContainerId) -> Result<u64> {
-    let present = look(runtime, id, false)?;
-    cgroup_of(&present.record)?.map_or(Ok(0), |cgroup| cgroup.oom_kill_count())
 }

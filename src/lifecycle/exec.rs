@@ -3,10 +3,10 @@
 use super::create::view;
 use super::kill::not_running;
 use super::status::{Status, look};
-use super::{Runtime, cgroup_of, foreground, listen_fds, write_pid_file};
+use super::{Runtime, agent, cgroup_of, foreground, listen_fds, resctrl_of, write_pid_file};
 use crate::arm::{self, Armed};
 use crate::cgroup::{Cgroup, Entry};
-use crate::plan;
+use crate::plan::{self, Stage};
 use crate::sandbox::{Process, spawn};
 use crate::spec::{self, Spec};
 use crate::store::{ContainerId, Record};
@@ -77,12 +77,14 @@ pub fn exec(
     }
     let mut armed = Armed::new(&plan, filter)?;
     armed.console = match &options.console_socket {
-        Some(path) => Some(arm::console_socket(path)?),
+        Some(path) => Some(arm::connect_to("console socket", path)?),
         None => relay.as_ref().and_then(foreground::Relay::socket),
     };
     armed.preserve_fds = options.preserve_fds + listening;
     armed.init = Some(init);
-    let started = enter(&plan, armed, entry, &facts, &cgroup, present.record.init.unwrap_or_default().pid)?;
+    armed.resctrl = resctrl_of(&present.record)?.map(|groups| groups.tasks()).transpose()?.unwrap_or_default();
+    let agent = |_: Stage, process: &Process| agent::tell(&spec, &present.record, present.status, process);
+    let started = enter(&plan, armed, entry, &facts, &cgroup, present.record.init.unwrap_or_default().pid, agent)?;
     warnings.iter().for_each(|warning| log.warning(warning));
     if let Some(path) = &options.pidfd_socket {
         super::send_pidfd(path, &started)?;
@@ -106,15 +108,23 @@ fn remember_tracer(runtime: &Runtime, id: &ContainerId) -> Result<()> {
 
 /// A container that delegates moves its processes into children and so makes its own cgroup an inner node, which no
 /// process may enter: then the process goes where the container's first one is.
-fn enter(plan: &plan::Plan, mut armed: Armed, entry: Entry, facts: &plan::Facts, cgroup: &Cgroup, init: i32) -> Result<Process> {
+fn enter(
+    plan: &plan::Plan,
+    mut armed: Armed,
+    entry: Entry,
+    facts: &plan::Facts,
+    cgroup: &Cgroup,
+    init: i32,
+    stage: impl Fn(Stage, &Process) -> Result<()>,
+) -> Result<Process> {
     use rustix::io::Errno;
     (armed.into, armed.tasks) = (entry.into, entry.tasks);
-    let first = spawn(plan, &mut armed, facts, |_, _| Ok(()));
+    let first = spawn(plan, &mut armed, facts, &stage);
     match first {
         Err(error) if armed.into.is_some() && matches!(error.get_errno(), Some(Errno::BUSY | Errno::OPNOTSUPP)) => {
             let beside = cgroup.entry_beside(init)?;
             (armed.into, armed.tasks) = (beside.into, beside.tasks);
-            spawn(plan, &mut armed, facts, |_, _| Ok(()))
+            spawn(plan, &mut armed, facts, &stage)
         }
         other => other,
     }

@@ -6,7 +6,7 @@ use super::status::{State, Status, state_of};
 use crate::arm::Armed;
 use crate::plan::{self, Facts};
 use crate::sandbox::{Process, spawn};
-use crate::spec::Hook;
+use crate::spec::{Hook, Spec};
 use crate::store::Record;
 use crate::sys::{Context, Error, Result};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -36,9 +36,20 @@ pub(super) fn run(kind: &'static str, hooks: &[Hook], record: &Record, status: S
         state.pid = record.init.map_or(0, |init| init.pid);
     }
     for (index, hook) in hooks.iter().enumerate() {
-        one(hook, &state, place).map_err(|e| e.within(format!("{kind} hook {}", hook.path)).at(format!("hooks.{kind}[{index}]")))?;
+        one(hook, &state, place)
+            .map_err(|e| e.within(format!("error running {kind} hook #{index}: {}", hook.path)).at(format!("hooks.{kind}[{index}]")))?;
     }
     Ok(())
+}
+
+/// The hooks `startContainer`: without an environment of their own they have the program's, as in runc, which has always
+/// run them in its first process.
+pub(super) fn start_container(spec: &Spec) -> Vec<Hook> {
+    let mut hooks = spec.hooks.start_container.clone();
+    for hook in hooks.iter_mut().filter(|hook| hook.env.is_empty()) {
+        hook.env = spec.process.as_ref().map_or_else(Vec::new, |process| process.env.clone());
+    }
+    hooks
 }
 
 fn one(hook: &Hook, state: &State, place: &Place<'_>) -> Result<()> {

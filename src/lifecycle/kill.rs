@@ -39,16 +39,27 @@ pub fn signal(text: &str) -> Result<Signal> {
     crate::sys::signal_from_raw(number).ok_or_else(unknown)
 }
 
-/// `keel kill`. Sent through a pidfd that was checked against the recorded start time. With `all`, every process of
+/// `keel kill`. Without a signal (0, as in kill(2)) it only says whether the container runs. Sent through a pidfd that was checked against the recorded start time. With `all`, every process of
 /// the cgroup gets it, and a stopped container is no error.
-pub fn kill(runtime: &Runtime, id: &ContainerId, signal: Signal, all: bool) -> Result<()> {
+pub fn kill(runtime: &Runtime, id: &ContainerId, signal: Option<Signal>, all: bool) -> Result<()> {
     let present = look(runtime, id, false)?;
+    let Some(signal) = signal else {
+        return if all || present.init.is_some() { Ok(()) } else { Err(not_running(id)) };
+    };
     let cgroup = cgroup_of(&present.record)?;
     // Without a first process on record nobody in there is known to be the container's: its create was killed early.
     if all && let Some(cgroup) = cgroup.as_ref().filter(|c| present.record.init.is_some() && !c.is_none()) {
         return cgroup.kill_all(signal);
     }
     let Some(init) = present.init else {
+        // Where the pid namespace is shared, the others outlive the first process.
+        let rest = cgroup
+            .filter(|c| signal == Signal::KILL && present.record.init.is_some() && !present.record.owns_pid_namespace && !c.is_none());
+        if let Some(cgroup) = rest
+            && !cgroup.procs()?.is_empty()
+        {
+            return cgroup.kill_all(signal);
+        }
         return if all { Ok(()) } else { Err(not_running(id)) };
     };
     // Without a pid namespace of its own the kernel ends only the first process; runc then kills all, so do we.

@@ -1,5 +1,6 @@
 //! Room `lifecycle`: create, start, run, exec, kill, delete, pause, update, events, state, hooks and the terminal relay.
 
+mod agent;
 mod create;
 mod delete;
 mod events;
@@ -7,6 +8,7 @@ mod exec;
 mod foreground;
 mod hooks;
 mod kill;
+mod lint;
 mod pause;
 mod start;
 mod status;
@@ -18,14 +20,16 @@ pub use events::{Event, IntelRdt, NetworkInterface, Stats, events, oom_kills, st
 pub use exec::{ExecOptions, exec};
 pub use foreground::receive;
 pub use kill::{kill, processes, signal};
+pub use lint::{Finding, lint};
 pub use pause::{pause, resume};
 pub use start::start;
 pub use status::{State, Status, state, state_of};
 pub use update::update;
 
-use crate::cgroup::{Cgroup, Manager};
+use crate::cgroup::{Cgroup, Manager, Resctrl};
 use crate::store::{Record, Root};
 use crate::sys::{Context, Error, Result};
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 /// What the global options of the command line amount to.
@@ -44,6 +48,12 @@ fn cgroup_of(record: &Record) -> Result<Option<Cgroup>> {
     }
     let parsed = Cgroup::deserialize(&record.cgroup);
     parsed.map(Some).map_err(|e| Error::new(format!("the record of container {} has an invalid cgroup: {e}", record.id)))
+}
+
+/// The Intel RDT groups of a record, if it has any.
+fn resctrl_of(record: &Record) -> Result<Option<Resctrl>> {
+    let parsed = Option::<Resctrl>::deserialize(&record.resctrl);
+    parsed.map_err(|e| Error::new(format!("the record of container {} has invalid Intel RDT groups: {e}", record.id)))
 }
 
 use serde::Deserialize;
@@ -68,13 +78,16 @@ fn listen_fds() -> u32 {
 
 /// Sends the process's pidfd to a listening unix socket (`--pidfd-socket`).
 fn send_pidfd(path: &Path, process: &crate::sandbox::Process) -> Result<()> {
-    use rustix::fd::AsFd;
+    let socket = crate::arm::connect_to("pidfd socket", path)?;
+    send_descriptor(&socket, b"pidfd", process.pidfd.as_fd()).context(|| format!("send the pidfd to {}", path.display())).map(drop)
+}
+
+/// Sends bytes and a descriptor; gives how many bytes were taken.
+fn send_descriptor(socket: &OwnedFd, bytes: &[u8], fd: BorrowedFd<'_>) -> rustix::io::Result<usize> {
     use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
-    let what = || format!("send the pidfd to {}", path.display());
-    let socket = crate::arm::console_socket(path)?;
     let mut space = [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut control = SendAncillaryBuffer::new(&mut space);
-    let descriptors = [process.pidfd.as_fd()];
+    let descriptors = [fd];
     control.push(SendAncillaryMessage::ScmRights(&descriptors));
-    sendmsg(&socket, &[std::io::IoSlice::new(b"pidfd")], &mut control, SendFlags::NOSIGNAL).context(what).map(drop)
+    sendmsg(socket, &[std::io::IoSlice::new(bytes)], &mut control, SendFlags::NOSIGNAL)
 }

@@ -2,12 +2,12 @@
 
 use super::hooks::{self, Place};
 use super::status::{Status, look};
-use super::{Runtime, delete};
+use super::{Runtime, agent, delete};
 use crate::store::ContainerId;
 use crate::sys::{Context, Error, Kind, Result, ns};
 use crate::{arm, plan, sandbox, spec};
 use rustix::fd::AsFd;
-use rustix::net::{RecvFlags, SendFlags, recv, send};
+use rustix::net::{SendFlags, send};
 
 /// `keel start`. Returns when the program runs and the poststart hooks have. `protect` runs before anything of ours enters
 /// the container: only a hook may, and its file may be the image's (CVE-2019-5736).
@@ -23,32 +23,29 @@ pub fn start(runtime: &Runtime, id: &ContainerId, protect: impl FnOnce() -> Resu
         return Err(Error::new(format!("{word}: {id}")).kind(Kind::WrongState));
     }
     let (container, record) = (&present.container, &present.record);
-    let init = present.init.as_ref().ok_or_else(|| Error::new("the container's process is gone"))?;
+    let pidfd = present.init.ok_or_else(|| Error::new("the container's process is gone"))?;
+    let mut process = sandbox::Process { pid: record.init.map_or(0, |init| init.pid), pidfd, listener: None };
     let spec = spec::parse(&container.config()?)?.spec;
     if !spec.hooks.start_container.is_empty() {
         protect()?;
     }
     let facts = arm::facts(false);
-    let inside = Place { facts: &facts, container: Some((init.as_fd(), record.namespaces & !ns::TIME)) };
-    if let Err(error) = hooks::run("startContainer", &spec.hooks.start_container, record, Status::Created, &inside) {
+    let inside = Place { facts: &facts, container: Some((process.pidfd.as_fd(), record.namespaces & !ns::TIME)) };
+    if let Err(error) = hooks::run("startContainer", &hooks::start_container(&spec), record, Status::Created, &inside) {
         // runtime.md, "Lifecycle": a failed hook stops the container.
-        let _ = delete::end(record, init);
+        let _ = delete::end(record, &process.pidfd);
         return Err(error);
     }
     let what = || format!("tell the container's process to start: {id}");
     let socket = present.door.as_ref().ok_or_else(|| Error::new(what()))?;
     send(socket, b"+", SendFlags::NOSIGNAL).context(what)?;
-    let mut bytes = [0; 8];
-    let length = rustix::io::retry_on_intr(|| recv(socket, &mut bytes[..], RecvFlags::empty())).context(what)?.0;
-    if length == 8 {
-        let (op, errno) = bytes.split_at(4);
-        let four = |slice: &[u8]| slice.try_into().unwrap_or_default();
-        let index = u32::from_ne_bytes(four(op)).saturating_sub(record.start_at);
-        return Err(sandbox::failure(&plan::after_start(&spec)?, index, i32::from_ne_bytes(four(errno))));
-    }
+    let listener = |_, process: &sandbox::Process| {
+        agent::tell(&spec, record, Status::Creating, process).inspect_err(|_| drop(delete::end(record, &process.pidfd)))
+    };
+    sandbox::released(&plan::after_start(&spec)?, record.start_at, socket, &mut process, listener)?;
     let host = Place { facts: &facts, container: None };
     if let Err(error) = hooks::run("poststart", &spec.hooks.poststart, record, Status::Running, &host) {
-        let _ = delete::end(record, init);
+        let _ = delete::end(record, &process.pidfd);
         return Err(error);
     }
     Ok(())

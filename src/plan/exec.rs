@@ -16,6 +16,7 @@ const CAP_SYS_PTRACE: u64 = 1 << 19;
 pub fn exec(spec: &Spec, process: &Process, kinds: u64, traced: bool, facts: &Facts) -> Result<Plan> {
     let mut plan = Plan { process: Program::new(process)?, ..Plan::default() };
     plan.ops.extend((0..facts.cgroup.tasks).map(Op::JoinCgroup));
+    plan.ops.extend((0..process::resctrl_groups(&spec.linux)).map(Op::JoinResctrl));
     affinity(&mut plan, process)?;
     process::before_namespaces(&mut plan, process, facts)?;
     plan.in_user_namespace = kinds & ns::USER != 0;

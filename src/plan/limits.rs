@@ -384,7 +384,7 @@ fn unified(out: &mut Limits, resources: &Resources, version: Version) -> Result<
     for (key, value) in &resources.unified {
         let at = format!("unified.{key}");
         if version == Version::V1 {
-            return refuse(&at, "unified resources need cgroup v2, this host has v1");
+            return refuse(&at, "invalid configuration: unified resources need cgroup v2, this host has v1");
         }
         if key.contains('/') {
             return refuse(&at, format!("unified resource {key:?} must be a file name (no slashes)"));

@@ -110,7 +110,8 @@ pub struct Plan {
     pub affinity: Option<numbers::Set>,
     /// What the child does, in this order.
     pub ops: Vec<Op>,
-    /// Index of the first operation after the last wait: `Seccomp`, `Capset` and `Exec` are all that comes there.
+    /// Index of the first operation after the last wait: `Seccomp` with its listener, `Capset` and `Exec` are all that
+    /// comes there.
     pub last: usize,
     /// One sentence for each thing that was asked for and cannot be done, yet does no harm.
     pub warnings: Vec<String>,

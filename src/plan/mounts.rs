@@ -5,7 +5,8 @@ use crate::spec::options::{MountOptions, SUPERBLOCK};
 use crate::spec::{Mount, Spec, names};
 use crate::sys::{Error, MountAttr, Result, ns};
 use libc::{MS_PRIVATE, MS_REC, MS_SHARED, MS_SLAVE};
-use std::ffi::CString;
+use std::ffi::{CString, OsStr};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 
 /// Files below /proc that engines mount over (lxcfs and the like); anything else there could fake what the kernel
@@ -54,6 +55,8 @@ pub(super) fn propagation(name: &str) -> Result<u64> {
 
 /// What the mounts of one container have in common.
 struct Common<'a> {
+    /// SELinux label of new file systems (`linux.mountLabel`).
+    label: &'a str,
     facts: &'a Facts,
     options: &'a Options,
     /// MS_SLAVE or MS_PRIVATE: how mounts are cut off from the host's.
@@ -70,18 +73,21 @@ struct Common<'a> {
 /// namespace it could not reach every source (a home of mode 0700), so there the parent opens them; for a shared root they
 /// have to be opened before the cut.
 pub(super) fn plan(plan: &mut Plan, spec: &Spec, facts: &Facts, options: &Options) -> Result<()> {
+    if !spec.linux.mount_label.is_empty() && !facts.selinux {
+        return Err(Error::new("SELinux is not enabled on this host").at("linux.mountLabel"));
+    }
     let wanted = propagation(&spec.linux.rootfs_propagation)?;
     let shared = wanted & MS_SHARED != 0;
     plan.trees_outside = facts.privileged && plan.in_user_namespace;
     let cut = if wanted & MS_PRIVATE != 0 { MS_PRIVATE } else { MS_SLAVE };
-    let common = Common { facts, options, cut, shared, early: shared || plan.trees_outside };
+    let common = Common { label: &spec.linux.mount_label, facts, options, cut, shared, early: shared || plan.trees_outside };
     // pivot_root(2) refuses a shared or unbindable root; `RootPropagation` makes it so afterwards.
     let own = if common.early { MountAttr::propagation(cut) } else { MountAttr::default() };
     let (source, at) = (plan.rootfs.clone(), At::field("root.path"));
     let mut ops = Vec::with_capacity(64);
     let mounted = spec.mounts.first().filter(|first| first.destination == "/" && !MountOptions::of(first).bind);
     if let Some(mount) = mounted {
-        ops.push(root_mount(mount, At::entry("mounts", 0))?);
+        ops.push(root_mount(mount, &common, At::entry("mounts", 0))?);
     } else {
         let tree = Tree { source, recursive: true, directory: true, attr: MountAttr::default(), attr_recursive: own, id_map: None, at };
         let root = open(plan, &mut ops, tree);
@@ -122,7 +128,7 @@ fn binds_dev(spec: &Spec) -> bool {
 
 fn one(plan: &mut Plan, ops: &mut Vec<Op>, mount: &Mount, at: At, common: &Common<'_>) -> Result<()> {
     let parsed = MountOptions::of(mount);
-    let to = target(mount, at)?;
+    let to = target(plan, mount, at)?;
     if parsed.bind {
         let source = common.options.bundle.join(&mount.source);
         if mount.source.is_empty() {
@@ -145,7 +151,7 @@ fn one(plan: &mut Plan, ops: &mut Vec<Op>, mount: &Mount, at: At, common: &Commo
         ops.push(Op::SetAttr { path: to.path.clone(), attr, recursive: false, at });
     } else {
         let fallback = (mount.kind == "sysfs").then(|| c"/sys".into());
-        ops.push(Op::Mount { fs: Box::new(fs(mount, &parsed, at)?), to: to.clone(), fallback, at });
+        ops.push(Op::Mount { fs: Box::new(fs(mount, &parsed, common, at)?), to: to.clone(), fallback, at });
     }
     for wanted in &parsed.propagation {
         ops.push(Op::SetAttr { path: to.path.clone(), attr: MountAttr::propagation(wanted.flag), recursive: wanted.recursive, at });
@@ -155,11 +161,13 @@ fn one(plan: &mut Plan, ops: &mut Vec<Op>, mount: &Mount, at: At, common: &Commo
 
 /// A first mount at `/` is the root file system, in place of what `root.path` has: an overlay, say, that nobody on the
 /// host sees. crun takes it for the same.
-fn root_mount(mount: &Mount, at: At) -> Result<Op> {
+fn root_mount(mount: &Mount, common: &Common<'_>, at: At) -> Result<Op> {
     let parsed = MountOptions::of(mount);
     let words = SUPERBLOCK.iter().filter(|(flag, _)| parsed.superblock & flag != 0).map(|(_, word)| (*word).to_owned());
     let options = parsed.data.iter().map(|(key, value)| value.as_ref().map_or_else(|| key.clone(), |value| format!("{key}={value}")));
-    let data = words.chain(options).collect::<Vec<_>>().join(",");
+    // A label may have commas.
+    let label = label(mount, &parsed, common).map(|label| format!("context=\"{label}\""));
+    let data = words.chain(options).chain(label).collect::<Vec<_>>().join(",");
     if data.len() >= PAGE {
         return Err(Error::new(format!("the options of the root's {} take {} bytes, more than a page", mount.kind, data.len()))
             .at(format!("{at}.options"))
@@ -168,6 +176,14 @@ fn root_mount(mount: &Mount, at: At) -> Result<Op> {
     let source = if mount.source.is_empty() { &mount.kind } else { &mount.source };
     let attr = MountAttr { attr_set: parsed.attr.set, attr_clr: parsed.attr.clear, ..MountAttr::default() };
     Ok(Op::MountRoot { kind: cstring(&mount.kind, at)?, source: cstring(source, at)?, data: cstring(&data, at)?, attr, at })
+}
+
+/// The SELinux label of a new file system: `linux.mountLabel`, unless it has one of its own. The policy labels the files of
+/// some kinds itself, and the kernel refuses a label for the whole.
+fn label<'a>(mount: &Mount, parsed: &MountOptions, common: &Common<'a>) -> Option<&'a str> {
+    let by_policy = ["proc", "sysfs", "cgroup", "cgroup2"].contains(&mount.kind.as_str());
+    let own = parsed.data.iter().any(|(key, _)| key.ends_with("context"));
+    (!common.label.is_empty() && !by_policy && !own).then_some(common.label)
 }
 
 /// The maps of an idmapped mount: its own, else those of the container's user namespace (config.md, "idmap"). Mounts with
@@ -194,7 +210,7 @@ fn id_map(plan: &mut Plan, mount: &Mount, parsed: &MountOptions, common: &Common
     Ok(Some((number, parsed.idmap.unwrap_or(false))))
 }
 
-fn fs(mount: &Mount, parsed: &MountOptions, at: At) -> Result<Fs> {
+fn fs(mount: &Mount, parsed: &MountOptions, common: &Common<'_>, at: At) -> Result<Fs> {
     let mut params = Vec::with_capacity(parsed.data.len());
     for (key, value) in &parsed.data {
         params.push((cstring(key, at)?, value.as_deref().map(|v| cstring(v, at)).transpose()?));
@@ -204,15 +220,41 @@ fn fs(mount: &Mount, parsed: &MountOptions, at: At) -> Result<Fs> {
     {
         params.push((cstring(word, at)?, None));
     }
+    if let Some(label) = label(mount, parsed, common) {
+        params.push((c"context".into(), Some(cstring(label, At::field("linux.mountLabel"))?)));
+    }
+    // The policy labels the files of these itself, and the kernel refuses a label for the whole.
+    let labelled = ["proc", "sysfs", "cgroup", "cgroup2"].contains(&mount.kind.as_str());
+    if !common.label.is_empty() && !labelled && !params.iter().any(|(key, _)| key.to_bytes().ends_with(b"context")) {
+        params.push((c"context".into(), Some(cstring(common.label, At::field("linux.mountLabel"))?)));
+    }
     let source = if mount.source.is_empty() { &mount.kind } else { &mount.source };
-    let attr = parsed.attr.set | parsed.rec_attr.set;
+    let late = if mount.kind == "tmpfs" { libc::MOUNT_ATTR_RDONLY } else { 0 };
+    let attr = (parsed.attr.set | parsed.rec_attr.set) & !late;
     Ok(Fs { kind: cstring(&mount.kind, at)?, source: cstring(source, at)?, params, attr, copy_up: parsed.tmpcopyup })
 }
 
+/// A tmpfs of the spec becomes read-only when all is in it: devices in /dev, mount points, what was copied up.
+pub(super) fn late_readonly(plan: &mut Plan, spec: &Spec) -> Result<()> {
+    for (i, mount) in spec.mounts.iter().enumerate().filter(|(_, mount)| mount.kind == "tmpfs") {
+        let (parsed, at) = (MountOptions::of(mount), At::entry("mounts", i));
+        let own = !parsed.bind && !parsed.remount;
+        if own && (parsed.attr.set | parsed.rec_attr.set) & libc::MOUNT_ATTR_RDONLY != 0 {
+            let path = target(plan, mount, at)?.path;
+            plan.ops.push(Op::SetAttr { path, attr: MountAttr::RDONLY, recursive: false, at });
+        }
+    }
+    Ok(())
+}
+
 /// Where a mount goes and what may be there; the path is cleaned lexically, links are the child's to resolve.
-fn target(mount: &Mount, at: At) -> Result<Target> {
+///
+/// A destination that begins with the path of the root file system is meant to be below it, as in runc.
+fn target(plan: &Plan, mount: &Mount, at: At) -> Result<Target> {
     let mut clean = PathBuf::new();
-    for component in Path::new(&mount.destination).components() {
+    let destination = Path::new(&mount.destination);
+    let rootfs = Path::new(OsStr::from_bytes(plan.rootfs.as_bytes()));
+    for component in destination.strip_prefix(rootfs).unwrap_or(destination).components() {
         match component {
             Component::Normal(name) => clean.push(name),
             Component::ParentDir => drop(clean.pop()),
@@ -258,7 +300,7 @@ fn cgroup(
     if view.v2 {
         if own_namespace {
             let fallback = view.mounts.first().map(|(_, path)| cstring(&path.to_string_lossy(), at)).transpose()?;
-            let fs = Fs { kind: c"cgroup2".into(), ..fs(mount, parsed, at)? };
+            let fs = Fs { kind: c"cgroup2".into(), ..fs(mount, parsed, common, at)? };
             ops.push(Op::Mount { fs: Box::new(fs), to: to.clone(), fallback, at });
         } else {
             // Mounting it from the initial cgroup namespace would wait for an RCU grace period; a clone does not.

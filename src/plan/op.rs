@@ -1,5 +1,6 @@
 //! The operations a child executes, as plain data, and the sentence each one has.
 
+use super::seccomp;
 use crate::spec::{IdMapping, numbers};
 use crate::sys::{MountAttr, SchedAttr};
 use std::ffi::CString;
@@ -152,6 +153,8 @@ pub enum Stage {
     StartContainer,
     /// `create` has written its record; the child waits for `start` on its socket.
     Created,
+    /// The filter is loaded; the parent sends its listener to the seccomp agent.
+    Listener(seccomp::Handover),
 }
 
 /// One thing the child does, in the order of `Plan::ops`.
@@ -159,6 +162,8 @@ pub enum Stage {
 pub enum Op {
     /// Write `0` into the v1 file `tasks` of the armed cgroup hierarchy number…
     JoinCgroup(usize),
+    /// Write `0` into the `tasks` of the resctrl group number…
+    JoinResctrl(usize),
     /// Open the attribute that takes a security label for the next exec, while the host's /proc is in sight.
     OpenLabel(CString),
     /// Write /proc/self/oom_score_adj.
@@ -333,7 +338,7 @@ pub enum Op {
     },
     /// prctl(PR_CAP_AMBIENT_RAISE) for each.
     Ambient(u64),
-    /// chdir(2); it may fail here if only the user may enter it, as `Cwd` tries again.
+    /// chdir(2); it may fail here if only the user may enter it, as `Cwd` then tries again.
     TryChdir(CString),
     /// chdir(2) and the check that it did not leave the root (CVE-2024-21626).
     Cwd(CString),
@@ -362,6 +367,7 @@ impl Op {
             Op::MountRoot { at, .. } | Op::Mount { at, .. } | Op::SetAttr { at, .. } | Op::Rlimit { at, .. } => *at,
             Op::Device(_, at) | Op::MakeDir(_, at) | Op::Mask(_, at) | Op::ReadOnly(_, at) | Op::Label(_, at) => *at,
             Op::Sync(Stage::NetDevices) => At::field("linux.netDevices"),
+            Op::JoinResctrl(_) => At::field("linux.intelRdt"),
             Op::Hostname(_) => At::field("hostname"),
             Op::Domainname(_) => At::field("domainname"),
             Op::Sysctl { .. } => At::field("linux.sysctl"),
@@ -384,6 +390,7 @@ impl Op {
             Op::TryChdir(_) | Op::Cwd(_) => At::field("process.cwd"),
             Op::Umask(_) => At::field("process.user.umask"),
             Op::NoNewPrivs => At::field("process.noNewPrivileges"),
+            Op::Sync(Stage::Listener(_)) => At::field("linux.seccomp.listenerPath"),
             Op::Seccomp => At::field("linux.seccomp"),
             Op::FindProgram | Op::Exec => At::field("process.args"),
             _ => At::default(),

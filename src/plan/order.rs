@@ -21,6 +21,7 @@ pub fn create(spec: &Spec, facts: &Facts, options: &Options) -> Result<Plan> {
     let mut plan =
         Plan { rootfs: cstring(&rootfs.to_string_lossy(), At::field("root.path"))?, process: Program::new(process)?, ..Plan::default() };
     plan.ops.extend((0..facts.cgroup.tasks).map(Op::JoinCgroup));
+    plan.ops.extend((0..process::resctrl_groups(&spec.linux)).map(Op::JoinResctrl));
     process::before_namespaces(&mut plan, process, facts)?;
     let new = |kind: u64| spec.linux.namespaces.iter().any(|n| kind_of(n) == Some(kind) && n.path.is_empty());
     if spec.linux.namespace("user").is_some_and(|user| !user.path.is_empty()) {
@@ -87,7 +88,7 @@ pub fn after_start(spec: &Spec) -> Result<Plan> {
     let mut plan = Plan { process: Program::new(process)?, ..Plan::default() };
     let names = process.capabilities.as_ref().map_or(&[][..], |caps| &caps.permitted);
     plan.capabilities[1] = process::capability_set(names);
-    process::last(&mut plan, process, spec.linux.seccomp.is_some());
+    process::last(&mut plan, process, &spec.linux)?;
     Ok(plan)
 }
 
@@ -122,6 +123,7 @@ fn after_hooks(plan: &mut Plan, spec: &Spec, options: &Options, readonly: bool) 
         let at = At::entry("linux.maskedPaths", i);
         plan.ops.push(Op::Mask(below_root(path, at)?, at));
     }
+    mounts::late_readonly(plan, spec)?;
     if readonly {
         plan.ops.push(Op::RootReadonly);
     }
@@ -173,6 +175,7 @@ fn namespaces(plan: &mut Plan, spec: &Spec, facts: &Facts) -> Result<()> {
     }
     let late = new & (ns::CGROUP | ns::TIME);
     let made = new & !late;
+    let late = if new & ns::USER == 0 { late } else { late & !ns::TIME };
     plan.in_user_namespace = spec.linux.namespaces.iter().any(|n| n.kind == "user");
     let joins_user = plan.joins.iter().any(|j| j.kind == ns::USER);
     let (outside, mut inside): (Vec<usize>, Vec<usize>) = (0..plan.joins.len()).partition(|&i| match plan.joins[i].kind {
@@ -185,6 +188,8 @@ fn namespaces(plan: &mut Plan, spec: &Spec, facts: &Facts) -> Result<()> {
         let maps = (spec.linux.uid_mappings.clone(), spec.linux.gid_mappings.clone());
         plan.groups_denied = !facts.privileged && !needs_helper(&maps, facts);
         plan.maps = Some(maps);
+        // The offsets' file is the clone's own only until it changes its ids, which makes it non-dumpable (proc(5)).
+        time(plan, new & ns::TIME, spec)?;
         plan.ops.push(Op::Sync(Stage::Ids));
         plan.ops.push(Op::BecomeRoot);
     }
@@ -202,9 +207,18 @@ fn namespaces(plan: &mut Plan, spec: &Spec, facts: &Facts) -> Result<()> {
     } else {
         plan.clone = made;
     }
-    if late != 0 {
-        plan.ops.push(Op::Unshare(late));
+    if late & ns::CGROUP != 0 {
+        plan.ops.push(Op::Unshare(ns::CGROUP));
     }
+    time(plan, late & ns::TIME, spec)
+}
+
+/// A new time namespace and its clocks, which can be set until somebody is in it (time_namespaces(7)).
+fn time(plan: &mut Plan, new: u64, spec: &Spec) -> Result<()> {
+    if new == 0 {
+        return Ok(());
+    }
+    plan.ops.push(Op::Unshare(new));
     if !spec.linux.time_offsets.is_empty() {
         let mut text = String::new();
         for (clock, offset) in &spec.linux.time_offsets {

@@ -1,10 +1,12 @@
 //! The program and the identity it runs with.
 
-use super::{At, Facts, Op, Plan, cstring};
+use super::{At, Facts, Op, Plan, Stage, cstring, seccomp};
 use crate::spec::{self, names, numbers};
 use crate::sys::{Error, Result, SchedAttr};
+use std::collections::HashSet;
 use std::ffi::CString;
 
+const CAP_DAC_OVERRIDE: u64 = 1 << 1;
 const CAP_SYS_ADMIN: u64 = 1 << 21;
 
 /// What is executed.
@@ -32,12 +34,21 @@ impl Program {
         Ok(Self {
             args: process.args.clone(),
             argv: strings(&process.args, "process.args")?,
-            envp: strings(&process.env, "process.env")?,
+            envp: environment(&process.env)?,
             candidates: candidates(name, &process.env)?,
-            wants_home: !process.env.iter().any(|e| e.starts_with("HOME=")),
+            wants_home: !process.env.iter().rev().find_map(|e| e.strip_prefix("HOME=")).is_some_and(|home| !home.is_empty()),
             terminal: process.terminal,
         })
     }
+}
+
+/// The last of several values counts, as in runc, and it alone is passed on: what a program makes of two is its own affair.
+/// An empty HOME is none.
+fn environment(env: &[String]) -> Result<Vec<CString>> {
+    let mut seen = HashSet::new();
+    let mut kept: Vec<_> = env.iter().enumerate().rev().filter(|(_, e)| seen.insert(e.split('=').next()) && *e != "HOME=").collect();
+    kept.reverse();
+    kept.into_iter().map(|(i, e)| cstring(e, At::entry("process.env", i))).collect()
 }
 
 /// The paths at which execvp(3) would look; PATH is the container's own and is not invented when absent, as in runc.
@@ -56,6 +67,11 @@ fn candidates(name: &str, env: &[String]) -> Result<Vec<CString>> {
 /// A capability set as a bit mask. Unknown names, which validation has warned about, are left out as in runc.
 pub fn capability_set(names: &[String]) -> u64 {
     names.iter().filter_map(|name| names::capability(name)).fold(0, |set, n| set | 1 << n)
+}
+
+/// How many groups of resctrl the container's processes are in: a class of service, and one for monitoring.
+pub(super) fn resctrl_groups(linux: &spec::Linux) -> usize {
+    linux.intel_rdt.as_ref().map_or(0, |rdt| 1 + usize::from(rdt.enable_monitoring))
 }
 
 /// What takes privileges over the host: resource limits, the scheduling policy, the I/O priority.
@@ -130,7 +146,6 @@ fn rlimits(process: &spec::Process) -> Result<Vec<Op>> {
 /// - labels before no_new_privs; a seccomp filter last of all, so that it need not allow anything of ours but capset;
 ///   without no_new_privs, loading it takes CAP_SYS_ADMIN, which is held until then and dropped by the last capset.
 pub(super) fn identity(plan: &mut Plan, process: &spec::Process, linux: &spec::Linux, facts: &Facts, park: Option<Op>) -> Result<()> {
-    let seccomp = linux.seccomp.is_some();
     let user = &process.user;
     let caps = process.capabilities.clone().unwrap_or_default();
     // In a new user namespace the process has every capability; else at most those that keel itself has.
@@ -144,9 +159,10 @@ pub(super) fn identity(plan: &mut Plan, process: &spec::Process, linux: &spec::L
     if !plan.in_user_namespace {
         plan.ops.extend(privileged(process)?);
     }
-    let admin = if keeps_admin(plan, process, seccomp) { CAP_SYS_ADMIN } else { 0 };
+    let admin = if keeps_admin(plan, process, linux) { CAP_SYS_ADMIN } else { 0 };
     let ops = &mut plan.ops;
-    if user.uid != 0 {
+    // Root too, since it may be about to lose what lets it search any directory.
+    if user.uid != 0 || effective & CAP_DAC_OVERRIDE == 0 && process.cwd != "/" {
         ops.push(Op::TryChdir(cstring(&process.cwd, At::field("process.cwd"))?));
     }
     ops.push(Op::BoundingSet(capability_set(&caps.bounding)));
@@ -165,8 +181,13 @@ pub(super) fn identity(plan: &mut Plan, process: &spec::Process, linux: &spec::L
     }
     ops.push(Op::Uid(user.uid));
     ops.push(Op::Capset { effective: effective | admin, permitted: permitted | admin, inheritable });
-    if !caps.ambient.is_empty() {
-        ops.push(Op::Ambient(capability_set(&caps.ambient) & available));
+    let (ambient, possible) = (capability_set(&caps.ambient) & available, permitted & inheritable);
+    if ambient & !possible != 0 {
+        let names = names::capability_names(ambient & !possible);
+        plan.warnings.push(format!("can't raise ambient capability {names}: it has to be permitted and inheritable too (capabilities(7))"));
+    }
+    if ambient & possible != 0 {
+        ops.push(Op::Ambient(ambient & possible));
     }
     if !plan.process.terminal {
         // As the user, since this device node may be anything by now; after the close of what is the host's.
@@ -186,26 +207,27 @@ pub(super) fn identity(plan: &mut Plan, process: &spec::Process, linux: &spec::L
         ops.push(Op::NoNewPrivs);
     }
     ops.extend(park);
-    last(plan, process, seccomp);
-    Ok(())
+    last(plan, process, linux)
 }
 
 /// Loading a filter without no_new_privs takes CAP_SYS_ADMIN (seccomp(2)).
-fn keeps_admin(plan: &Plan, process: &spec::Process, seccomp: bool) -> bool {
-    seccomp && !process.no_new_privileges && plan.capabilities[1] & CAP_SYS_ADMIN == 0
+fn keeps_admin(plan: &Plan, process: &spec::Process, linux: &spec::Linux) -> bool {
+    linux.seccomp.is_some() && !process.no_new_privileges && plan.capabilities[1] & CAP_SYS_ADMIN == 0
 }
 
 /// What is left after `start`.
-pub(super) fn last(plan: &mut Plan, process: &spec::Process, seccomp: bool) {
+pub(super) fn last(plan: &mut Plan, process: &spec::Process, linux: &spec::Linux) -> Result<()> {
     plan.last = plan.ops.len();
-    if seccomp {
+    if let Some(profile) = &linux.seccomp {
         plan.ops.push(Op::Seccomp);
+        plan.ops.extend(seccomp::handover(profile)?.map(|how| Op::Sync(Stage::Listener(how))));
     }
-    if keeps_admin(plan, process, seccomp) {
+    if keeps_admin(plan, process, linux) {
         let [effective, permitted, inheritable] = plan.capabilities;
         plan.ops.push(Op::Capset { effective, permitted, inheritable });
     }
     plan.ops.push(Op::Exec);
+    Ok(())
 }
 
 /// What to write into the label attribute, and where the spec says so.

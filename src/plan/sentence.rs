@@ -75,6 +75,8 @@ impl Plan {
     pub fn sentence(&self, op: &Op) -> String {
         match op {
             Op::JoinCgroup(i) => format!("join cgroup hierarchy {i} through its tasks file"),
+            Op::JoinResctrl(0) => "join the class of service of Intel RDT".into(),
+            Op::JoinResctrl(_) => "join the monitoring group of Intel RDT".into(),
             Op::OpenLabel(path) => format!("open {}", text(path)),
             Op::OomScoreAdj(value) => format!("set oom_score_adj to {}", text(value)),
             Op::Stdio => "set up stdin, stdout and stderr".into(),
@@ -90,6 +92,7 @@ impl Plan {
                 Stage::CreateContainer => "wait for the hooks createContainer".into(),
                 Stage::StartContainer => "wait for the hooks startContainer".into(),
                 Stage::Created => "wait for start".into(),
+                Stage::Listener(_) => "hand the seccomp filter's listener to the agent".into(),
             },
             Op::JoinNamespace(i) => {
                 let join = &self.joins[*i];

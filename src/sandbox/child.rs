@@ -4,6 +4,7 @@
 //! single-threaded parent; what it needs was laid out before. A failure is eight bytes to the parent, then the end.
 
 use super::ground::{Ground, leave_open};
+use super::listener::hand_over;
 use super::report::{CLONED, Report};
 use super::{console, mount, path};
 use crate::arm::{Armed, Last, clone_tree};
@@ -29,11 +30,13 @@ struct State<'p> {
     proc: Option<OwnedFd>,
     /// Number of the candidate that `FindProgram` chose.
     program: usize,
+    /// `TryChdir` is in the working directory.
+    entered: bool,
 }
 
 /// Runs the plan to its exec.
 pub fn run(plan: &Plan, armed: &mut Armed, sync: OwnedFd) -> ! {
-    let mut state = State { sync, ground: None, label: None, null: None, empty: None, proc: None, program: 0 };
+    let mut state = State { sync, ground: None, label: None, null: None, empty: None, proc: None, program: 0, entered: false };
     // The caller's mask must not shape what is made below the root.
     rustix::process::umask(Mode::empty());
     let before = &plan.ops[..plan.last];
@@ -79,12 +82,20 @@ fn wait_for_start(mut waiting: Waiting) -> ! {
 /// The operations after the last wait.
 fn finish(waiting: &Waiting) -> ! {
     let last = &waiting.last;
+    let mut listener = None;
     for (index, op) in last.ops.iter().enumerate() {
         let done = match op {
             // A profile without rules asks for nothing.
             Op::Seccomp => match &last.filter {
+                Some(filter) if filter.flags & libc::SECCOMP_FILTER_FLAG_NEW_LISTENER as u32 != 0 => {
+                    sys::seccomp_listener(filter.flags, &filter.program).map(|fd| listener = Some(fd))
+                }
                 Some(filter) if !filter.program.is_empty() => sys::seccomp(filter.flags, &filter.program).map(drop),
                 _ => Ok(()),
+            },
+            Op::Sync(Stage::Listener(how)) => match listener.take() {
+                Some(fd) => hand_over(waiting.sync.as_fd(), last.first + index as u32, fd, *how),
+                None => Err(Errno::BADF),
             },
             Op::Capset { effective, permitted, inheritable } => capset(*effective, *permitted, *inheritable),
             Op::Exec => sys::reset_signals().and_then(|()| match last.candidates.get(waiting.program) {
@@ -103,6 +114,7 @@ fn finish(waiting: &Waiting) -> ! {
 fn step<'p>(op: &'p Op, index: u32, plan: &'p Plan, armed: &mut Armed, state: &mut State<'p>) -> Result<()> {
     match op {
         Op::JoinCgroup(i) => rustix::io::write(&armed.tasks.get(*i).ok_or(Errno::BADF)?.1, b"0").map(drop),
+        Op::JoinResctrl(i) => rustix::io::write(armed.resctrl.get(*i).ok_or(Errno::BADF)?, b"0").map(drop),
         Op::OpenLabel(path) => open_host(path, OFlags::WRONLY).map(|fd| state.label = Some(fd)),
         Op::OomScoreAdj(score) => write_host(c"/proc/self/oom_score_adj", score.as_bytes()),
         Op::Stdio => {
@@ -192,10 +204,10 @@ fn step<'p>(op: &'p Op, index: u32, plan: &'p Plan, armed: &mut Armed, state: &m
         Op::Capset { effective, permitted, inheritable } => capset(*effective, *permitted, *inheritable),
         Op::Ambient(set) => (0..64).filter(|n| set >> n & 1 == 1).try_for_each(sys::raise_ambient),
         Op::TryChdir(cwd) => {
-            let _ = rustix::process::chdir(&**cwd);
+            state.entered = rustix::process::chdir(&**cwd).is_ok();
             Ok(())
         }
-        Op::Cwd(cwd) => enter(cwd),
+        Op::Cwd(cwd) => enter(cwd, state.entered),
         Op::Umask(mask) => {
             rustix::process::umask(Mode::from_raw_mode(*mask));
             Ok(())
@@ -379,8 +391,10 @@ fn own_stdio(uid: u32, terminal: bool) -> Result<()> {
 
 /// chdir(2), then the proof that the directory is below the root: getcwd(2) says "(unreachable)" of one that is not,
 /// as when the spec named /proc/self/fd/N with a directory of the host's (CVE-2024-21626).
-fn enter(cwd: &CStr) -> Result<()> {
-    rustix::process::chdir(cwd)?;
+fn enter(cwd: &CStr, entered: bool) -> Result<()> {
+    if !entered {
+        rustix::process::chdir(cwd)?;
+    }
     if sys::getcwd_is_reachable()? { Ok(()) } else { Err(Errno::XDEV) }
 }
 

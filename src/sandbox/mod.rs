@@ -5,11 +5,12 @@ mod console;
 mod copy_up;
 mod ground;
 mod ids;
-mod mount;
+mod listener;
+pub(crate) mod mount;
 mod net_devices;
-mod path;
+pub(crate) mod path;
 mod report;
 mod spawn;
 
-pub use report::failure;
-pub use spawn::{Process, spawn};
+pub use path::in_root;
+pub use spawn::{Process, released, spawn};

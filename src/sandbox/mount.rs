@@ -41,9 +41,7 @@ pub fn new_fs(fs: &Fs, root: BorrowedFd<'_>, at: &CStr) -> Result<OwnedFd> {
         fsconfig_set_string(&context, c"mode", CStr::from_bytes_with_nul(&text).map_err(|_| Errno::INVAL)?)?;
     }
     fsconfig_create(&context)?;
-    // The copy has to be written first.
-    let later = if fs.copy_up { libc::MOUNT_ATTR_RDONLY } else { 0 };
-    let mount = fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::from_bits_retain((fs.attr & !later) as u32));
+    let mount = fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::from_bits_retain(fs.attr as u32));
     leave_open(context);
     mount
 }
@@ -124,9 +122,6 @@ pub fn mount<'p>(fs: &Fs, to: &'p Target, fallback: Option<&CStr>, ground: &mut 
     };
     if fs.copy_up {
         copy_up(ground, &to.path, mount.as_fd())?;
-        if fs.attr & libc::MOUNT_ATTR_RDONLY != 0 {
-            mount_setattr(&mount, c"", false, &MountAttr::RDONLY)?;
-        }
     }
     attach(mount.as_fd(), true, ground, to)?;
     if fs.kind.as_bytes() == b"tmpfs" && !fs.copy_up {

@@ -24,6 +24,13 @@ pub fn resolve(root: BorrowedFd<'_>, path: &CStr, flags: OFlags, resolve: Resolv
     Err(Errno::AGAIN)
 }
 
+/// Opens `path` of the image in `root` with O_PATH, as the container would find it.
+pub fn in_root(root: &std::path::Path, path: &str) -> Result<OwnedFd> {
+    let root = rustix::fs::open(root, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+    let path = std::ffi::CString::new(path).map_err(|_| Errno::INVAL)?;
+    resolve(root.as_fd(), &path, OFlags::empty(), ResolveFlags::empty())
+}
+
 /// Resolves `path`, making what is missing: directories 0755, and at the end a directory or an empty file.
 pub fn resolve_or_make(root: BorrowedFd<'_>, path: &CStr, directory: bool) -> Result<OwnedFd> {
     match resolve(root, path, OFlags::empty(), ResolveFlags::empty()) {

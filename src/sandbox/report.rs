@@ -4,41 +4,69 @@
 //! index and waits for one byte. The socket closes on exec: end of file means that the program runs.
 
 use crate::arm::ID_MAP_REFUSED;
-use crate::plan::{Op, Plan};
+use crate::plan::seccomp::Handover;
+use crate::plan::{At, Op, Plan, Stage};
 use crate::sys::{Error, Kind};
-use rustix::fd::{AsFd, OwnedFd};
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::io::Errno;
-use rustix::net::{RecvFlags, SendFlags, recv, send};
+use rustix::net::{
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, recvmsg, send, sendmsg,
+};
+use std::io::{IoSlice, IoSliceMut};
+use std::mem::MaybeUninit;
 
 /// The second clone's first message: in place of an index; the errno is then the new process's pid.
 pub(super) const CLONED: u32 = u32::MAX;
 
 /// What a child sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Report {
+pub struct Report {
+    /// Index of the operation.
     pub op: u32,
+    /// What it failed with, or 0.
     pub errno: i32,
 }
 
 impl Report {
     /// To the parent; a parent that is gone is the end of the child too.
     pub fn send(self, socket: impl AsFd) -> rustix::io::Result<()> {
+        send(socket, &self.bytes(), SendFlags::NOSIGNAL).map(drop)
+    }
+
+    /// As [`Report::send`], with a descriptor.
+    pub fn send_with(self, socket: impl AsFd, fd: BorrowedFd<'_>) -> rustix::io::Result<()> {
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+        let mut control = SendAncillaryBuffer::new(&mut space);
+        let descriptors = [fd];
+        control.push(SendAncillaryMessage::ScmRights(&descriptors));
+        sendmsg(socket, &[IoSlice::new(&self.bytes())], &mut control, SendFlags::NOSIGNAL).map(drop)
+    }
+
+    /// As it crosses the socket.
+    pub fn bytes(self) -> [u8; 8] {
         let mut bytes = [0; 8];
         bytes[..4].copy_from_slice(&self.op.to_ne_bytes());
         bytes[4..].copy_from_slice(&self.errno.to_ne_bytes());
-        send(socket, &bytes, SendFlags::NOSIGNAL).map(drop)
+        bytes
     }
 
-    /// `None` at the end of file.
-    pub fn receive(socket: &OwnedFd) -> rustix::io::Result<Option<Self>> {
+    /// A report and the descriptor that came with it; `None` at the end of file.
+    pub fn receive(socket: impl AsFd) -> rustix::io::Result<Option<(Self, Option<OwnedFd>)>> {
         let mut bytes = [0; 8];
-        let length = rustix::io::retry_on_intr(|| recv(socket, &mut bytes[..], RecvFlags::empty()))?.0;
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+        let mut control = RecvAncillaryBuffer::new(&mut space);
+        let mut parts = [IoSliceMut::new(&mut bytes)];
+        let length = rustix::io::retry_on_intr(|| recvmsg(&socket, &mut parts, &mut control, RecvFlags::CMSG_CLOEXEC))?.bytes;
         if length < 8 {
             return Ok(None);
         }
+        let sent = control.drain().find_map(|message| match message {
+            RecvAncillaryMessage::ScmRights(mut descriptors) => descriptors.next(),
+            _ => None,
+        });
         let (op, errno) = bytes.split_at(4);
         let four = |slice: &[u8]| slice.try_into().unwrap_or_default();
-        Ok(Some(Self { op: u32::from_ne_bytes(four(op)), errno: i32::from_ne_bytes(four(errno)) }))
+        Ok(Some((Self { op: u32::from_ne_bytes(four(op)), errno: i32::from_ne_bytes(four(errno)) }, sent)))
     }
 }
 
@@ -68,7 +96,8 @@ pub(super) fn failed(plan: &Plan, op: &Op, errno: Errno) -> Error {
         Op::Exec => Error::new(format!("exec {name}")).errno(errno).kind(Kind::Exec),
         _ => Error::new(plan.sentence(op)).errno(errno),
     };
-    let at = op.at(&plan.trees, &plan.joins);
+    // What is executed is clear without its place, and callers know the words without it.
+    let at = if matches!(op, Op::Exec | Op::FindProgram) { At::default() } else { op.at(&plan.trees, &plan.joins) };
     let error = if at.field.is_empty() { error } else { error.at(at.to_string()) };
     match hint(plan, op, errno) {
         Some(hint) => error.hint(hint),
@@ -82,7 +111,7 @@ fn hint(plan: &Plan, op: &Op, errno: Errno) -> Option<&'static str> {
         (Op::Exec, Errno::NOENT) => "the file is there, but its interpreter (the #! line or the ELF loader) is not",
         (Op::Exec, Errno::NOEXEC) => "it is for another architecture, or a script without a #! line",
         (Op::Cwd(_), Errno::XDEV) => "the directory is outside the container's root: CVE-2024-21626",
-        (Op::Attach { .. } | Op::Mount { .. }, Errno::LOOP) => "the mount point must be a directory of its own, not a link",
+        (Op::Attach { .. } | Op::Mount { .. }, Errno::LOOP) => "it must be mounted on ordinary directory, not on a link",
         (Op::Device(..) | Op::Symlink { .. }, Errno::LOOP) => "/dev must be a directory of its own in the image, not a link",
         (Op::Attach { .. } | Op::Mount { .. }, Errno::REMOTE) => "the mount point leads into /proc, which a container must not fake",
         (Op::Attach { .. }, Errno::NOTDIR) => "a directory can only be mounted on a directory, a file on a file",
@@ -104,6 +133,10 @@ fn hint(plan: &Plan, op: &Op, errno: Errno) -> Option<&'static str> {
         (Op::IoPriority(_), Errno::PERM) => "IOPRIO_CLASS_RT needs CAP_SYS_NICE or CAP_SYS_ADMIN",
         (Op::CpuAffinity(_), Errno::INVAL) => "none of these CPUs is in the container's cpuset",
         (Op::MemoryPolicy { .. }, Errno::INVAL) => "none of these nodes is in the container's cpuset, or this kernel lacks the mode",
+        (Op::Sync(Stage::Listener(Handover::Number)), Errno::PERM) => {
+            "the profile does not permit sendmsg, and to copy the listener instead needs CAP_SYS_PTRACE"
+        }
+        (Op::Seccomp, Errno::BUSY) => "keel itself runs under a filter with a listener; the kernel takes one",
         (Op::Rlimit { .. }, Errno::PERM) => "raising a hard limit needs CAP_SYS_RESOURCE",
         (Op::Sysctl { .. }, Errno::NOENT) => "this kernel has no such sysctl, or not in this namespace",
         (Op::JoinNamespace(_), Errno::INVAL) => "the file is not a namespace of this type, or it is our own",

@@ -2,7 +2,7 @@
 //! `start`.
 
 use super::report::{CLONED, Report, failure};
-use super::{child, ids, net_devices};
+use super::{child, ids, listener, net_devices};
 use crate::arm::Armed;
 use crate::plan::{Facts, Op, Plan, Stage};
 use crate::sys::{self, Cloned, Context, Error, Result, ns};
@@ -17,6 +17,8 @@ pub struct Process {
     pub pid: i32,
     /// Names the process beyond doubt.
     pub pidfd: OwnedFd,
+    /// Its seccomp listener, during `Stage::Listener`.
+    pub listener: Option<OwnedFd>,
 }
 
 impl Process {
@@ -61,7 +63,7 @@ pub fn spawn(plan: &Plan, armed: &mut Armed, facts: &Facts, mut stage: impl FnMu
     armed.trees.clear();
     armed.joins.clear();
     armed.id_maps.clear();
-    let mut process = Process { pid, pidfd };
+    let mut process = Process { pid, pidfd, listener: None };
     match lead(plan, facts, &ours, &mut process, &mut stage) {
         Ok(()) => Ok(process),
         Err(error) => {
@@ -79,7 +81,7 @@ fn lead(
     stage: &mut impl FnMut(Stage, &Process) -> Result<()>,
 ) -> Result<()> {
     loop {
-        let Some(report) = Report::receive(ours).context(|| "receive the child's report")? else {
+        let Some((report, sent)) = Report::receive(ours).context(|| "receive the child's report")? else {
             return ended(process);
         };
         if report.op == CLONED {
@@ -87,22 +89,52 @@ fn lead(
             *process = second(report.errno)?;
             continue;
         }
-        if report.errno != 0 {
-            return Err(failure(plan, report.op, report.errno));
-        }
-        let Some(Op::Sync(reached)) = plan.ops.get(report.op as usize) else {
-            return Err(Error::new(format!("the child reported operation {} out of turn", report.op)));
-        };
+        let reached = reached(plan, report, sent, process)?;
         match reached {
             Stage::Ids => ids::establish(plan, facts, process.pid)?,
             Stage::NetDevices => net_devices::establish(plan, process.pid)?,
-            other => stage(*other, process)?,
+            other => stage(other, process)?,
         }
+        process.listener = None;
         send(ours, b"+", SendFlags::NOSIGNAL).context(|| "answer the child")?;
-        if *reached == Stage::Created {
+        if reached == Stage::Created {
             return Ok(());
         }
     }
+}
+
+/// The stage that a report tells of, or the error.
+fn reached(plan: &Plan, report: Report, sent: Option<OwnedFd>, process: &mut Process) -> Result<Stage> {
+    if report.errno > 0 {
+        return Err(failure(plan, report.op, report.errno));
+    }
+    let Some(Op::Sync(reached)) = plan.ops.get(report.op as usize) else {
+        return Err(Error::new(format!("the child reported operation {} out of turn", report.op)));
+    };
+    if let Stage::Listener(_) = reached {
+        let taken = listener::take(report, sent, &process.pidfd);
+        process.listener = Some(taken.map_err(|errno| failure(plan, report.op, errno.raw_os_error()))?);
+    }
+    Ok(*reached)
+}
+
+/// What is left to do for `start`: the process has been let go, and answers on `socket` until its program runs. `plan`
+/// is that of `plan::after_start`, whose operations the process counts from `first`.
+pub fn released(
+    plan: &Plan,
+    first: u32,
+    socket: &OwnedFd,
+    process: &mut Process,
+    mut stage: impl FnMut(Stage, &Process) -> Result<()>,
+) -> Result<()> {
+    while let Some((report, sent)) = Report::receive(socket).context(|| "receive the report of the container's process")? {
+        let report = Report { op: report.op.saturating_sub(first), ..report };
+        let reached = reached(plan, report, sent, process)?;
+        stage(reached, process)?;
+        process.listener = None;
+        send(socket, b"+", SendFlags::NOSIGNAL).context(|| "answer the container's process")?;
+    }
+    Ok(())
 }
 
 /// The socket closed: either the program was executed, or the child was killed before (out of memory in its cgroup, or
@@ -130,7 +162,7 @@ fn executed(process: &Process) -> bool {
 fn second(pid: i32) -> Result<Process> {
     let known = Pid::from_raw(pid).ok_or_else(|| Error::new("the second clone gave no process"))?;
     let pidfd = pidfd_open(known, PidfdFlags::empty()).context(|| format!("open a pidfd for process {pid}"))?;
-    Ok(Process { pid, pidfd })
+    Ok(Process { pid, pidfd, listener: None })
 }
 
 /// Namespaces that the parent is in only for the time of the clone.

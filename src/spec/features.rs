@@ -2,13 +2,13 @@
 //!
 //! It is read from the tables that parsing and validation use, so it says what this build does and nothing else.
 
+use super::VERSIONS;
 use super::names::{CAPABILITIES, HOOKS, MEMORY_FLAGS, MEMORY_MODES, NAMESPACES, PROPAGATION};
 use super::names::{SECCOMP_ACTIONS, SECCOMP_ARCHES, SECCOMP_FLAGS, SECCOMP_OPERATORS};
 use super::options::TABLE;
-use super::{VERSIONS, supported};
 use serde_json::{Value, json};
 
-// What other rooms do or do not do; `UNSUPPORTED` cannot know it.
+// What other rooms do or do not do.
 const SYSTEMD_CGROUPS: bool = true;
 const CHECKPOINT: bool = false;
 const APPARMOR: bool = true;
@@ -31,30 +31,22 @@ pub fn features() -> Value {
 }
 
 fn linux() -> Value {
-    let notify = supported("linux.seccomp.listenerPath");
-    let actions: Vec<_> = SECCOMP_ACTIONS.iter().filter(|name| notify || **name != "SCMP_ACT_NOTIFY").collect();
-    let known: Vec<_> = SECCOMP_FLAGS.iter().map(|row| row.0).collect();
-    // This one changes how a notified call waits, nothing else.
-    let done: Vec<_> = known.iter().filter(|name| notify || !name.ends_with("WAIT_KILLABLE_RECV")).collect();
+    let flags: Vec<_> = SECCOMP_FLAGS.iter().map(|row| row.0).collect();
     json!({
         "namespaces": NAMESPACES.iter().map(|row| row.0).collect::<Vec<_>>(),
         "capabilities": CAPABILITIES,
         "cgroup": { "v1": true, "v2": true, "systemd": SYSTEMD_CGROUPS, "systemdUser": SYSTEMD_CGROUPS, "rdma": true },
         "seccomp": {
             "enabled": true,
-            "actions": actions,
+            "actions": SECCOMP_ACTIONS,
             "operators": SECCOMP_OPERATORS,
             "archs": SECCOMP_ARCHES,
-            "knownFlags": known,
-            "supportedFlags": done,
+            "knownFlags": flags,
+            "supportedFlags": flags,
         },
         "apparmor": { "enabled": APPARMOR },
         "selinux": { "enabled": SELINUX },
-        "intelRdt": {
-            "enabled": supported("linux.intelRdt"),
-            "schemata": supported("linux.intelRdt"),
-            "monitoring": supported("linux.intelRdt"),
-        },
+        "intelRdt": { "enabled": true, "schemata": true, "monitoring": true },
         "memoryPolicy": {
             "modes": MEMORY_MODES.iter().map(|row| row.0).collect::<Vec<_>>(),
             "flags": MEMORY_FLAGS.iter().map(|row| row.0).collect::<Vec<_>>(),

@@ -31,7 +31,7 @@ pub struct Loaded {
 /// Reads `config.json` of a bundle directory (bundle.md).
 pub fn load(bundle: &Path) -> Result<Loaded> {
     let file = bundle.join("config.json");
-    let bytes = read(&file).map_err(|e| match e.get_errno() {
+    let bytes = read(&file, false).map_err(|e| match e.get_errno() {
         Some(Errno::NOENT) if bundle.is_dir() => e.hint("`keel spec` writes one"),
         Some(Errno::NOENT) => e.hint("the bundle directory does not exist; --bundle names it"),
         _ => e,
@@ -47,7 +47,7 @@ pub fn parse(bytes: &[u8]) -> Result<Loaded> {
 
 /// Reads the document of `exec --process FILE`.
 pub fn load_process(path: &Path) -> Result<(Process, Vec<String>)> {
-    parse_process(&read(path)?).map_err(|e| e.within(format_args!("parse {}", path.display())))
+    parse_process(&read(path, true)?).map_err(|e| e.within(format_args!("parse {}", path.display())))
 }
 
 /// Parses the document of `exec --process`: config.md's `process` object alone, and its warnings.
@@ -57,7 +57,7 @@ pub fn parse_process(bytes: &[u8]) -> Result<(Process, Vec<String>)> {
 
 /// Reads the document of `update --resources FILE`.
 pub fn load_resources(path: &Path) -> Result<(Resources, Vec<String>)> {
-    parse_resources(&read(path)?).map_err(|e| e.within(format_args!("parse {}", path.display())))
+    parse_resources(&read(path, true)?).map_err(|e| e.within(format_args!("parse {}", path.display())))
 }
 
 /// Parses the document of `update --resources`: config-linux.md's `resources` object alone, and its warnings.
@@ -67,12 +67,13 @@ pub fn parse_resources(bytes: &[u8]) -> Result<(Resources, Vec<String>)> {
 
 /// Reads a regular file whole. `O_NONBLOCK` because opening a fifo would wait for its writer; symbolic links are
 /// followed as runc does, the bundle belongs to the caller.
-fn read(path: &Path) -> Result<Vec<u8>> {
+fn read(path: &Path, pipes: bool) -> Result<Vec<u8>> {
     let doing = || format!("open {}", path.display());
     let fd = open(path, OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY, Mode::empty()).context(doing)?;
     let stat = fstat(&fd).context(|| format!("fstat {}", path.display()))?;
     match FileType::from_raw_mode(stat.st_mode) {
         FileType::RegularFile => {}
+        FileType::Fifo | FileType::CharacterDevice if pipes => rustix::fs::fcntl_setfl(&fd, OFlags::empty()).context(doing)?,
         FileType::Directory => return Err(Error::new(doing()).errno(Errno::ISDIR)),
         _ => return Err(Error::new(format!("{} is not a regular file", path.display()))),
     }

@@ -10,7 +10,6 @@ pub mod options;
 mod place;
 mod sample;
 pub mod sysctl;
-mod unsupported;
 pub mod user;
 mod validate;
 
@@ -18,5 +17,4 @@ pub use features::features;
 pub use load::{Loaded, load, load_process, load_resources, parse, parse_process, parse_resources};
 pub use model::*;
 pub use sample::sample;
-pub use unsupported::{UNSUPPORTED, supported};
-pub use validate::{VERSIONS, validate, validate_process, validate_resources};
+pub use validate::{VERSIONS, faults, validate, validate_process, validate_resources};

@@ -366,6 +366,14 @@ impl IdMapping {
     }
 }
 
+impl Seccomp {
+    /// Whether any rule, or the default, sends calls to the listener.
+    pub fn notifies(&self) -> bool {
+        let notify = |action: &str| action == "SCMP_ACT_NOTIFY";
+        notify(&self.default_action) || self.syscalls.iter().any(|rule| notify(&rule.action))
+    }
+}
+
 impl Linux {
     /// The entry of a namespace type, if the container has or joins one; without it the runtime's is inherited.
     pub fn namespace(&self, kind: &str) -> Option<&Namespace> {

@@ -42,6 +42,9 @@ pub struct Record {
     pub owns_pid_namespace: bool,
     /// The container's cgroup, in the form of the room `cgroup`.
     pub cgroup: serde_json::Value,
+    /// The container's Intel RDT groups, in the form of the room `cgroup`; null without.
+    #[serde(skip_serializing_if = "serde_json::Value::is_null")]
+    pub resctrl: serde_json::Value,
     /// Index in the plan of the first operation after `start`.
     pub start_at: u32,
     /// An `exec` has given a process CAP_SYS_PTRACE, which the configuration gives to none.

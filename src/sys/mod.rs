@@ -25,7 +25,7 @@ pub use mount::{MountAttr, mount_setattr};
 pub use netlink::{NetAddress, Netlink};
 pub use process::*;
 pub use scheduling::*;
-pub use seccomp::seccomp;
+pub use seccomp::{pidfd_getfd, seccomp, seccomp_listener};
 pub use time::{local_offset, rfc3339, rfc3339_now};
 
 /// One instruction of a classic BPF program, `struct sock_filter` of linux/filter.h.

@@ -1,6 +1,8 @@
 //! seccomp(2).
 
 use super::SockFilter;
+use super::process::check;
+use rustix::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
 use rustix::io::{Errno, Result};
 
 /// `struct sock_fprog` of linux/filter.h.
@@ -28,6 +30,24 @@ pub fn seccomp(flags: u32, program: &[SockFilter]) -> Result<u32> {
     // keeps alive; a filter cannot touch memory, only decide about system calls to come.
     let result = unsafe { call(flags as usize, &raw const program) };
     u32::try_from(result).map_err(|_| Errno::from_raw_os_error(-result as i32))
+}
+
+/// As [`seccomp`] with `SECCOMP_FILTER_FLAG_NEW_LISTENER` among the flags: the listener, close-on-exec.
+///
+/// # Errors
+/// Also `EBUSY` where an earlier filter of this thread has a listener.
+pub fn seccomp_listener(flags: u32, program: &[SockFilter]) -> Result<OwnedFd> {
+    let number = seccomp(flags | libc::SECCOMP_FILTER_FLAG_NEW_LISTENER as u32, program)?;
+    // SAFETY: the kernel made this descriptor just now, and nobody else knows it.
+    Ok(unsafe { OwnedFd::from_raw_fd(number.cast_signed()) })
+}
+
+/// pidfd_getfd(2), Linux 5.6: a copy of another process's descriptor, close-on-exec.
+pub fn pidfd_getfd(pidfd: impl AsFd, number: RawFd) -> Result<OwnedFd> {
+    // SAFETY: takes integers.
+    let copy = check(unsafe { libc::syscall(libc::SYS_pidfd_getfd, pidfd.as_fd().as_raw_fd(), number, 0) })?;
+    // SAFETY: the kernel made this descriptor just now.
+    Ok(unsafe { OwnedFd::from_raw_fd(copy as RawFd) })
 }
 
 /// The bare system call; returns the negated errno on failure.

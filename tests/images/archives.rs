@@ -29,7 +29,7 @@ pub fn old_docker(layers: &[&[u8]], name: &str) -> Vec<u8> {
     archive.file(&format!("{}.json", id.hex()), &text).file("manifest.json", &manifest.to_string()).done()
 }
 
-fn load(store: &Store, archive: &[u8]) -> Result<Vec<Image>, String> {
+pub fn load(store: &Store, archive: &[u8]) -> Result<Vec<Image>, String> {
     store.images.load(archive, &mut quiet).map_err(|e| e.to_string())
 }
 

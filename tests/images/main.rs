@@ -4,9 +4,11 @@
 
 mod archives;
 mod commits;
+mod crash;
 mod hostile;
 mod names;
 mod registry;
+mod rootless;
 mod store;
 
 use keel::mydocker::files::{Dirs, random};
@@ -151,18 +153,18 @@ struct Overlay {
 
 impl Overlay {
     fn new(lowers: &[PathBuf]) -> Self {
+        Self::with(lowers, "redirect_dir=off,metacopy=off")
+    }
+
+    fn with(lowers: &[PathBuf], more: &str) -> Self {
         let top = std::env::temp_dir().join(format!("overlay-{}", random(12)));
         let made = Self { dir: top.join("merged"), upper: top.join("upper") };
         for dir in ["merged", "upper", "work"] {
             fs::create_dir_all(top.join(dir)).unwrap();
         }
         let lowers: Vec<_> = lowers.iter().map(|path| path.to_str().unwrap()).collect();
-        let options = format!(
-            "lowerdir={},upperdir={},workdir={},redirect_dir=off,metacopy=off",
-            lowers.join(":"),
-            made.upper.display(),
-            top.join("work").display()
-        );
+        let options =
+            format!("lowerdir={},upperdir={},workdir={},{more}", lowers.join(":"), made.upper.display(), top.join("work").display());
         let options = std::ffi::CString::new(options).unwrap();
         rustix::mount::mount("overlay", &made.dir, "overlay", rustix::mount::MountFlags::empty(), Some(options.as_c_str())).unwrap();
         made

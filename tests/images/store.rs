@@ -192,7 +192,15 @@ fn a_damaged_blob_is_told() {
     fs::write(&blob, read(&blob).replace("linux", "lunix")).unwrap();
     let said = store.images.resolve("x").unwrap_err().to_string();
     assert!(said.contains(&format!("the blob {} is damaged", image.id)), "{said}");
-    // It can still be removed… by whoever knows its name.
+    // The others are still listed, and it goes by force.
+    store.import(&Archive::new().file("other", "x").done(), "other").unwrap();
+    assert_eq!(store.images.list().unwrap().len(), 1);
+    assert_eq!(store.images.damaged().unwrap()[0].0, "x:latest");
+    assert!(store.images.remove("x", false, &unused).is_err());
+    assert_eq!(store.images.remove("x", true, &unused).unwrap(), [Removed::Untagged("x:latest".into()), Removed::Deleted(image.digest)]);
+    assert!(store.images.damaged().unwrap().is_empty());
+    store.images.remove("other", false, &unused).unwrap();
+    assert!(store.files().is_empty());
 }
 
 #[test]

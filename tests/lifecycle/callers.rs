@@ -164,12 +164,21 @@ fn a_wrong_command_line_is_refused_with_help_on_stderr() {
 #[test]
 fn commands_that_are_not_there_say_so_whatever_their_arguments() {
     let bundle = Bundle::new(&["true"]);
-    for args in [
-        &["update", "--memory", "1", "ID"][..],
-        &["events", "--stats", "ID"],
-        &["checkpoint", "--image-path", "/nowhere", "ID"],
-        &["restore", "-no-subreaper", "--detach", "ID"],
-    ] {
+    for args in [&["checkpoint", "--image-path", "/nowhere", "ID"][..], &["restore", "-no-subreaper", "--detach", "ID"]] {
         bundle.keel(args).fails(1, &[&format!("the command {} is not supported", args[0])]);
     }
+}
+
+#[test]
+fn a_relative_pid_file_is_relative_to_the_caller() {
+    let bundle = Bundle::new(&["true"]);
+    bundle.write();
+    let elsewhere = bundle.dir.join("elsewhere");
+    std::fs::create_dir(&elsewhere).unwrap();
+    let id = bundle.id();
+    let mut command = bundle.command(&["create", "--bundle", "..", "--pid-file", "pid.txt", &id]);
+    let null = std::process::Stdio::null;
+    assert!(command.current_dir(&elsewhere).stdout(null()).stderr(null()).status().unwrap().success());
+    let state: serde_json::Value = serde_json::from_str(&bundle.keel(&["state", "ID"]).ok()).unwrap();
+    assert_eq!(std::fs::read_to_string(elsewhere.join("pid.txt")).unwrap(), state["pid"].to_string());
 }

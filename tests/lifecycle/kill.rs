@@ -49,7 +49,7 @@ fn signals_go_by_number_and_name_and_default_to_term() {
         expected.push('\n');
         eventually(name, || bundle.out() == expected);
     }
-    for bad in ["FOO", "0", "65", "-1", ""] {
+    for bad in ["FOO", "65", "-1", ""] {
         bundle.keel(&["kill", "--", "ID", bad]).fails(1, &["unknown signal"]);
     }
     assert_eq!(bundle.status(), "running");
@@ -102,4 +102,25 @@ fn without_a_pid_namespace_what_outlives_the_program_ends_with_delete() {
     assert_ne!(Census::of(&bundle).found().len(), 0, "the sleep is to outlive the program");
     bundle.keel(&["delete", "ID"]).ok();
     Census::of(&bundle).nothing_left(&bundle);
+}
+
+#[test]
+fn signal_0_asks_whether_the_container_runs() {
+    let bundle = Bundle::new(&["sleep", "1000"]);
+    bundle.start();
+    bundle.keel(&["kill", "ID", "0"]).ok();
+    bundle.keel(&["kill", "ID", "KILL"]).ok();
+    eventually("the container's end", || bundle.status() == "stopped");
+    bundle.keel(&["kill", "ID", "0"]).fails(1, &["container not running"]);
+}
+
+#[test]
+fn without_a_pid_namespace_what_outlives_the_program_ends_with_a_kill() {
+    let bundle = without_pid_namespace(&["sh", "-c", "sleep 1000 & exit 0"]);
+    bundle.start();
+    eventually("the container's end", || bundle.status() == "stopped");
+    bundle.keel(&["kill", "ID", "TERM"]).fails(1, &["container not running"]);
+    bundle.keel(&["kill", "ID", "KILL"]).ok();
+    eventually("the others' end", || bundle.keel(&["ps", "--format", "json", "ID"]).ok().trim() == "[]");
+    bundle.keel(&["kill", "ID", "KILL"]).fails(1, &["container not running"]);
 }

@@ -150,3 +150,12 @@ fn a_bind_over_dev_keeps_the_hosts_devices() {
     assert!(bundle.run().ok().starts_with("1:3\n"));
     assert_eq!(fs::read_dir("/dev").unwrap().count(), host, "nothing is made in the host's /dev");
 }
+
+#[test]
+fn a_destination_in_the_root_file_systems_own_path_is_below_it() {
+    let bundle = Bundle::new(&["cat", "/data/file"]);
+    let (source, root) = (shared_dir(&bundle), bundle.rootfs().canonicalize().unwrap());
+    fs::write(format!("{source}/file"), "here\n").unwrap();
+    let bundle = bundle.with(|c| add(c, root.join("data").to_str().unwrap(), "bind", &source, &["bind"]));
+    assert_eq!(bundle.run().ok(), "here\n");
+}

@@ -102,3 +102,20 @@ fn a_remount_changes_flags() {
     let info = bundle.run().ok();
     find(&info, "/m").has(&["ro", "nosuid"]);
 }
+
+#[test]
+fn a_read_only_tmpfs_holds_what_is_made_in_it_before() {
+    let bundle = Bundle::new(&["sh", "-c", "test -c /dev/null && ls /t && ! touch /dev/x /t/x 2>/dev/null && cat /proc/self/mountinfo"])
+        .with(|c| {
+            let dev = c["mounts"].as_array_mut().unwrap().iter_mut().find(|m| m["destination"] == "/dev").unwrap();
+            dev["options"].as_array_mut().unwrap().push("ro".into());
+            add(c, "/t", "tmpfs", "tmpfs", &["ro"]);
+            add(c, "/t/inner", "tmpfs", "tmpfs", &[]);
+        });
+    let said = bundle.run().ok();
+    assert!(said.starts_with("inner\n"), "{said}");
+    for at in ["/dev", "/t"] {
+        find(&said, at).has(&["ro"]);
+    }
+    find(&said, "/t/inner").has(&["rw"]);
+}

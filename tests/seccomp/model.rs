@@ -49,6 +49,7 @@ fn action(name: &str, errno: Option<u32>) -> u32 {
         "SCMP_ACT_TRAP" => 0x0003_0000,
         "SCMP_ACT_ERRNO" => 0x0005_0000 | errno.unwrap_or(1),
         "SCMP_ACT_TRACE" => 0x7ff0_0000 | errno.unwrap_or(1),
+        "SCMP_ACT_NOTIFY" => 0x7fc0_0000,
         "SCMP_ACT_LOG" => 0x7ffc_0000,
         "SCMP_ACT_ALLOW" => 0x7fff_0000,
         _ => panic!("{name}"),
@@ -57,7 +58,7 @@ fn action(name: &str, errno: Option<u32>) -> u32 {
 
 /// From the strictest to the mildest, as seccomp(2) orders what several filters return.
 pub fn mildness(action: u32) -> usize {
-    [0x8000_0000, 0, 0x0003_0000, 0x0005_0000, 0x7ff0_0000, 0x7ffc_0000, 0x7fff_0000]
+    [0x8000_0000, 0, 0x0003_0000, 0x0005_0000, 0x7fc0_0000, 0x7ff0_0000, 0x7ffc_0000, 0x7fff_0000]
         .iter()
         .position(|a| *a == action & 0xffff_0000)
         .unwrap()

@@ -45,6 +45,7 @@ fn action(name: &str, errno: Option<u32>) -> ScmpAction {
         "SCMP_ACT_TRAP" => ScmpAction::Trap,
         "SCMP_ACT_ERRNO" => ScmpAction::Errno(errno as i32),
         "SCMP_ACT_TRACE" => ScmpAction::Trace(errno as u16),
+        "SCMP_ACT_NOTIFY" => ScmpAction::Notify,
         "SCMP_ACT_LOG" => ScmpAction::Log,
         "SCMP_ACT_ALLOW" => ScmpAction::Allow,
         _ => panic!("{name}"),

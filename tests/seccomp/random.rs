@@ -24,7 +24,8 @@ impl Random {
     }
 }
 
-const ACTIONS: [(&str, Option<u32>); 11] = [
+const ACTIONS: [(&str, Option<u32>); 12] = [
+    ("SCMP_ACT_NOTIFY", None),
     ("SCMP_ACT_ALLOW", None),
     ("SCMP_ACT_ERRNO", None),
     ("SCMP_ACT_ERRNO", Some(1)),

@@ -1,7 +1,7 @@
 //! The document as a whole, mounts, and what is of Linux.
 
-use crate::{accepted, base, pointers, refused, verdict, with};
-use keel::spec::{UNSUPPORTED, supported, validate};
+use crate::{accepted, base, pointers, refused, spec, verdict, with};
+use keel::spec::{faults, validate};
 use serde_json::{Value, json};
 
 #[test]
@@ -308,29 +308,49 @@ fn seccomp_shape() {
             "the rule names no system call (config.json: linux.seccomp.syscalls[0].names)",
         ),
     ]);
+    refused(&[(
+        "/linux/seccomp",
+        json!({"defaultAction": "SCMP_ACT_NOTIFY"}),
+        "SCMP_ACT_NOTIFY needs the path of a seccomp agent's socket (config.json: linux.seccomp.listenerPath)",
+    )]);
     // The path alone asks for nothing, config-linux.md says.
     accepted(&[("/linux/seccomp", json!({"defaultAction": "SCMP_ACT_ALLOW", "listenerPath": "/run/x"}), "")]);
 }
 
-/// One use of each field in the table; a row without a case here, or a case that passes, fails.
+/// runc refuses it too: there is nothing that could keep the container's mounts from the host.
 #[test]
-fn what_is_not_supported_is_refused_by_name() {
-    let cases = [
-        ("linux.namespaces", "/linux/namespaces/4", json!({"type": "cgroup"})),
-        ("linux.intelRdt", "/linux/intelRdt", json!({"closID": "x"})),
-        ("linux.seccomp.listenerPath", "/linux/seccomp", json!({"defaultAction": "SCMP_ACT_NOTIFY", "listenerPath": "/x"})),
-    ];
-    for (path, _, sentence) in UNSUPPORTED {
-        let mut found = false;
-        for (_, pointer, value) in cases.iter().filter(|case| case.0 == *path) {
-            let words = format!("{sentence} by keel {} (config.json: {path})", env!("CARGO_PKG_VERSION"));
-            refused(&[(pointer, value.clone(), &words)]);
-            found = true;
-        }
-        assert!(found, "no case for {path}");
-        assert!(!supported(path));
+fn a_mount_namespace_is_needed() {
+    refused(&[(
+        "/linux/namespaces/4",
+        json!({"type": "cgroup"}),
+        "there is no mount namespace: root and mounts of the container would be the host's (config.json: linux.namespaces) \
+         (it needs one of type mount)",
+    )]);
+}
+
+#[test]
+fn replaced_words_of_intel_rdt_are_told() {
+    for field in ["enableCMT", "enableMBM"] {
+        let words = "linux.intelRdt: enableCMT and enableMBM have no effect; enableMonitoring makes a monitoring group";
+        accepted(&[("/linux/intelRdt", json!({field: true}), words)]);
     }
-    assert!(supported("linux.seccomp"));
+    accepted(&[("/linux/intelRdt", json!({"closID": "gold", "schemata": ["L3:0=f"], "enableMonitoring": true}), "")]);
+}
+
+#[test]
+fn faults_are_all_told_at_once() {
+    let mut config = base();
+    config["ociVersion"] = json!("7");
+    config["process"]["cwd"] = json!("x");
+    config["linux"]["resources"]["cpu"] = json!({"cpus": "x"});
+    config["hooks"] = json!({"poststop": [{"path": "x"}]});
+    let (errors, _) = faults(&spec(&config));
+    let places = ["ociVersion", "process.cwd", "hooks.poststop[0].path"];
+    assert!(errors.len() >= 3, "{errors:?}");
+    for place in places {
+        assert!(errors.iter().any(|e| e.to_string().contains(&format!("(config.json: {place})"))), "{place}: {errors:?}");
+    }
+    assert_eq!(errors[0].to_string(), validate(&spec(&config)).unwrap_err().to_string());
 }
 
 /// No document of any shape makes validation panic: each value of the sample is replaced by values of every type.

@@ -6,6 +6,7 @@ use crate::sys::{Context, Error, Result};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fd::OwnedFd;
 use rustix::io::Errno;
+use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketAddrUnix, SocketFlags, SocketType, connect, recv, send, socket_with};
 use std::time::{Duration, Instant};
 
@@ -81,6 +82,8 @@ impl Bus {
         let what = || format!("connect to the message bus at {address}");
         let place = socket_address(&address).ok_or_else(|| Error::new(what()).hint("it names no unix socket"))?;
         let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None).context(what)?;
+        // A bus that accepts nobody and reads nothing must not hold us either.
+        set_socket_timeout(&socket, Timeout::Send, Some(patience)).context(what)?;
         connect(&socket, &place).context(what).map_err(|e| e.hint("is systemd running, with its D-Bus?"))?;
         let mut bus = Self { socket, address, patience, serial: 0, buffer: Vec::new(), signals: Vec::new() };
         bus.authenticate()?;
@@ -226,6 +229,21 @@ mod tests {
         let error = Bus::open(format!("unix:abstract={name}"), Duration::from_millis(50)).err().unwrap().to_string();
         server.join().unwrap();
         error
+    }
+
+    #[test]
+    fn a_bus_that_accepts_nobody_is_an_error() {
+        let name = format!("keel-test-bus-{}-full", std::process::id());
+        let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None).unwrap();
+        let place = SocketAddrUnix::new_abstract_name(name.as_bytes()).unwrap();
+        rustix::net::bind(&socket, &place).unwrap();
+        rustix::net::listen(&socket, 0).unwrap();
+        // Of the connections that nobody accepts the first fits into the queue.
+        let open = || Bus::open(format!("unix:abstract={name}"), Duration::from_millis(50)).err().unwrap().to_string();
+        let queued = socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None).unwrap();
+        connect(&queued, &place).unwrap();
+        let error = open();
+        assert!(error.contains("connect to the message bus") && error.contains("temporarily unavailable"), "{error}");
     }
 
     #[test]

@@ -340,7 +340,7 @@ mod tests {
     fn a_call_has_the_bytes_of_the_specification() {
         // As dbus-send writes it, but for the order of the header's fields.
         let bytes = call(&[Value::text("hi")]);
-        assert_eq!(bytes[..16], [b'l', 1, 0, 1, 7, 0, 0, 0, 7, 0, 0, 0, 69, 0, 0, 0]);
+        assert_eq!(bytes[..16], [b'l', 1, 0, 1, 7, 0, 0, 0, 7, 0, 0, 0, 71, 0, 0, 0]);
         assert_eq!(bytes[16..32], [1, 1, b'o', 0, 2, 0, 0, 0, b'/', b'c', 0, 0, 0, 0, 0, 0]);
         assert_eq!(bytes[bytes.len() - 7..], [2, 0, 0, 0, b'h', b'i', 0]);
     }

@@ -88,7 +88,7 @@ impl Unit {
         let mut connection = Connection::new(self.user)?;
         connection.come_closer()?;
         let holder = Holder::new()?;
-        let mut properties = scope(&format!("keel container {}", self.name), &self.slice, holder.pid);
+        let mut properties = scope(&format!("container {}", self.name.trim_end_matches(".scope")), &self.slice, holder.pid);
         properties.extend(of_limits(limits));
         properties.extend_from_slice(&self.properties);
         connection.start(&self.name, properties)?;
@@ -171,11 +171,12 @@ struct Connection {
     user: bool,
     /// The unique name under which systemd answers: signals are believed from nobody else.
     systemd: String,
+    subscribed: bool,
 }
 
 impl Connection {
     fn new(user: bool) -> Result<Self> {
-        Ok(Self { bus: Bus::connect(user)?, user, systemd: String::new() })
+        Ok(Self { bus: Bus::connect(user)?, user, systemd: String::new(), subscribed: false })
     }
 
     fn call(&mut self, method: Method, arguments: &[Value]) -> Result<std::result::Result<Vec<Value>, Refusal>> {
@@ -195,6 +196,9 @@ impl Connection {
 
     /// From now on systemd tells of jobs that have ended.
     fn subscribe(&mut self) -> Result<()> {
+        if std::mem::replace(&mut self.subscribed, true) {
+            return Ok(());
+        }
         let bus = "org.freedesktop.DBus";
         let add = Method { destination: bus, path: "/org/freedesktop/DBus", interface: bus, member: "AddMatch" };
         let rule = format!("type='signal',sender='{SYSTEMD}',interface='org.freedesktop.systemd1.Manager',member='JobRemoved'");

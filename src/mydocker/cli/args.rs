@@ -126,6 +126,14 @@ pub enum ContainerCommand {
     Pause(Names),
     /// Unpause all processes within one or more containers
     Unpause(Names),
+    /// Create a new image from a container's changes
+    Commit(super::commit::Commit),
+    /// Copy files/folders between a container and the local filesystem
+    Cp(super::cp::Cp),
+    /// Inspect changes to files or directories on a container's filesystem
+    Diff(super::commit::Diff),
+    /// Export a container's filesystem as a tar archive
+    Export(super::commit::Export),
     /// Rename a container
     Rename(Rename),
     /// Display the running processes of a container

@@ -11,6 +11,7 @@ use crate::sys::{Context, Error, Result, rfc3339_now};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::io::Write;
+use std::path::PathBuf;
 
 /// docker's words for a flag that means nothing here.
 fn unsupported(flag: &str, why: &str) -> Error {
@@ -47,7 +48,7 @@ pub fn create(args: &Create, dirs: &Dirs) -> Result<Container> {
     let (args_all, entrypoint) = arguments(args.entrypoint.as_deref(), command, &image)?;
     settings.mounts.extend(volumes_from(args, dirs)?);
     anonymous_volumes(&mut settings, &image)?;
-    let layer = |path: &std::path::PathBuf| path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    let layer = |path: &PathBuf| path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     let mut record = Record {
         id: files::random(64),
         name: args.name.clone().unwrap_or_default(),
@@ -88,23 +89,20 @@ fn store(containers: &Containers, record: &mut Record, choose: bool) -> Result<C
     }
 }
 
-fn pairs(
-    list: &[String],
-    files: &[std::path::PathBuf],
-    read: fn(&std::path::Path) -> Result<Vec<(String, String)>>,
-) -> Result<Vec<(String, String)>> {
-    let mut all = Vec::new();
+/// `key=value` of files, then of flags.
+fn pairs(list: &[String], files: &[PathBuf]) -> Result<BTreeMap<String, String>> {
+    let mut all = BTreeMap::new();
     for file in files {
-        all.extend(read(file)?);
+        all.extend(options::label_file(file)?);
     }
     for text in list {
-        all.push(options::label(text)?);
+        all.extend([options::label(text)?]);
     }
     Ok(all)
 }
 
 /// The variables of `--env-file`, then `-e`.
-pub fn environment(files: &[std::path::PathBuf], list: &[String]) -> Result<Vec<String>> {
+pub fn environment(files: &[PathBuf], list: &[String]) -> Result<Vec<String>> {
     let mut all = Vec::new();
     for file in files {
         all.extend(options::env_file(file)?);
@@ -125,7 +123,6 @@ fn one_of(flag: &str, value: &Option<String>, words: &[&str]) -> Result<String> 
 
 /// What the flags alone amount to.
 fn settings(args: &Create) -> Result<Settings> {
-    let labels = pairs(&args.label, &args.label_file, options::label_file)?;
     let sysctls = args.sysctl.iter().map(|text| {
         text.split_once('=')
             .map(|(key, value)| (key.to_owned(), value.to_owned()))
@@ -143,8 +140,8 @@ fn settings(args: &Create) -> Result<Settings> {
         domainname: args.domainname.clone().unwrap_or_default(),
         tty: args.tty,
         interactive: args.interactive,
-        labels: labels.into_iter().collect(),
-        annotations: pairs(&args.annotation, &[], options::label_file)?.into_iter().collect(),
+        labels: pairs(&args.label, &args.label_file)?,
+        annotations: pairs(&args.annotation, &[])?,
         mounts: mounts(args)?,
         networks: args.network.clone(),
         aliases: args.network_alias.clone(),
@@ -199,7 +196,7 @@ fn check(settings: &mut Settings, args: &Create) -> Result<()> {
         return Err(Error::new(format!("the working directory '{}' is invalid, it needs to be an absolute path", settings.workdir)));
     }
     let mode = Mode::parse_all(&settings.networks)?;
-    if !matches!(mode, Mode::Networks(_)) && !(settings.publish.is_empty() || mode == Mode::None) {
+    if matches!(mode, Mode::Host | Mode::Container(_)) && !settings.publish.is_empty() {
         // docker discards them too, and says so.
         eprintln!("WARNING: published ports are discarded when using {} network mode", settings.networks[0]);
     }

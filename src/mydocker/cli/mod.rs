@@ -1,6 +1,8 @@
 //! The command line of `mydocker`. `run` is a table; an error is printed once, here.
 
 mod args;
+mod commit;
+mod cp;
 mod create;
 mod doctor;
 mod events;
@@ -100,6 +102,10 @@ fn on_containers(command: &ContainerCommand, dirs: &Dirs, args: &[OsString]) -> 
         ContainerCommand::Wait(options) => stop::wait(options, dirs),
         ContainerCommand::Pause(options) => stop::pause(options, dirs),
         ContainerCommand::Unpause(options) => stop::unpause(options, dirs),
+        ContainerCommand::Commit(options) => commit::commit(options, dirs),
+        ContainerCommand::Cp(options) => cp::cp(options, dirs),
+        ContainerCommand::Diff(options) => commit::diff(options, dirs),
+        ContainerCommand::Export(options) => commit::export(options, dirs),
         ContainerCommand::Rename(options) => stop::rename(options, dirs),
         ContainerCommand::Top(options) => top::top(options, dirs),
         ContainerCommand::Port(options) => top::port(options, dirs),

@@ -31,7 +31,15 @@ pub fn run(args: &Run, dirs: &Dirs) -> Result<i32> {
     let session =
         Session { tty: args.create.tty, input, outputs: [wanted("stdout"), wanted("stderr")], proxy: args.sig_proxy, detach: keys };
     let mut wire = monitor::begin(&container, Hello { input, output: true, foreground: true })?;
-    finish(session.run(&mut wire)?, &container)
+    let end = session.run(&mut wire)?;
+    if end == End::Lost {
+        // A foreground leaves nothing running behind, also if its monitor was killed.
+        super::stop::clear(&container)?;
+        if args.create.rm {
+            monitor::remove(&container, &container.record()?, true)?;
+        }
+    }
+    finish(end, &container)
 }
 
 /// Starts a container in the background and prints its id.

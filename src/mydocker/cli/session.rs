@@ -1,16 +1,18 @@
 //! The front-end's side of an attached container: our terminal or streams on one side, the monitor's wire on the other.
 
-use crate::mydocker::monitor::protocol::{Frame, Wire};
+use crate::mydocker::monitor::protocol::{AHEAD, Frame, Wire};
 use crate::sys::{Context, Error, Result};
 use nix::sys::signal::{SigSet, SigmaskHow, Signal as Number, sigprocmask};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use rustix::event::{PollFd, PollFlags, poll};
+use rustix::fd::BorrowedFd;
 use rustix::io::Errno;
 use rustix::termios::{OptionalActions, Termios, isatty, tcgetattr, tcgetwinsize, tcsetattr};
-use std::io::Write;
+use std::collections::VecDeque;
 
-/// How much of our input may wait to be sent, in bytes.
-const AHEAD: usize = 1 << 16;
+/// A pipe that poll(2) calls writable takes this much at once (PIPE_BUF of pipe(7)), so that no write of ours waits and
+/// signals are always heard.
+const PIECE: usize = 4096;
 
 /// Signals that docker's `--sig-proxy` passes on.
 const PROXIED: [Number; 12] = [
@@ -106,75 +108,116 @@ impl Session {
         let signals = blocked.and_then(|()| SignalFd::with_flags(&signals, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK));
         let signals = signals.map_err(|errno| Error::new("prepare to pass signals on").errno(Errno::from_raw_os_error(errno as i32)))?;
         let raw = if self.tty && self.input && ours { Some(Raw::new()?) } else { None };
-        if self.tty && ours {
-            resize(wire);
-        }
         let end = self.pass(wire, &signals);
         drop(raw);
         end
     }
 
     fn pass(&self, wire: &mut Wire, signals: &SignalFd) -> Result<End> {
-        let mut input = self.input;
-        let mut keys = Keys { wanted: &self.detach, matched: 0 };
+        let mut flow = Flow { keys: Keys { wanted: &self.detach, matched: 0 }, ..Flow::default() };
+        flow.input = self.input;
         loop {
-            let out = if wire.pending() > 0 { PollFlags::OUT } else { PollFlags::empty() };
-            let mut fds = vec![PollFd::new(&wire.socket, PollFlags::IN | out), PollFd::new(signals, PollFlags::IN)];
-            if input && wire.pending() < AHEAD {
-                fds.push(PollFd::from_borrowed_fd(rustix::stdio::stdin(), PollFlags::IN));
+            let clear = flow.outputs.iter().all(VecDeque::is_empty);
+            if clear && let Some(end) = flow.end.take() {
+                return Ok(end);
             }
-            match poll(&mut fds, None) {
-                Err(Errno::INTR) => continue,
-                other => other.context(|| "wait for the container")?,
-            };
-            let readable = fds.get(2).is_some_and(|fd| !fd.revents().is_empty());
-            while let Ok(Some(info)) = signals.read_signal() {
-                match Number::try_from(info.ssi_signo.cast_signed()) {
-                    Ok(Number::SIGWINCH) => resize(wire),
-                    // The terminal is gone: as docker's, the container lives on. Without one the program gets the signal.
-                    Ok(Number::SIGHUP) if self.tty || !self.proxy => {
-                        wire.send(&Frame::Detach);
-                        return Ok(End::Detached);
+            let readable = {
+                // A descriptor that is not wanted now is not asked about: poll(2) would tell its hang-up again and again.
+                let idle = || PollFd::new(signals, PollFlags::empty());
+                let out = if wire.pending() > 0 { PollFlags::OUT } else { PollFlags::empty() };
+                let reads = flow.begun && flow.input && flow.ahead < AHEAD;
+                let to = |fd: BorrowedFd<'static>, queue: &VecDeque<u8>| {
+                    if queue.is_empty() { idle() } else { PollFd::from_borrowed_fd(fd, PollFlags::OUT) }
+                };
+                let mut fds = [
+                    PollFd::new(signals, if flow.begun { PollFlags::IN } else { PollFlags::empty() }),
+                    if clear { PollFd::new(&wire.socket, PollFlags::IN | out) } else { idle() },
+                    if reads { PollFd::from_borrowed_fd(rustix::stdio::stdin(), PollFlags::IN) } else { idle() },
+                    to(rustix::stdio::stdout(), &flow.outputs[0]),
+                    to(rustix::stdio::stderr(), &flow.outputs[1]),
+                ];
+                match poll(&mut fds, None) {
+                    Err(Errno::INTR) => continue,
+                    other => other.context(|| "wait for the container")?,
+                };
+                for (queue, fd) in flow.outputs.iter_mut().zip(&fds[3..]) {
+                    if !fd.revents().is_empty() && !write(fd, queue) {
+                        // As SIGPIPE would end us: what nobody reads need not run, and a foreground ends with us.
+                        return Ok(End::Exit(128 + Number::SIGPIPE as i32));
                     }
-                    Ok(signal) => wire.send(&Frame::Signal(signal as i32)),
-                    Err(_) => {}
                 }
+                reads && !fds[2].revents().is_empty()
+            };
+            if flow.begun && !self.signalled(wire, signals) {
+                return Ok(End::Detached);
             }
-            for frame in wire.receive() {
-                match frame {
-                    Frame::Output(bytes) if self.outputs[0] => write(&mut std::io::stdout().lock(), &bytes),
-                    Frame::Errors(bytes) if self.outputs[1] => write(&mut std::io::stderr().lock(), &bytes),
-                    Frame::Exit(code) => return Ok(End::Exit(code)),
-                    Frame::Failed(code, why) => return Ok(End::Failed(code, why)),
-                    _ => {}
-                }
+            if clear {
+                self.heard(wire, &mut flow);
             }
-            if readable && !self.read(wire, &mut keys, &mut input) {
+            if readable && !self.read(wire, &mut flow) {
                 return Ok(End::Detached);
             }
             wire.flush();
-            if wire.closed {
-                return Ok(End::Lost);
+            if clear && wire.closed && flow.end.is_none() {
+                flow.end = Some(End::Lost);
+            }
+        }
+    }
+
+    /// Passes our signals on; false if our terminal is gone.
+    fn signalled(&self, wire: &mut Wire, signals: &SignalFd) -> bool {
+        while let Ok(Some(info)) = signals.read_signal() {
+            match Number::try_from(info.ssi_signo.cast_signed()) {
+                Ok(Number::SIGWINCH) if self.tty => resize(wire),
+                // As docker's, the container lives on. Without a terminal of its own the program gets the signal.
+                Ok(Number::SIGHUP) if self.tty || !self.proxy => {
+                    wire.send(&Frame::Detach);
+                    return false;
+                }
+                Ok(signal) => wire.send(&Frame::Signal(signal as i32)),
+                Err(_) => {}
+            }
+        }
+        true
+    }
+
+    /// What the monitor said.
+    fn heard(&self, wire: &mut Wire, flow: &mut Flow<'_>) {
+        for frame in wire.receive() {
+            match frame {
+                Frame::Output(bytes) if self.outputs[0] => flow.outputs[0].extend(bytes),
+                Frame::Errors(bytes) if self.outputs[1] => flow.outputs[1].extend(bytes),
+                Frame::Taken(count) => flow.ahead = flow.ahead.saturating_sub(count as usize),
+                Frame::Started => {
+                    flow.begun = true;
+                    if self.tty {
+                        resize(wire);
+                    }
+                }
+                Frame::Exit(code) => flow.end = Some(End::Exit(code)),
+                Frame::Failed(code, why) => flow.end = Some(End::Failed(code, why)),
+                _ => {}
             }
         }
     }
 
     /// Passes our input on; false if it said to detach.
-    fn read(&self, wire: &mut Wire, keys: &mut Keys<'_>, input: &mut bool) -> bool {
+    fn read(&self, wire: &mut Wire, flow: &mut Flow<'_>) -> bool {
         let mut space = [0; 8192];
         match rustix::io::read(rustix::stdio::stdin(), &mut space[..]) {
             Err(Errno::INTR | Errno::AGAIN) => {}
             Ok(count) if count > 0 => {
-                let Some(bytes) = (if self.tty { keys.pass(&space[..count]) } else { Some(space[..count].to_vec()) }) else {
+                let Some(bytes) = (if self.tty { flow.keys.pass(&space[..count]) } else { Some(space[..count].to_vec()) }) else {
                     wire.send(&Frame::Detach);
                     return false;
                 };
                 if !bytes.is_empty() {
+                    flow.ahead += bytes.len();
                     wire.send(&Frame::Input(bytes));
                 }
             }
             _ => {
-                *input = false;
+                flow.input = false;
                 wire.send(&Frame::InputEnd);
             }
         }
@@ -182,9 +225,33 @@ impl Session {
     }
 }
 
-/// Where output goes may be closed: the container goes on all the same.
-fn write(to: &mut impl Write, bytes: &[u8]) {
-    let _ = to.write_all(bytes).and_then(|()| to.flush());
+/// What is under way.
+#[derive(Default)]
+struct Flow<'k> {
+    /// The program runs.
+    begun: bool,
+    /// Our input has not ended.
+    input: bool,
+    /// How much of it the monitor still holds.
+    ahead: usize,
+    /// Output that is not written yet.
+    outputs: [VecDeque<u8>; 2],
+    keys: Keys<'k>,
+    /// Once all is written.
+    end: Option<End>,
+}
+
+/// Writes a piece; false if nobody will ever read it.
+fn write(to: &PollFd<'_>, queue: &mut VecDeque<u8>) -> bool {
+    let (first, _) = queue.as_slices();
+    match rustix::io::write(to, &first[..first.len().min(PIECE)]) {
+        Ok(count) => drop(queue.drain(..count)),
+        Err(Errno::INTR | Errno::AGAIN) => {}
+        Err(Errno::PIPE) => return false,
+        // A full disk, a terminal that is gone: the container goes on all the same.
+        Err(_) => queue.clear(),
+    }
+    true
 }
 
 fn resize(wire: &mut Wire) {
@@ -194,6 +261,7 @@ fn resize(wire: &mut Wire) {
 }
 
 /// How much of the detach keys has been typed.
+#[derive(Default)]
 struct Keys<'k> {
     wanted: &'k [u8],
     matched: usize,

@@ -7,7 +7,7 @@ use crate::mydocker::container::{Container, Containers, State, Status, journal};
 use crate::mydocker::files::Dirs;
 use crate::mydocker::monitor::{
     self,
-    protocol::{Frame, Hello},
+    protocol::{Frame, Hello, Wire},
 };
 use crate::sys::{Error, Kind as ErrorKind, Result, rfc3339_now};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -42,7 +42,7 @@ pub fn restart(args: &Stop, dirs: &Dirs) -> Result<i32> {
     })
 }
 
-/// Waits for a process's end; whether it came in time. No limit is forever.
+/// Waits for a process's end, or for something to read; whether it came in time. No limit is forever.
 fn ends(process: &OwnedFd, limit: Option<Duration>) -> bool {
     let until = limit.map(|limit| Instant::now() + limit);
     loop {
@@ -89,7 +89,11 @@ fn stop_one(container: &Container, timeout: Option<i64>, signal: Option<&str>) -
             ends(&process, Some(PATIENCE));
         }
     }
-    gone(container, &state)?;
+    match gone(container, &state) {
+        // `--rm` was quicker.
+        Err(error) if error.get_kind() == ErrorKind::NoContainer => {}
+        other => other?,
+    }
     journal::tell(container.dirs(), &record, "stop", &[]);
     Ok(())
 }
@@ -101,19 +105,39 @@ fn gone(container: &Container, state: &State) -> Result<()> {
     };
     // Where the container waits to be restarted, this is how the monitor hears of the user's wish.
     let _ = pidfd_send_signal(&monitor, Signal::TERM);
-    if !ends(&monitor, Some(PATIENCE)) {
+    // The monitor itself may live on for a client that reads slowly.
+    match monitor::attach(container, Hello::default())? {
+        Some(mut wire) => drop(last_word(&mut wire, Some(PATIENCE))),
+        None => drop(ends(&monitor, Some(PATIENCE))),
+    }
+    let now = container.state()?;
+    if !(now.status.is_up() || now.status == Status::Restarting) {
+        return Ok(());
+    }
+    if container.monitored(&now) {
         return Err(Error::new(format!("container {} does not end", container.id())).hint("a process of it hangs in the kernel"));
     }
-    let now = match container.state() {
-        Err(error) if error.get_kind() == ErrorKind::NoContainer => return Ok(()),
-        other => other?,
-    };
     // Killed before it could write the end down.
-    if now.status.is_up() { clear(container) } else { Ok(()) }
+    clear(container)
+}
+
+/// Waits until the monitor says how the container ended, or is gone, or the time is over.
+fn last_word(wire: &mut Wire, limit: Option<Duration>) -> Option<i32> {
+    while !wire.closed {
+        for frame in wire.receive() {
+            if let Frame::Exit(code) | Frame::Failed(code, _) = frame {
+                return Some(code);
+            }
+        }
+        if !wire.closed && !ends(&wire.socket, limit) {
+            return None;
+        }
+    }
+    None
 }
 
 /// Ends and records what no monitor stands by.
-fn clear(container: &Container) -> Result<()> {
+pub fn clear(container: &Container) -> Result<()> {
     if let Some(process) = container.process(&container.state()?) {
         let _ = pidfd_send_signal(&process, Signal::KILL);
         ends(&process, Some(PATIENCE));
@@ -138,12 +162,17 @@ pub fn kill(args: &Kill, dirs: &Dirs) -> Result<i32> {
         let state = container.state()?;
         let not = || Error::new(format!("cannot kill container: {name}: container {} is not running", container.id()));
         let process = container.process(&state).filter(|_| state.status.is_up()).ok_or_else(not)?;
-        if signal == Signal::KILL {
+        if signal == Signal::KILL || signal == monitor::stop_signal(&container.record()?) {
             container.change(|state| state.stopped_by_user = true)?;
         }
         tell(&container, "kill", &[("signal", &signal.as_raw().to_string())]);
         pidfd_send_signal(&process, signal).map_err(|errno| Error::new(format!("signal container {name}")).errno(errno))?;
-        if signal == Signal::KILL && ends(&process, Some(PATIENCE)) {
+        if signal == Signal::KILL {
+            if state.status == Status::Paused {
+                // A frozen process does not die of SIGKILL on cgroup v1.
+                unpause_one(&container)?;
+            }
+            ends(&process, Some(PATIENCE));
             gone(&container, &state)?;
         }
         print(&format!("{name}\n"))
@@ -154,21 +183,26 @@ pub fn kill(args: &Kill, dirs: &Dirs) -> Result<i32> {
 pub fn pause(args: &Names, dirs: &Dirs) -> Result<i32> {
     let containers = Containers::new(dirs);
     each(&args.containers, |name| {
-        let container = containers.find(name)?;
-        let state = container.state()?;
-        match state.status {
-            Status::Paused => return Err(Error::new(format!("container {} is already paused", container.id()))),
-            Status::Running => {}
-            _ => return Err(Error::new(format!("container {} is not running", container.id()))),
-        }
-        lifecycle::pause(&container.runtime()?, &container.runtime_id()?)?;
-        container.change(|state| state.status = Status::Paused)?;
-        tell(&container, "pause", &[]);
+        pause_one(&containers.find(name)?)?;
         print(&format!("{name}\n"))
     })
 }
 
-fn unpause_one(container: &Container) -> Result<()> {
+/// Freezes a running container.
+pub fn pause_one(container: &Container) -> Result<()> {
+    match container.state()?.status {
+        Status::Paused => return Err(Error::new(format!("container {} is already paused", container.id()))),
+        Status::Running => {}
+        _ => return Err(Error::new(format!("container {} is not running", container.id()))),
+    }
+    lifecycle::pause(&container.runtime()?, &container.runtime_id()?)?;
+    container.change(|state| state.status = Status::Paused)?;
+    tell(container, "pause", &[]);
+    Ok(())
+}
+
+/// Thaws one.
+pub fn unpause_one(container: &Container) -> Result<()> {
     lifecycle::resume(&container.runtime()?, &container.runtime_id()?)?;
     container.change(|state| state.status = Status::Running)?;
     tell(container, "unpause", &[]);
@@ -201,13 +235,8 @@ fn wait_one(container: &Container) -> Result<i32> {
             return Ok(state.exit_code);
         }
         if let Some(mut wire) = monitor::attach(container, Hello::default())? {
-            while !wire.closed {
-                let _ = poll(&mut [PollFd::new(&wire.socket, PollFlags::IN)], None);
-                for frame in wire.receive() {
-                    if let Frame::Exit(code) = frame {
-                        return Ok(code);
-                    }
-                }
+            if let Some(code) = last_word(&mut wire, None) {
+                return Ok(code);
             }
         } else if let Some(process) = container.process(&state) {
             ends(&process, None);
@@ -236,8 +265,11 @@ pub fn rm(args: &Rm, dirs: &Dirs) -> Result<i32> {
 pub fn remove(container: &Container, force: bool, volumes: bool) -> Result<()> {
     let state = container.state()?;
     let record = container.record()?;
-    if state.status.is_up() || state.status == Status::Restarting {
+    if state.status.is_up() || state.status == Status::Restarting || container.monitored(&state) {
         if !force {
+            if !state.status.is_up() && state.status != Status::Restarting {
+                return Err(Error::new(format!("cannot remove container \"/{}\": it is being started", record.name)));
+            }
             let advice = if state.status == Status::Paused { "unpause and then stop the container" } else { "stop the container" };
             return Err(Error::new(format!("cannot remove container \"/{}\": container is {}", record.name, state.status))
                 .hint(format!("{advice} before removing or force remove")));
@@ -251,7 +283,10 @@ pub fn remove(container: &Container, force: bool, volumes: bool) -> Result<()> {
             let _ = pidfd_send_signal(&process, Signal::KILL);
             ends(&process, Some(PATIENCE));
         }
-        gone(container, &state)?;
+        match gone(container, &state) {
+            Err(error) if error.get_kind() == ErrorKind::NoContainer => return Ok(()),
+            other => other?,
+        }
     }
     // `--rm` may have been quicker.
     match container.record() {

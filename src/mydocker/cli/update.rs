@@ -5,6 +5,7 @@ use super::{create, each, print};
 use crate::lifecycle;
 use crate::mydocker::container::{Container, Containers, Resources, Restart, journal, limits};
 use crate::mydocker::files::Dirs;
+use crate::spec::IntelRdt;
 use crate::sys::{Error, Log, Result};
 use clap::Args;
 
@@ -57,7 +58,7 @@ fn one(container: &Container, change: &Resources, policy: Option<Restart>) -> Re
         if change.memory.is_some() || change.memory_swap.is_some() {
             wanted.memory.swap = limits(&merged).memory.swap;
         }
-        lifecycle::update(&container.runtime()?, &container.runtime_id()?, &wanted, &Log::open(None, false, false)?)?;
+        lifecycle::update(&container.runtime()?, &container.runtime_id()?, &wanted, &IntelRdt::default(), &Log::open(None, false, false)?)?;
     }
     record.settings.resources = merged;
     record.settings.restart = policy.unwrap_or(record.settings.restart);

@@ -8,6 +8,7 @@ mod record;
 mod settings;
 mod state;
 mod store;
+mod tree;
 mod users;
 
 pub use bundle::{Prepared, bundle, environment, limits};

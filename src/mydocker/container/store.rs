@@ -1,5 +1,6 @@
 //! The directory of all containers, and that of one.
 
+use super::tree::Overlay;
 use super::{Layers, Record, State, Status, journal};
 use crate::cgroup::Manager;
 use crate::lifecycle::Runtime;
@@ -8,7 +9,6 @@ use crate::store::{ContainerId, ProcessId, Root};
 use crate::sys::{Context, Error, Kind, Result};
 use rustix::fd::OwnedFd;
 use rustix::fs::{Mode, OFlags};
-use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsconfig_set_string, fsmount, fsopen};
 use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -71,23 +71,25 @@ impl Containers {
         }
     }
 
-    /// Takes a name; one whose container is gone, as its removal was killed, is free.
+    /// Takes a name. One whose container is gone or has another name is free: its removal or rename was killed.
     fn claim(&self, name: &str, id: &str) -> Result<()> {
         let path = self.names().join(name);
-        if let Ok(holder) = fs::read_to_string(&path) {
-            if holder != id && self.container(&holder).exists() {
-                let short = &holder[..12.min(holder.len())];
-                return Err(Error::new(format!("the container name \"/{name}\" is already in use by container \"{short}\""))
-                    .hint("remove or rename that container to be able to reuse the name"));
-            }
+        if let Ok(holder) = fs::read_to_string(&path)
+            && holder != id
+            && self.container(&holder).record().is_ok_and(|record| record.name == name)
+        {
+            let short = &holder[..12.min(holder.len())];
+            return Err(Error::new(format!("the container name \"/{name}\" is already in use by container \"{short}\""))
+                .hint("remove or rename that container to be able to reuse the name"));
         }
         write(&path, id.as_bytes())
     }
 
     /// `mydocker rename`.
     pub fn rename(&self, container: &Container, name: &str) -> Result<()> {
-        let _lock = self.lock()?;
+        // In the order of a removal, which holds the container when it frees the name.
         let _own = container.lock()?;
+        let _lock = self.lock()?;
         let mut record = container.record()?;
         if record.name == name {
             return Err(Error::new("renaming a container with the same name as its current name"));
@@ -104,15 +106,24 @@ impl Containers {
     /// gone, names without a container, files half written. With `remove` they are taken away. Nothing is taken for
     /// left that somebody makes at this moment.
     pub fn leftovers(&self, remove: bool) -> Result<Vec<PathBuf>> {
-        let _lock = self.lock()?;
+        let lock = self.lock()?;
         let entries =
             |dir: &Path| -> Vec<PathBuf> { fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.path()).collect() };
         let hidden = |path: &PathBuf| path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
         let mut left: Vec<PathBuf> = entries(&self.dirs.containers()).into_iter().filter(hidden).collect();
-        let dangling = |path: &PathBuf| !fs::read_to_string(path).is_ok_and(|id| self.container(&id).exists());
+        let named = |id: String, path: &Path| {
+            self.container(&id).record().is_ok_and(|record| path.file_name().is_some_and(|name| *name == *record.name))
+        };
+        let dangling = |path: &PathBuf| !fs::read_to_string(path).is_ok_and(|id| named(id, path));
         left.extend(entries(&self.names()).into_iter().filter(|path| hidden(path) || dangling(path)));
         let known = |path: &PathBuf| path.file_name().and_then(|name| name.to_str()).is_some_and(|id| self.container(id).exists());
         left.extend(entries(&self.dirs.run.join("containers")).into_iter().filter(|path| !known(path)));
+        for path in left.iter().filter(|path| remove && path.symlink_metadata().is_ok()) {
+            let removed = if path.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) };
+            removed.context(|| format!("remove {}", path.display()))?;
+        }
+        // A removal has the container's lock when it asks for this one.
+        drop(lock);
         for container in self.list()? {
             let Ok(_own) = container.lock() else { continue };
             // Only writes in progress begin with a dot. A monitor writes the configuration without the lock.
@@ -125,10 +136,6 @@ impl Containers {
                 half.iter().try_for_each(|path| fs::remove_file(path).context(|| format!("remove {}", path.display())))?;
             }
             left.extend(half);
-        }
-        for path in left.iter().filter(|path| remove && path.symlink_metadata().is_ok()) {
-            let removed = if path.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) };
-            removed.context(|| format!("remove {}", path.display()))?;
         }
         left.sort();
         Ok(left)
@@ -143,7 +150,7 @@ impl Containers {
         }
         if let Ok(id) = fs::read_to_string(self.names().join(word)) {
             let container = self.container(&id);
-            if container.exists() {
+            if container.record().is_ok_and(|record| record.name == word) {
                 return Ok(container);
             }
         }
@@ -178,26 +185,6 @@ impl Containers {
 fn open_to_all(path: &Path) -> Result<()> {
     use std::os::unix::fs::PermissionsExt;
     fs::set_permissions(path, fs::Permissions::from_mode(0o755)).context(|| format!("set the mode of {}", path.display()))
-}
-
-/// Layers, topmost first, as one read-only tree.
-fn merged(layers: &[String]) -> rustix::io::Result<OwnedFd> {
-    let new = || {
-        let context = fsopen(c"overlay", FsOpenFlags::FSOPEN_CLOEXEC)?;
-        fsconfig_set_string(&context, c"source", c"overlay").map(|()| context)
-    };
-    let context = new()?;
-    let one_by_one = layers.iter().try_for_each(|layer| fsconfig_set_string(&context, c"lowerdir+", layer.as_str()));
-    let context = match one_by_one {
-        Ok(()) => context,
-        Err(_) => {
-            let context = new()?;
-            fsconfig_set_string(&context, c"lowerdir", layers.join(":").as_str())?;
-            context
-        }
-    };
-    fsconfig_create(&context)?;
-    fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::MOUNT_ATTR_RDONLY)
 }
 
 /// One container's directory.
@@ -262,10 +249,10 @@ impl Container {
             [only] => return open(&layers.join(only)).context(what),
             _ => {}
         }
-        // Names alone: one option of fsconfig(2) is at most 255 bytes long, and adding layer by layer needs Linux 6.8.
+        // Names alone, as Overlay wants them.
         let before = std::env::current_dir().context(what)?;
         std::env::set_current_dir(&layers).context(what)?;
-        let mounted = merged(&record.layers);
+        let mounted = Overlay { lowers: &record.layers, upper: None }.mount();
         std::env::set_current_dir(before).context(what)?;
         mounted.context(what)
     }
@@ -286,13 +273,18 @@ impl Container {
 
     /// Held while record or state are changed.
     pub fn lock(&self) -> Result<Lock> {
-        Lock::dir(&self.dir)
+        let lock = Lock::dir(&self.dir);
+        // Removed before we looked, or while we waited.
+        if self.exists() { lock } else { Err(self.missing()) }
+    }
+
+    fn missing(&self) -> Error {
+        Error::new(format!("no such container: {}", self.id)).kind(Kind::NoContainer)
     }
 
     /// What it is.
     pub fn record(&self) -> Result<Record> {
-        let missing = || Error::new(format!("no such container: {}", self.id)).kind(Kind::NoContainer);
-        read_json(&self.dir.join("container.json"))?.ok_or_else(missing)
+        read_json(&self.dir.join("container.json"))?.ok_or_else(|| self.missing())
     }
 
     /// Writes the record; the caller has the lock.
@@ -334,11 +326,36 @@ impl Container {
 
     /// Changes the state under the lock; gives back what it is now.
     pub fn change(&self, change: impl FnOnce(&mut State)) -> Result<State> {
+        self.try_change(|state| {
+            change(state);
+            Ok(())
+        })
+    }
+
+    /// [`change`](Self::change) that may refuse, and then changes nothing.
+    pub fn try_change(&self, change: impl FnOnce(&mut State) -> Result<()>) -> Result<State> {
         let _lock = self.lock()?;
+        self.locked_change(change)
+    }
+
+    fn locked_change(&self, change: impl FnOnce(&mut State) -> Result<()>) -> Result<State> {
         let mut state = self.state()?;
-        change(&mut state);
+        change(&mut state)?;
         write_json(&self.dir.join("state.json"), &state)?;
         Ok(state)
+    }
+
+    /// Marks it as being removed, unless it is up. Until the lock is dropped nobody starts it or removes it too.
+    pub fn retire(&self) -> Result<Lock> {
+        let lock = self.lock()?;
+        self.locked_change(|state| {
+            if state.status.is_up() || self.monitored(state) {
+                return Err(Error::new(format!("cannot remove container {}: it was started meanwhile", self.id)).kind(Kind::WrongState));
+            }
+            state.status = Status::Removing;
+            Ok(())
+        })?;
+        Ok(lock)
     }
 
     /// Removes the directory and the name. First the directory gets a name that nobody lists: however much of it is

@@ -1,13 +1,13 @@
 //! `import`: an image of one layer from the plain archive of a root file system.
 
 use super::index::oci_digest;
-use super::stream::{Tee, decompress, detect, pipe};
+use super::stream::{Counting, Tee, Watched, decompress, detect, pipe};
 use super::unpack::unpack;
 use super::{Digest, Image, Images, Lease, Progress, Reference, Watcher, changes};
 use crate::sys::{Error, Result, rfc3339_now};
 use oci_spec::image::{Descriptor, MediaType};
 use serde_json::{Map, Value, json};
-use std::io::{self, Read};
+use std::io::Read;
 
 /// What an import is asked for.
 #[derive(Clone, Debug, Default)]
@@ -48,11 +48,11 @@ impl Images {
     fn add_bottom(&self, _lease: &Lease, source: impl Read + Send, watcher: Watcher<'_>) -> Result<Added> {
         let mut incoming = self.blobs.begin()?;
         let growing = self.grow()?;
-        let (compression, source) = detect(Tee { source, copy: &mut incoming })?;
-        let mut last = 0;
+        let (counting, counted) = Counting::new(Tee { source, copy: &mut incoming });
+        let (compression, source) = detect(counting)?;
+        let progress = Progress { doing: "import", what: "archive", done: 0, total: None };
         let (made, passed) = pipe(decompress(compression, source)?, |chunks| {
-            let mut counted = Counted { chunks, done: 0, last: &mut last, watcher };
-            unpack(&mut counted, &growing.0, &[] as &[&std::path::Path])
+            unpack(&mut Watched { chunks, counted, watcher, progress }, &growing.0, &[] as &[&std::path::Path])
         })?;
         if passed.size == 0 {
             return Err(Error::new("the archive is empty"));
@@ -95,36 +95,5 @@ pub(super) fn architecture() -> &'static str {
         "x86" => "386",
         "powerpc64" => "ppc64le",
         other => other,
-    }
-}
-
-/// Tells the watcher how much of the archive was unpacked; of a pipe nobody knows how much there is.
-struct Counted<'a, 'b, R> {
-    chunks: R,
-    done: u64,
-    last: &'a mut u64,
-    watcher: &'a mut (dyn FnMut(Progress<'_>) + 'b),
-}
-
-impl<R: io::BufRead> Read for Counted<'_, '_, R> {
-    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
-        let count = io::BufRead::fill_buf(self)?.read(into)?;
-        io::BufRead::consume(self, count);
-        Ok(count)
-    }
-}
-
-impl<R: io::BufRead> io::BufRead for Counted<'_, '_, R> {
-    fn fill_buf(&mut self) -> io::Result<&[u8]> {
-        if self.done - *self.last >= 1 << 20 {
-            *self.last = self.done;
-            (self.watcher)(Progress { doing: "import", what: "archive", done: self.done, total: None });
-        }
-        self.chunks.fill_buf()
-    }
-
-    fn consume(&mut self, count: usize) {
-        self.done += count as u64;
-        self.chunks.consume(count);
     }
 }

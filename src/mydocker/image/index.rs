@@ -109,6 +109,17 @@ impl Index {
         let manifests = self.0.manifests().iter().filter(keep).cloned().collect::<Vec<_>>();
         self.0.set_manifests(manifests);
     }
+
+    /// Removes an image that cannot be read, by name or by the digest of its manifest; `None` if there is none.
+    fn forget_damaged(&mut self, what: &str) -> Option<Vec<Removed>> {
+        let asked = Reference::parse(what).ok();
+        let named = |(digest, names): &(Digest, Vec<Reference>)| {
+            digest.as_str() == what || asked.as_ref().is_some_and(|asked| is_named(digest, names, asked))
+        };
+        let (digest, names) = self.images().into_iter().find(named)?;
+        self.forget(&digest);
+        Some(names.iter().map(|name| Removed::Untagged(name.familiar())).chain([Removed::Deleted(digest)]).collect())
+    }
 }
 
 fn name_of(descriptor: &Descriptor) -> Option<&String> {
@@ -150,9 +161,16 @@ impl Images {
         Ok(done)
     }
 
-    /// All images, in the order in which they came.
+    /// All images, in the order in which they came, but for those that [`Images::damaged`] tells of.
     pub fn list(&self) -> Result<Vec<Image>> {
-        self.index()?.images().into_iter().map(|(digest, names)| self.image(digest, names)).collect()
+        Ok(self.index()?.images().into_iter().filter_map(|(digest, names)| self.image(digest, names).ok()).collect())
+    }
+
+    /// The images that cannot be read, each with its first name or its digest, and why. They are removed by force, and come back by a pull.
+    pub fn damaged(&self) -> Result<Vec<(String, Error)>> {
+        let title = |digest: &Digest, names: &[Reference]| names.first().map_or_else(|| digest.to_string(), Reference::familiar);
+        let all = self.index()?.images().into_iter();
+        Ok(all.filter_map(|(digest, names)| Some((title(&digest, &names), self.image(digest, names).err()?))).collect())
     }
 
     /// One image by its reference, by its id or a unique beginning of it, or by its digest.
@@ -176,7 +194,7 @@ impl Images {
         }
         let mut found: BTreeMap<Digest, Image> = BTreeMap::new();
         for (digest, names) in all {
-            let image = self.image(digest, names)?;
+            let Ok(image) = self.image(digest, names) else { continue };
             if image.id.hex().starts_with(prefix) || image.digest.hex() == prefix {
                 found.insert(image.id.clone(), image);
             }
@@ -248,7 +266,10 @@ impl Images {
     /// is used, if any; it is asked while nobody can begin to use one. A used image is never removed: with `force` it loses its name.
     pub fn remove(&self, what: &str, force: bool, used: &dyn Fn(&Image) -> Option<String>) -> Result<Vec<Removed>> {
         let removed = self.change(|index| {
-            let image = self.resolve(what)?;
+            let image = match self.resolve(what) {
+                Err(error) => return if force { index.forget_damaged(what).ok_or(error) } else { Err(error) },
+                Ok(image) => image,
+            };
             let names: Vec<&Reference> = image.names.iter().chain(&image.digests).collect();
             let asked = Reference::parse(what).ok().filter(|asked| names.contains(&asked));
             let user = used(&image);

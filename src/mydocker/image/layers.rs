@@ -5,15 +5,16 @@
 //! mount in one page; `NAME.json` beside says whose digits they are. A directory that has its final name is complete.
 
 use super::blob::Digest;
-use super::stream::{decompress, detect, pipe};
+use super::stream::{Counting, Watched, decompress, detect, pipe};
 use super::unpack::{Made, unpack};
 use super::{Image, Images, Lease, Progress, Watcher};
 use crate::mydocker::files::{self, Lock};
 use crate::sys::{Context, Error, Result};
+use oci_spec::image::{Descriptor, History};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use std::fs;
-use std::io::{self, Read};
+use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
@@ -67,16 +68,23 @@ impl Images {
 
     /// Bytes of all files in an image's layers; of those that are not unpacked yet, of their blobs.
     pub fn size(&self, image: &Image) -> u64 {
-        let blobs = image.manifest.layers().iter().map(oci_spec::image::Descriptor::size);
-        let size = |(chain, blob)| {
-            self.place(chain).ok().and_then(|(dir, note)| note.filter(|_| dir.exists())).map_or(blob, |note: Note| note.size)
-        };
-        image.layers.iter().zip(blobs).map(size).sum()
+        let layers = image.layers.iter().zip(image.manifest.layers());
+        layers.map(|(chain, blob)| self.layer_size(chain).unwrap_or_else(|| blob.size())).sum()
     }
 
     /// Bytes of the layer of that chain id, if it is unpacked.
     pub fn layer_size(&self, chain: &Digest) -> Option<u64> {
         self.place(chain).ok().and_then(|(dir, note)| note.filter(|_| dir.exists())).map(|note| note.size)
+    }
+
+    /// How an image came to be, the latest step first, with the bytes that each layer has.
+    pub fn history(&self, image: &Image) -> Vec<(History, u64)> {
+        let steps = image.config.history().clone().unwrap_or_default();
+        let mut sizes = image.layers.iter().zip(image.manifest.layers());
+        let size = |step: &History| if step.empty_layer() == Some(true) { None } else { sizes.next() };
+        let sized = |(chain, blob): (&Digest, &Descriptor)| self.layer_size(chain).unwrap_or_else(|| blob.size());
+        let sizes: Vec<u64> = steps.iter().map(size).map(|layer| layer.map_or(0, sized)).collect();
+        steps.into_iter().zip(sizes).rev().collect()
     }
 
     fn unpacked(&self, chain: &[Digest]) -> Result<Option<Vec<PathBuf>>> {
@@ -125,13 +133,11 @@ impl Images {
         let growing = self.grow()?;
         let file = self.blobs.open(blob)?;
         let total = file.metadata().ok().map(|meta| meta.len());
-        let (sender, counted) = std::sync::mpsc::channel();
-        let counting = Counting { source: file, done: 0, sender };
+        let (counting, counted) = Counting::new(file);
         let (compression, source) = detect(counting)?;
-        let short = blob.short();
+        let progress = Progress { doing: "unpack", what: blob.short(), done: 0, total };
         let (made, passed) = pipe(decompress(compression, source)?, |chunks| {
-            let mut watched = Watched { chunks, counted, watcher, what: short, total };
-            unpack(&mut watched, &growing.0, below)
+            unpack(&mut Watched { chunks, counted, watcher, progress }, &growing.0, below)
         })?;
         if passed.digest.as_str() != diff {
             return Err(Error::new(format!("its content is not what the configuration promises: {} instead of {diff}", passed.digest)));
@@ -196,50 +202,4 @@ pub(super) fn disk_use(path: &Path) -> u64 {
     let Ok(meta) = fs::symlink_metadata(path) else { return 0 };
     let below = if meta.is_dir() { fs::read_dir(path).ok() } else { None };
     meta.blocks() * 512 + below.into_iter().flatten().flatten().map(|entry| disk_use(&entry.path())).sum::<u64>()
-}
-
-/// Tells how much of a blob was read, from the thread that reads it.
-struct Counting<R> {
-    source: R,
-    done: u64,
-    sender: std::sync::mpsc::Sender<u64>,
-}
-
-impl<R: Read> Read for Counting<R> {
-    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
-        let count = self.source.read(into)?;
-        self.done += count as u64;
-        let _ = self.sender.send(self.done); // nobody listens any more after a failure
-        Ok(count)
-    }
-}
-
-/// Passes on what was counted, in the thread that may call the watcher.
-struct Watched<'a, 'b, R> {
-    chunks: R,
-    counted: std::sync::mpsc::Receiver<u64>,
-    watcher: &'a mut (dyn FnMut(Progress<'_>) + 'b),
-    what: &'a str,
-    total: Option<u64>,
-}
-
-impl<R: io::BufRead> Read for Watched<'_, '_, R> {
-    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
-        let count = io::BufRead::fill_buf(self)?.read(into)?;
-        io::BufRead::consume(self, count);
-        Ok(count)
-    }
-}
-
-impl<R: io::BufRead> io::BufRead for Watched<'_, '_, R> {
-    fn fill_buf(&mut self) -> io::Result<&[u8]> {
-        if let Some(done) = self.counted.try_iter().last() {
-            (self.watcher)(Progress { doing: "unpack", what: self.what, done, total: self.total });
-        }
-        self.chunks.fill_buf()
-    }
-
-    fn consume(&mut self, count: usize) {
-        self.chunks.consume(count);
-    }
 }

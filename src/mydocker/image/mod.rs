@@ -13,6 +13,7 @@ mod blob;
 mod busybox;
 mod changes;
 mod commit;
+mod copy;
 mod http;
 mod import;
 mod index;
@@ -23,18 +24,22 @@ mod platform;
 mod reference;
 mod registry;
 mod stream;
+mod tags;
 mod tar_read;
 mod tar_write;
 mod unpack;
+mod walk;
 
 pub use blob::Digest;
 pub use commit::{Commit, Difference, diff};
+pub use copy::{Receive, Received, receive};
 pub use import::Import;
 pub use index::{Image, Removed};
 pub use login::Logins;
 pub use reference::{DEFAULT_DOMAIN, Reference};
 pub use registry::{Pulled, login};
-pub use tar_write::export;
+pub use tags::tags;
+pub use tar_write::{export, pack};
 
 use super::files::{self, Dirs, Lock};
 use crate::sys::{Context, Error, Result};
@@ -43,7 +48,7 @@ use rustix::fs::{FlockOperation, Mode, OFlags, flock};
 use std::path::PathBuf;
 
 /// How far something is, for a bar on the terminal.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Progress<'a> {
     /// What is being done: `pull`, `unpack`.
     pub doing: &'a str,

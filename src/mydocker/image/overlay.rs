@@ -115,6 +115,11 @@ impl Lowers {
         self.0.is_empty()
     }
 
+    /// The root of the topmost.
+    pub fn root(&self) -> Option<BorrowedFd<'_>> {
+        self.0.first().map(AsFd::as_fd)
+    }
+
     /// What they show at a path, with its directory: the topmost that has it, unless something above hides it.
     pub fn find(&self, path: &[&[u8]]) -> Option<(OwnedFd, Stat)> {
         let (last, dirs) = path.split_last()?;

@@ -1,6 +1,7 @@
 //! Bytes on their way from a blob to a tree: the compression by its magic, and two threads, so that reading,
 //! decompressing and hashing overlap with making files.
 
+use super::Progress;
 use super::blob::Digest;
 use crate::sys::{Context, Error, Result};
 use sha2::{Digest as _, Sha256};
@@ -181,5 +182,58 @@ impl Read for Chunks {
         let count = self.fill_buf()?.read(into)?;
         self.consume(count);
         Ok(count)
+    }
+}
+
+/// A reader that tells how much of it was read, to [`Watched`] in another thread.
+pub(super) struct Counting<R> {
+    source: R,
+    done: u64,
+    sender: Sender<u64>,
+}
+
+impl<R> Counting<R> {
+    pub fn new(source: R) -> (Self, Receiver<u64>) {
+        let (sender, counted) = channel();
+        (Self { source, done: 0, sender }, counted)
+    }
+}
+
+impl<R: Read> Read for Counting<R> {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        let count = self.source.read(into)?;
+        self.done += count as u64;
+        let _ = self.sender.send(self.done); // nobody listens any more after a failure
+        Ok(count)
+    }
+}
+
+/// Passes what [`Counting`] counted on to the watcher, in the thread that may call it.
+pub(super) struct Watched<'a, 'b, R> {
+    pub chunks: R,
+    pub counted: Receiver<u64>,
+    pub watcher: &'a mut (dyn FnMut(Progress<'_>) + 'b),
+    /// What is told, but for the bytes done.
+    pub progress: Progress<'a>,
+}
+
+impl<R: BufRead> Read for Watched<'_, '_, R> {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        let count = self.fill_buf()?.read(into)?;
+        self.consume(count);
+        Ok(count)
+    }
+}
+
+impl<R: BufRead> BufRead for Watched<'_, '_, R> {
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
+        if let Some(done) = self.counted.try_iter().last() {
+            (self.watcher)(Progress { done, ..self.progress });
+        }
+        self.chunks.fill_buf()
+    }
+
+    fn consume(&mut self, count: usize) {
+        self.chunks.consume(count);
     }
 }

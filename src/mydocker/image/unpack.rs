@@ -1,11 +1,11 @@
 //! Makes the tree of a layer from a tar archive that nobody vouches for.
 //!
-//! Nothing is ever looked up by a path of more than one name: directories are opened one below the other with `O_NOFOLLOW`,
-//! and symbolic links on the way are expanded here, inside the layer. What is hidden from the layers below is written as
+//! Where an entry goes is decided by `walk`, which never leaves the layer. What is hidden from the layers below is written as
 //! overlayfs has it (Documentation/filesystems/overlayfs.rst): a character device 0:0, or an attribute that makes a directory opaque.
 
 use super::overlay::{DIRECTORY, Lowers, is_kept, is_whiteout, kind, make_whiteout, open_dir, read_xattrs, set_opaque, stat};
 use super::tar_read::{Entries, Entry, Kind};
+use super::walk::{PATH_LIMIT, Step, join, names};
 use crate::sys::{Context, Error, Result};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags, Stat, Timespec, Timestamps, XattrFlags};
@@ -15,20 +15,11 @@ use std::io::{BufRead, Write};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
-/// Deepest directory; far below what the removal of a tree can bear with the usual limit of open files.
-const DEPTH_LIMIT: usize = 256;
-
-/// Longest path in bytes, `PATH_MAX`.
-const PATH_LIMIT: usize = 4095;
-
 /// Most entries of one layer.
 const ENTRIES_LIMIT: u64 = 10_000_000;
 
 /// Most bytes of one layer, holes included.
 const SIZE_LIMIT: u64 = 1 << 40;
-
-/// Most symbolic links on one path, as in the kernel.
-const LINKS_LIMIT: usize = 40;
 
 const PREFIX: &[u8] = b".wh.";
 const OPAQUE: &[u8] = b".wh..wh..opq";
@@ -46,6 +37,7 @@ pub(super) fn unpack(source: impl BufRead, root: &Path, lowers: &[impl AsRef<Pat
     let lowers = Lowers::open(lowers)?;
     let root = rustix::fs::open(root, DIRECTORY, Mode::empty()).context(|| format!("open {}", root.display()))?;
     let mut tree = Tree { root, lowers, stack: Vec::new(), times: Vec::new(), owners: owners(), hide_all: false };
+    tree.begin()?;
     let mut entries = Entries::new(source);
     let (mut made, mut count) = (Made::default(), 0);
     while let Some(entry) = entries.next()? {
@@ -77,25 +69,29 @@ fn owners() -> Owners {
     if rustix::process::geteuid().is_root() && ids != 1 { Owners::Kept } else { Owners::Ours }
 }
 
-/// A directory on the way to the present entry.
-struct Step {
-    name: Vec<u8>,
-    fd: OwnedFd,
-}
-
-struct Tree {
-    root: OwnedFd,
-    lowers: Lowers,
+/// A layer that is being made.
+pub(super) struct Tree {
+    pub root: OwnedFd,
+    pub lowers: Lowers,
     /// The real directories down to where the last entry was made; most entries are beside the one before.
-    stack: Vec<Step>,
+    pub stack: Vec<Step>,
     /// Times of directories, set when nothing more is made in them.
-    times: Vec<(Box<[u8]>, Timestamps)>,
+    pub times: Vec<(Box<[u8]>, Timestamps)>,
     owners: Owners,
     /// The layer hides everything below; overlayfs knows no opaque root.
     hide_all: bool,
 }
 
 impl Tree {
+    /// Until the archive says otherwise, the root is as in the layer below: overlayfs shows that of the topmost layer.
+    fn begin(&mut self) -> Result<()> {
+        let Some(below) = self.lowers.root() else { return Ok(()) };
+        let mut entry = of_stat(&rustix::fs::fstat(below).context(|| "stat the layer below")?);
+        entry.kind = Kind::Dir;
+        entry.xattrs = read_xattrs(below)?;
+        self.root_entry(&entry)
+    }
+
     fn add<R: BufRead>(&mut self, entry: &Entry, data: &mut Entries<R>) -> Result<()> {
         let names = names(&entry.path)?;
         let Some((name, parents)) = names.split_last() else {
@@ -116,8 +112,7 @@ impl Tree {
                 set_opaque(dir)?;
             }
             self.attributes(dir, entry)?;
-            let path = join(self.stack.iter().map(|step| &step.name[..]));
-            self.times.push((path.into(), times(entry)));
+            self.times.push((self.here(), times(entry)));
         }
         Ok(())
     }
@@ -289,101 +284,8 @@ impl Tree {
         rustix::fs::futimens(&file, &times(&entry)).context(|| "set the time")
     }
 
-    fn top(&self) -> BorrowedFd<'_> {
-        self.stack.last().map_or(self.root.as_fd(), |step| step.fd.as_fd())
-    }
-
-    /// Goes into a directory of the topmost one.
-    fn enter(&mut self, name: &[u8]) -> Result<()> {
-        let fd = open_dir(self.top(), name).context(|| "open the directory")?;
-        self.stack.push(Step { name: name.to_vec(), fd });
-        Ok(())
-    }
-
-    /// Goes to the directory of these names from the root, makes what is missing, and expands links within the layer.
-    fn walk(&mut self, path: &[&[u8]]) -> Result<()> {
-        let mut pending: Vec<Vec<u8>> = path.iter().rev().map(|name| name.to_vec()).collect();
-        let (mut depth, mut links) = (0_usize, 0_usize);
-        while let Some(name) = pending.pop() {
-            match &name[..] {
-                b"" | b"." => continue,
-                b".." => {
-                    depth = depth.saturating_sub(1);
-                    continue;
-                }
-                name if self.stack.get(depth).is_some_and(|step| step.name == name) => {
-                    depth += 1;
-                    continue;
-                }
-                _ => self.stack.truncate(depth),
-            }
-            if depth == DEPTH_LIMIT {
-                return Err(too_deep());
-            }
-            match self.enter(&name) {
-                Ok(()) => depth += 1,
-                Err(error) if error.get_errno() == Some(Errno::NOENT) => match self.lend(&name)? {
-                    Some(target) => expand(&target, &mut pending, &mut depth, &mut links)?,
-                    None => depth += 1,
-                },
-                Err(error) if matches!(error.get_errno(), Some(Errno::LOOP | Errno::NOTDIR)) => {
-                    match rustix::fs::readlinkat(self.top(), &name[..], Vec::new()) {
-                        Ok(target) => expand(target.as_bytes(), &mut pending, &mut depth, &mut links)?,
-                        Err(_) => {
-                            self.instead_of_whiteout(&name)?;
-                            depth += 1;
-                        }
-                    }
-                }
-                Err(error) => return Err(error),
-            }
-        }
-        self.stack.truncate(depth);
-        Ok(())
-    }
-
-    /// A directory that was hidden first and has something new in it all the same.
-    fn instead_of_whiteout(&mut self, name: &[u8]) -> Result<()> {
-        let old = stat(self.top(), name).context(|| "stat")?;
-        if !is_whiteout(&old) {
-            return Err(Error::new("something on the way to it is no directory"));
-        }
-        rustix::fs::unlinkat(self.top(), name, AtFlags::empty()).context(|| "replace a whiteout")?;
-        self.implied(name)?;
-        set_opaque(self.top())
-    }
-
-    /// Makes a directory that the archive does not mention as the layers below have it, or gives the target if it is a link there.
-    fn lend(&mut self, name: &[u8]) -> Result<Option<Vec<u8>>> {
-        let path: Vec<&[u8]> = self.stack.iter().map(|step| &step.name[..]).chain([name]).collect();
-        match self.lowers.find(&path) {
-            Some((dir, old)) if kind(&old) == FileType::Directory => {
-                let from = open_dir(dir.as_fd(), name).context(|| "open a directory of the layer below")?;
-                self.implied(name)?;
-                let mut entry = of_stat(&old);
-                entry.xattrs = read_xattrs(from.as_fd())?;
-                self.attributes(self.top(), &entry)?;
-                let path = join(self.stack.iter().map(|step| &step.name[..]));
-                self.times.push((path.into(), times(&entry)));
-                Ok(None)
-            }
-            Some((dir, old)) if kind(&old) == FileType::Symlink => {
-                let target = rustix::fs::readlinkat(&dir, name, Vec::new()).context(|| "read a link of the layer below")?;
-                Ok(Some(target.into_bytes()))
-            }
-            _ => self.implied(name).map(|()| None),
-        }
-    }
-
-    /// Makes a directory with the mode that every tool gives to what was not mentioned, and enters it.
-    fn implied(&mut self, name: &[u8]) -> Result<()> {
-        rustix::fs::mkdirat(self.top(), name, Mode::RWXU).context(|| "make the directory")?;
-        self.enter(name)?;
-        rustix::fs::fchmod(self.top(), Mode::from_raw_mode(0o755)).context(|| "set the mode")
-    }
-
     /// Owner, extended attributes and mode, in this order: a change of owner takes set-user-id and capabilities away.
-    fn attributes(&self, file: BorrowedFd<'_>, entry: &Entry) -> Result<()> {
+    pub fn attributes(&self, file: BorrowedFd<'_>, entry: &Entry) -> Result<()> {
         self.own(entry, |uid, gid| rustix::fs::fchown(file, uid, gid))?;
         for (name, value) in entry.xattrs.iter().filter(|(name, _)| is_kept(name)) {
             match rustix::fs::fsetxattr(file, &name[..], value, XattrFlags::empty()) {
@@ -392,7 +294,10 @@ impl Tree {
                 other => other.context(|| format!("set the attribute {}", String::from_utf8_lossy(name)))?,
             }
         }
-        rustix::fs::fchmod(file, Mode::from_raw_mode(entry.mode)).context(|| "set the mode")
+        // Who is not root can make nothing in a directory that he may not write himself, and never remove it.
+        let ours = self.owners == Owners::Ours && entry.kind == Kind::Dir;
+        let mode = if ours { entry.mode | 0o700 } else { entry.mode };
+        rustix::fs::fchmod(file, Mode::from_raw_mode(mode)).context(|| "set the mode")
     }
 
     fn own(&self, entry: &Entry, chown: impl Fn(Option<rustix::fs::Uid>, Option<rustix::fs::Gid>) -> rustix::io::Result<()>) -> Result<()> {
@@ -438,45 +343,8 @@ impl Tree {
     }
 }
 
-fn too_deep() -> Error {
-    Error::new(format!("it is deeper than {DEPTH_LIMIT} directories"))
-}
-
-/// The names of a path from the root of the layer. A leading slash is dropped as every tar does, `..` may not lead out.
-fn names(path: &[u8]) -> Result<Vec<&[u8]>> {
-    if path.len() > PATH_LIMIT || path.contains(&0) {
-        return Err(Error::new(format!("its name holds a NUL or is longer than {PATH_LIMIT} bytes")));
-    }
-    let mut names = Vec::new();
-    for name in path.split(|b| *b == b'/') {
-        match name {
-            b"" | b"." => {}
-            b".." => drop(names.pop().ok_or_else(|| Error::new("the path leads out of the layer"))?),
-            name => names.push(name),
-        }
-    }
-    if names.len() > DEPTH_LIMIT { Err(too_deep()) } else { Ok(names) }
-}
-
-fn join<'a>(names: impl Iterator<Item = &'a [u8]>) -> Vec<u8> {
-    names.collect::<Vec<_>>().join(&b'/')
-}
-
-/// Puts the names of a link's target before those that are to come; an absolute one begins at the root of the layer.
-fn expand(target: &[u8], pending: &mut Vec<Vec<u8>>, depth: &mut usize, links: &mut usize) -> Result<()> {
-    *links += 1;
-    if *links > LINKS_LIMIT {
-        return Err(Error::new("too many symbolic links lead to it"));
-    }
-    if target.starts_with(b"/") {
-        *depth = 0;
-    }
-    pending.extend(target.split(|b| *b == b'/').rev().map(<[u8]>::to_vec));
-    Ok(())
-}
-
 /// Writes the data of a file; what is not written of a sparse one is a hole.
-fn copy<R: BufRead>(entry: &Entry, data: &mut Entries<R>, file: &File) -> Result<()> {
+pub(super) fn copy<R: BufRead>(entry: &Entry, data: &mut Entries<R>, file: &File) -> Result<()> {
     let write = || "write";
     let Some(pieces) = &entry.pieces else {
         loop {
@@ -505,12 +373,12 @@ fn copy<R: BufRead>(entry: &Entry, data: &mut Entries<R>, file: &File) -> Result
     file.set_len(entry.size).context(|| "set the size")
 }
 
-fn times(entry: &Entry) -> Timestamps {
+pub(super) fn times(entry: &Entry) -> Timestamps {
     let time = Timespec { tv_sec: entry.mtime.0, tv_nsec: entry.mtime.1.into() };
     Timestamps { last_access: time, last_modification: time }
 }
 
-fn of_stat(old: &Stat) -> Entry {
+pub(super) fn of_stat(old: &Stat) -> Entry {
     Entry {
         mode: old.st_mode & 0o7777,
         uid: old.st_uid.into(),

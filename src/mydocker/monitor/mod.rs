@@ -16,7 +16,7 @@ pub use stand::main;
 pub use start::{must_run, settle};
 
 use crate::arm;
-use crate::mydocker::container::{Container, Containers, Record, Status, journal};
+use crate::mydocker::container::{Container, Containers, Record, journal};
 use crate::mydocker::volume::{Kind, Volumes};
 use crate::sys::{Context, Error, Result};
 use protocol::{Frame, Hello, Wire};
@@ -91,10 +91,11 @@ pub fn stop_signal(record: &Record) -> Signal {
 
 /// Removes a container that is not running; with its anonymous volumes if `volumes`.
 pub fn remove(container: &Container, record: &Record, volumes: bool) -> Result<()> {
-    container.change(|state| state.status = Status::Removing)?;
+    let lock = container.retire()?;
     settle(container)?;
     container.remove(&record.name)?;
     journal::tell(container.dirs(), record, "destroy", &[]);
+    drop(lock);
     if volumes {
         let store = Volumes::open(container.dirs())?;
         let anonymous = record.settings.mounts.iter().filter(|mount| mount.kind == Kind::Volume && mount.anonymous);

@@ -27,7 +27,10 @@ pub enum Frame {
     Output(Vec<u8>),
     /// To the client: bytes of the program's standard error.
     Errors(Vec<u8>),
-    /// To the client: the program runs.
+    /// To the client: so many bytes of its input went on, or nowhere; who sends no more than it is told may go ahead of
+    /// that by [`AHEAD`], and signals are never stuck behind input that a program does not read.
+    Taken(u32),
+    /// To the client: the program runs; not before is input sent.
     Started,
     /// To the client: the container could not start; the exit code docker has for that, and why.
     Failed(i32, String),
@@ -49,6 +52,9 @@ pub struct Hello {
 /// The longest payload.
 pub const FRAME_MAX: usize = 1 << 16;
 
+/// How much input of a client may be under way, in bytes.
+pub const AHEAD: usize = 1 << 16;
+
 const HEAD: usize = 5;
 
 impl Frame {
@@ -62,6 +68,7 @@ impl Frame {
             Self::Detach => (b'D', Vec::new()),
             Self::Output(bytes) => (b'O', bytes.clone()),
             Self::Errors(bytes) => (b'R', bytes.clone()),
+            Self::Taken(count) => (b'T', count.to_le_bytes().to_vec()),
             Self::Started => (b'+', Vec::new()),
             Self::Failed(code, why) => (b'!', [&code.to_le_bytes(), why.as_bytes()].concat()),
             Self::Exit(code) => (b'X', code.to_le_bytes().to_vec()),
@@ -105,6 +112,7 @@ impl Frame {
             (b'D', []) => Self::Detach,
             (b'O', bytes) => Self::Output(bytes.to_vec()),
             (b'R', bytes) => Self::Errors(bytes.to_vec()),
+            (b'T', bytes) => Self::Taken(number(bytes)?.cast_unsigned()),
             (b'+', []) => Self::Started,
             (b'!', bytes) if bytes.len() >= 4 => Self::Failed(number(&bytes[..4])?, String::from_utf8_lossy(&bytes[4..]).into_owned()),
             (b'X', bytes) => Self::Exit(number(bytes)?),
@@ -216,6 +224,7 @@ mod tests {
             Frame::Detach,
             Frame::Output(vec![7; FRAME_MAX]),
             Frame::Errors(Vec::new()),
+            Frame::Taken(u32::MAX),
             Frame::Started,
             Frame::Failed(127, "no such file".into()),
             Frame::Exit(-1),

@@ -2,14 +2,14 @@
 
 use super::health::Health;
 use super::log::Writer;
-use super::protocol::{FRAME_MAX, Frame, Hello, Wire, failure_code};
+use super::protocol::{AHEAD, FRAME_MAX, Frame, Hello, Wire, failure_code};
 use super::start::{Started, settle, start};
 use crate::lifecycle;
 use crate::mydocker::container::{Container, Containers, HealthState, Record, State, Status, journal};
 use crate::mydocker::files::{Dirs, make_dir};
 use crate::mydocker::network::ports::Held;
 use crate::store::ProcessId;
-use crate::sys::{Context, Error, Result, rfc3339_now};
+use crate::sys::{Context, Error, Kind, Result, rfc3339_now};
 use nix::sys::signal::{SigSet, SigmaskHow, Signal as Number, sigprocmask};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -32,7 +32,7 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// After a run of this length the pauses begin anew.
 const GOOD_RUN: Duration = Duration::from_secs(10);
 
-/// How long a client may take to read what is left when the container has ended.
+/// How long the output of a container whose processes are gone may take to end.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// How long a foreground whose front-end was killed has to end before it is killed too, unless `--stop-timeout` says.
@@ -54,6 +54,8 @@ pub fn main(dirs: &Dirs, id: &str) -> i32 {
 struct Client {
     wire: Wire,
     hello: Hello,
+    /// Bytes of its input that it has not been told are taken.
+    owed: usize,
 }
 
 /// A program that runs.
@@ -107,7 +109,7 @@ impl Stand {
         let container = Containers::new(dirs).find(id)?;
         let record = container.record()?;
         let log = Writer::open(&container.log(), record.settings.log)?;
-        let clients = vec![Client { wire: Wire::new(wire), hello: Hello::default() }];
+        let clients = vec![Client { wire: Wire::new(wire), hello: Hello::default(), owed: 0 }];
         let own = ProcessId::own()?;
         Ok(Self { container, record, own, signals, log, clients, listener: None, run: None, program: None, stopped: false, restarts: 0 })
     }
@@ -115,8 +117,13 @@ impl Stand {
     /// From the first start to the end that no restart follows.
     fn stand(&mut self) {
         self.greet();
+        if let Err(error) = self.claim() {
+            self.clients[0].wire.send(&Frame::Failed(failure_code(&error), error.to_string()));
+            return self.flush();
+        }
         let mut pause = PAUSE;
         let last = loop {
+            let before = self.container.state().unwrap_or_default();
             let ended = match self.begin() {
                 Ok(()) => {
                     let lasted = self.run_to_end();
@@ -127,7 +134,7 @@ impl Stand {
                 }
                 Err(error) => {
                     let code = failure_code(&error);
-                    self.failed(code, &error);
+                    self.failed(code, &error, before);
                     Ok((false, Frame::Failed(code, error.to_string())))
                 }
             };
@@ -141,9 +148,30 @@ impl Stand {
         if self.record.settings.auto_remove {
             let _ = super::remove(&self.container, &self.record, true);
         }
-        self.flush();
+        // Who connects now finds nobody and asks the files.
+        self.listener = None;
         self.clients.iter_mut().for_each(|client| client.wire.send(&last));
         self.flush();
+    }
+
+    /// Of two starts of a container one wins, and none that is being removed begins.
+    fn claim(&self) -> Result<()> {
+        make_dir(&self.container.run_dir())?;
+        let (own, boot) = (self.own, self.container.boot().to_owned());
+        let changed = self.container.try_change(|state| {
+            let busy = match state.status {
+                Status::Running | Status::Paused | Status::Restarting => "running already",
+                Status::Removing | Status::Dead => "being removed",
+                _ if self.container.monitored(state) => "being started already",
+                Status::Created | Status::Exited => "",
+            };
+            if !busy.is_empty() {
+                return Err(Error::new(format!("container {} is {busy}", self.container.id())).kind(Kind::WrongState));
+            }
+            (state.monitor, state.boot) = (Some(own), boot);
+            Ok(())
+        });
+        changed.map(drop)
     }
 
     /// The first frame on the first wire says what the front-end wants.
@@ -156,28 +184,25 @@ impl Stand {
 
     /// Starts the container and says so.
     fn begin(&mut self) -> Result<()> {
-        make_dir(&self.container.run_dir())?;
         self.record = self.container.record()?;
-        let (own, boot) = (self.own, self.container.boot().to_owned());
-        self.container.change(|state| (state.monitor, state.boot) = (Some(own), boot))?;
         if self.listener.is_none() {
             self.listener = Some(listen(&self.container)?);
         }
         let begun = Instant::now();
-        let Started { pidfd, process, outputs, input, attachments, held, warnings } = start(&self.container, &self.record)?;
-        self.program = Some(process.pid);
         let restarts = self.restarts;
         let check = self.record.settings.health.clone();
         let health = check.as_ref().map(|_| HealthState { status: "starting".into(), ..HealthState::default() });
-        let changed = self.container.change(|state| {
-            let (monitor, boot, finished) = (state.monitor, std::mem::take(&mut state.boot), std::mem::take(&mut state.finished));
-            let running = State { status: Status::Running, process: Some(process), started: rfc3339_now(), ..State::default() };
-            *state = State { monitor, boot, finished, restarts, health, attachments, ..running };
-        });
-        if let Err(error) = changed {
-            let _ = settle(&self.container);
-            return Err(error);
-        }
+        // Written down before the program is executed: killed at any moment, we leave none that nobody knows of.
+        let ready = |process, attachments| {
+            let changed = self.container.change(|state| {
+                let (monitor, boot, finished) = (state.monitor, std::mem::take(&mut state.boot), std::mem::take(&mut state.finished));
+                let running = State { status: Status::Running, process: Some(process), started: rfc3339_now(), ..State::default() };
+                *state = State { monitor, boot, finished, restarts, health, attachments, ..running };
+            });
+            changed.map(drop)
+        };
+        let Started { pidfd, process, outputs, input, held, warnings } = start(&self.container, &self.record, ready)?;
+        self.program = Some(process.pid);
         journal::tell(self.container.dirs(), &self.record, "start", &[]);
         let tty = self.record.settings.tty;
         let health = check.map(|check| Health::new(check, &self.container));
@@ -193,8 +218,9 @@ impl Stand {
     }
 
     /// It could not start. docker calls a container that never ran created, also then.
-    fn failed(&self, code: i32, error: &Error) {
+    fn failed(&self, code: i32, error: &Error, before: State) {
         let _ = self.container.change(|state| {
+            *state = before;
             state.status = if state.started.is_empty() { Status::Created } else { Status::Exited };
             (state.exit_code, state.error, state.process, state.monitor) = (code, error.to_string(), None, None);
             state.attachments.clear();
@@ -215,9 +241,7 @@ impl Stand {
         // Its processes are gone after this, so that its pipes end.
         let _ = settle(&self.container);
         let until = Instant::now() + PATIENCE;
-        while self.pass(&mut run) && Instant::now() < until {
-            self.flush();
-        }
+        while self.pass(&mut run) && Instant::now() < until {}
         self.log.finish();
         // `update` and `rename` may have changed it.
         if let Ok(record) = self.container.record() {
@@ -285,6 +309,7 @@ impl Stand {
                 self.pass(&mut run);
             }
             run.feed();
+            let room = run.waiting.len() < AHEAD;
             if let Some(health) = &mut run.health {
                 health.turn(&self.container);
             }
@@ -293,6 +318,11 @@ impl Stand {
                 let _ = pidfd_send_signal(&run.pidfd, Signal::KILL);
             }
             self.run = Some(run);
+            if room {
+                self.clients.iter_mut().for_each(Client::taken);
+            }
+        } else {
+            self.clients.iter_mut().for_each(Client::taken);
         }
         self.clients.iter_mut().for_each(|client| client.wire.flush());
         ended
@@ -325,7 +355,7 @@ impl Stand {
     fn welcome(&mut self) {
         let Some(listener) = &self.listener else { return };
         while let Ok(socket) = rustix::net::accept_with(listener, SocketFlags::CLOEXEC) {
-            self.clients.push(Client { wire: Wire::new(socket), hello: Hello::default() });
+            self.clients.push(Client { wire: Wire::new(socket), hello: Hello::default(), owed: 0 });
         }
     }
 
@@ -361,7 +391,12 @@ impl Stand {
                 }
             }
             (Frame::Detach, _) => client.hello = Hello::default(),
-            (Frame::Input(bytes), Some(run)) if client.hello.input => run.waiting.extend(bytes),
+            (Frame::Input(bytes), run) => {
+                client.owed += bytes.len();
+                if let Some(run) = run.filter(|_| client.hello.input) {
+                    run.waiting.extend(bytes);
+                }
+            }
             (Frame::InputEnd, Some(run)) if client.hello.input && !run.tty => run.input_ended = true,
             (Frame::Size(rows, columns), Some(run)) if run.tty => {
                 if let Some(terminal) = &run.outputs[0] {
@@ -401,18 +436,25 @@ impl Stand {
         more
     }
 
-    /// Sends what is queued, to clients that take it in time.
+    /// Sends what is queued, however long a client takes: the end is written down, and nobody else waits for us.
     fn flush(&mut self) {
-        let until = Instant::now() + PATIENCE;
         loop {
             self.clients.iter_mut().for_each(|client| client.wire.flush());
-            let waiting: Vec<PollFd<'_>> =
+            let mut waiting: Vec<PollFd<'_>> =
                 self.clients.iter().filter(|c| c.wire.pending() > 0).map(|c| PollFd::new(&c.wire.socket, PollFlags::OUT)).collect();
-            if waiting.is_empty() || Instant::now() >= until {
+            if waiting.is_empty() {
                 return;
             }
-            let mut waiting = waiting;
-            let _ = poll(&mut waiting, Some(&Timespec { tv_sec: 1, tv_nsec: 0 }));
+            let _ = poll(&mut waiting, None);
+        }
+    }
+}
+
+impl Client {
+    /// Its input has gone on: it may send more.
+    fn taken(&mut self) {
+        if self.owed > 0 {
+            self.wire.send(&Frame::Taken(std::mem::take(&mut self.owed) as u32));
         }
     }
 }

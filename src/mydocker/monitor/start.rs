@@ -25,18 +25,17 @@ pub struct Started {
     pub outputs: [Option<OwnedFd>; 2],
     /// stdin; with a terminal, its other end once more.
     pub input: Option<OwnedFd>,
-    /// Interfaces.
-    pub attachments: Vec<Attachment>,
     /// Published ports, which stay ours as long as this lives.
     pub held: Option<ports::Held>,
     /// For the user.
     pub warnings: Vec<String>,
 }
 
-/// Starts a container. If that fails, nothing of it is left but its files.
-pub fn start(container: &Container, record: &Record) -> Result<Started> {
+/// Starts a container; `ready` is told of its process and interfaces before the program is executed. If that fails,
+/// nothing of it is left but its files.
+pub fn start(container: &Container, record: &Record, ready: impl FnOnce(ProcessId, Vec<Attachment>) -> Result<()>) -> Result<Started> {
     settle(container)?;
-    try_start(container, record).inspect_err(|_| {
+    try_start(container, record, ready).inspect_err(|_| {
         // The first failure is the one to tell.
         let _ = settle(container);
     })
@@ -53,7 +52,7 @@ pub fn settle(container: &Container) -> Result<()> {
     removed.and(left)
 }
 
-fn try_start(container: &Container, record: &Record) -> Result<Started> {
+fn try_start(container: &Container, record: &Record, ready: impl FnOnce(ProcessId, Vec<Attachment>) -> Result<()>) -> Result<Started> {
     let settings = &record.settings;
     let mut warnings = Vec::new();
     let mut prepared = Prepared { shared: shared(container, record)?, ..Prepared::default() };
@@ -93,8 +92,8 @@ fn try_start(container: &Container, record: &Record) -> Result<Started> {
     let (spec, user) = bundle(container, record, &prepared)?;
     let text = serde_json::to_vec(&spec).map_err(|e| Error::new(format!("write the configuration: {e}")))?;
     files::write(&container.dir().join("config.json"), &text)?;
-    let mut started = execute(container, record, user.uid)?;
-    (started.attachments, started.held, started.warnings) = (attachments, held, warnings);
+    let mut started = execute(container, record, user.uid, |process| ready(process, attachments))?;
+    (started.held, started.warnings) = (held, warnings);
     Ok(started)
 }
 
@@ -216,7 +215,7 @@ fn null() -> Result<OwnedFd> {
 }
 
 /// Creates and starts the container with pipes or a terminal of ours.
-fn execute(container: &Container, record: &Record, uid: u32) -> Result<Started> {
+fn execute(container: &Container, record: &Record, uid: u32, ready: impl FnOnce(ProcessId) -> Result<()>) -> Result<Started> {
     let settings = &record.settings;
     let what = || "make the container's standard streams";
     let mut options = CreateOptions { bundle: container.dir().to_owned(), ..CreateOptions::default() };
@@ -253,8 +252,9 @@ fn execute(container: &Container, record: &Record, uid: u32) -> Result<Started> 
     let pid = lifecycle::state(&runtime, &id)?.pid;
     let process = ProcessId::of(pid)?;
     let pidfd = process.open().ok_or_else(|| Error::new("the container's process ended before it was started"))?;
+    ready(process)?;
     lifecycle::start(&runtime, &id, || Ok(()))?;
-    Ok(Started { pidfd, process, outputs, input, attachments: Vec::new(), held: None, warnings: Vec::new() })
+    Ok(Started { pidfd, process, outputs, input, held: None, warnings: Vec::new() })
 }
 
 fn create(container: &Container, options: &CreateOptions) -> Result<()> {

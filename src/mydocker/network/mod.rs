@@ -5,6 +5,7 @@
 //! `Dirs::run` with the id of the boot, so that a reboot voids it), and what goes into a container's `resolv.conf` and `hosts`.
 
 mod book;
+mod dns;
 mod mode;
 pub mod names;
 mod netavark;

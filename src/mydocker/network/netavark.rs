@@ -1,6 +1,8 @@
 //! netavark and aardvark-dns: where they are, and one call of them.
 
 use super::book::{Lease, runs};
+use super::dns::Dns;
+use super::pin::Namespace;
 use super::store::Network;
 use crate::mydocker::files::{Dirs, make_dir};
 use crate::sys::{Context, Error, Result};
@@ -15,6 +17,9 @@ use std::process::Command;
 const PLACES: &[&str] = &["/usr/local/libexec/podman", "/usr/local/lib/podman", "/usr/libexec/podman", "/usr/lib/podman"];
 /// Where firewall tools are, which an ordinary login's `$PATH` lacks.
 const TOOLS: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// Below `Dirs::run`: netavark adds the last part to the directory it is given.
+const DNS_DIR: &str = "network/aardvark-dns";
 
 /// The programs that were found.
 #[derive(Clone, Debug)]
@@ -42,14 +47,32 @@ impl Netavark {
         Ok(Self { program, aardvark: find("aardvark-dns") })
     }
 
-    /// Makes the links, addresses, rules and names of a lease on these networks.
-    pub fn setup(&self, dirs: &Dirs, namespace: &Path, id: &str, lease: &Lease, networks: &[Network]) -> Result<()> {
-        self.call("setup", dirs, namespace, &self.options(id, lease, networks))
+    /// Makes the links, addresses, rules and names of a lease on these networks; whether DNS answers there.
+    pub fn setup(&self, dirs: &Dirs, namespace: &Namespace, id: &str, lease: &Lease, networks: &[Network]) -> Result<bool> {
+        self.call("setup", dirs, namespace.path(), &self.options(id, lease, networks))?;
+        let Some(aardvark) = &self.aardvark else { return Ok(true) };
+        let dns = Dns { program: aardvark, dir: &dirs.run.join(DNS_DIR) };
+        let name: String = id.chars().take(12).collect();
+        let mut answers = true;
+        for gateway in networks.iter().filter_map(|network| network.gateway) {
+            answers &= dns.answers(namespace, gateway, &name)?;
+        }
+        Ok(answers)
     }
 
     /// Takes them away.
-    pub fn teardown(&self, dirs: &Dirs, namespace: &Path, id: &str, lease: &Lease, networks: &[Network]) -> Result<()> {
-        self.call("teardown", dirs, namespace, &self.options(id, lease, networks))
+    pub fn teardown(&self, dirs: &Dirs, namespace: &Namespace, id: &str, lease: &Lease, networks: &[Network]) -> Result<()> {
+        let done = self.call("teardown", dirs, namespace.path(), &self.options(id, lease, networks));
+        if let Some(aardvark) = &self.aardvark {
+            let dns = Dns { program: aardvark, dir: &dirs.run.join(DNS_DIR) };
+            dns.wait_for_end();
+            dns.revive()?;
+        }
+        match done {
+            // It has ended before it was told to: an earlier signal made it look when its files were gone already.
+            Err(error) if error.to_string() == "netavark teardown: IO error: aardvark pid not found" => Ok(()),
+            other => other,
+        }
     }
 
     /// The document that netavark reads: its "NetworkOptions", of podman's network backend protocol.

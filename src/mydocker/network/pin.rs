@@ -49,6 +49,16 @@ impl Namespace {
         file.and_then(fstatfs).is_ok_and(|stat| stat.f_type == NSFS_MAGIC)
     }
 
+    /// Does something in the namespace, this thread alone; sockets made there stay there.
+    pub(super) fn inside<T>(&self, what: impl FnOnce() -> T) -> Result<T> {
+        let enter = || format!("enter the network namespace {}", self.path.display());
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+        let own = open(OWN, flags, Mode::empty()).context(enter)?;
+        sys::setns(open(&self.path, flags, Mode::empty()).context(enter)?, ns::NET).context(enter)?;
+        let done = what();
+        sys::setns(&own, ns::NET).context(|| "return to the host's network namespace").map(|()| done)
+    }
+
     /// A new namespace, with loopback up; one that is pinned already stays.
     pub fn make(&self) -> Result<()> {
         if self.exists() {

@@ -5,7 +5,7 @@ use crate::store::ProcessId;
 use crate::sys::{Context, Error, Result};
 use serde_json::{Value, json};
 use std::fs;
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, Shutdown};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -80,11 +80,11 @@ pub fn connect(program: &Program, dir: &Path, pid: i32, ports: &[PortSpec]) -> R
         Program::Pasta(path) => pasta(path, pid, ports)?,
     };
     helper.wait_for_route(pid)?;
-    if helper.address.is_some() {
+    if matches!(program, Program::Slirp4netns(_)) {
         let done = helper.ports.iter().try_for_each(|port| forward(&socket(dir, pid), port));
-        drop(fs::remove_file(socket(dir, pid)));
         done?;
     }
+    drop(fs::remove_file(socket(dir, pid))); // pasta has none
     Ok(helper)
 }
 
@@ -160,9 +160,20 @@ fn forward(socket: &Path, port: &Port) -> Result<()> {
         "proto": port.protocol, "host_addr": port.host_ip, "host_port": port.host_port,
         "guest_addr": SLIRP.0, "guest_port": port.container_port,
     }});
-    let mut stream = UnixStream::connect(socket).context(what)?;
+    // It listens only after it has configured the interface.
+    let deadline = Instant::now() + PATIENCE;
+    let mut stream = loop {
+        match UnixStream::connect(socket) {
+            Err(error) if Instant::now() < deadline && matches!(error.kind(), ErrorKind::NotFound | ErrorKind::ConnectionRefused) => {
+                sleep(Duration::from_millis(2));
+            }
+            other => break other.context(what)?,
+        }
+    };
     let mut answer = String::new();
-    write!(stream, "{request}")
+    // In one piece: it takes what it reads first for the whole.
+    stream
+        .write_all(request.to_string().as_bytes())
         .and_then(|()| stream.shutdown(Shutdown::Write))
         .and_then(|()| stream.read_to_string(&mut answer))
         .context(what)?;

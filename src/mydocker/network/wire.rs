@@ -43,14 +43,21 @@ pub struct Connected {
 }
 
 impl Networks {
-    /// Connects a container. What an earlier run of it has left is cleared away first.
+    /// Connects a container. What an earlier run of it has left is cleared away first. A failure leaves nothing, also no pinned
+    /// namespace.
     pub fn setup(&self, guest: &Guest<'_>) -> Result<Connected> {
+        let pin = Namespace::of(&self.dirs, guest.id);
+        // The first error is the one to report, here and below.
+        self.setup_pinned(guest, &pin).inspect_err(|_| drop(pin.remove()))
+    }
+
+    fn setup_pinned(&self, guest: &Guest<'_>, pin: &Namespace) -> Result<Connected> {
         let netavark = Netavark::find()?;
         self.predefined()?;
         let mut book = Book::open(&self.dirs)?;
-        let pin = Namespace::of(&self.dirs, guest.id);
         if let Some(old) = book.leases().get(guest.id).cloned() {
-            self.clear(&netavark, &pin, guest.id, &old)?;
+            // Where this fails, what matters of it fails below again.
+            drop(self.clear(&netavark, pin, guest.id, &old));
             book.remove(guest.id)?;
         }
         let mut lease = Lease { name: guest.name.into(), dns: guest.dns.to_vec(), ..Lease::default() };
@@ -64,17 +71,20 @@ impl Networks {
         specs.iter_mut().filter(|spec| spec.host_ip.is_unspecified()).for_each(|spec| spec.host_ip = binding);
         let held = hold(&specs, &book.ports(guest.id))?;
         lease.ports.clone_from(&held.ports);
+        book.put(guest.id, lease.clone())?;
         if guest.namespace != pin.path() {
             pin.remove()?;
         }
-        pin.pin(guest.namespace)?;
-        book.put(guest.id, lease.clone())?;
-        if let Err(error) = netavark.setup(&self.dirs, pin.path(), guest.id, &lease, &networks) {
-            // The first error is the one to report.
-            drop(self.clear(&netavark, &pin, guest.id, &lease).and_then(|()| pin.remove()).and_then(|()| book.remove(guest.id)));
-            return Err(error.within(format!("connect container {}", guest.name)));
+        let done = pin.pin(guest.namespace).and_then(|()| netavark.setup(&self.dirs, pin, guest.id, &lease, &networks));
+        let answered = done.map_err(|error| {
+            drop(self.clear(&netavark, pin, guest.id, &lease).and_then(|()| book.remove(guest.id)));
+            error.within(format!("connect container {}", guest.name))
+        })?;
+        let mut warnings = warnings(&netavark, guest, &networks);
+        if !answered {
+            warnings.push("containers have no DNS by name: aardvark-dns does not answer; does another program have port 53?".into());
         }
-        Ok(Connected { warnings: warnings(&netavark, guest, &networks), attachments: lease.attachments, held })
+        Ok(Connected { warnings, attachments: lease.attachments, held })
     }
 
     /// Takes a container off all networks and unpins its namespace, whatever state they are in; also for a container that is gone.
@@ -106,8 +116,8 @@ impl Networks {
         lease.attachments.push(attachment.clone());
         book.put(id, lease.clone())?;
         let (pin, network) = (Namespace::of(&self.dirs, id), [network]);
-        if let Err(error) = netavark.setup(&self.dirs, pin.path(), id, &lease, &network) {
-            drop(netavark.teardown(&self.dirs, pin.path(), id, &lease, &network));
+        if let Err(error) = netavark.setup(&self.dirs, &pin, id, &lease, &network) {
+            drop(netavark.teardown(&self.dirs, &pin, id, &lease, &network));
             drop(book.put(id, before.clone()));
             return Err(error.within(format!("connect container {} to network {}", before.name, network[0].name)));
         }
@@ -126,7 +136,7 @@ impl Networks {
         };
         let pin = Namespace::of(&self.dirs, id);
         netavark
-            .teardown(&self.dirs, pin.path(), id, &lease, std::slice::from_ref(&network))
+            .teardown(&self.dirs, &pin, id, &lease, std::slice::from_ref(&network))
             .map_err(|error| error.within(format!("disconnect container {} from network {}", lease.name, network.name)))?;
         lease.attachments.remove(at);
         book.put(id, lease)
@@ -154,14 +164,14 @@ impl Networks {
     /// to make and unmake everything in: what it leaves out after an error is the bridge and the rules.
     fn clear(&self, netavark: &Netavark, pin: &Namespace, id: &str, lease: &Lease) -> Result<()> {
         let networks: Vec<Network> = self.read_all()?.into_iter().filter(|network| on(lease, network)).collect();
-        if pin.exists() && netavark.teardown(&self.dirs, pin.path(), id, lease, &networks).is_ok() {
+        if pin.exists() && netavark.teardown(&self.dirs, pin, id, lease, &networks).is_ok() {
             return Ok(());
         }
         pin.remove()?;
         pin.make()?;
         // If this fails, the teardown still may not.
-        drop(netavark.setup(&self.dirs, pin.path(), id, lease, &networks));
-        netavark.teardown(&self.dirs, pin.path(), id, lease, &networks)
+        drop(netavark.setup(&self.dirs, pin, id, lease, &networks));
+        netavark.teardown(&self.dirs, pin, id, lease, &networks)
     }
 }
 

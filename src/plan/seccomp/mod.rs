@@ -35,7 +35,7 @@ mod rules;
 mod table;
 
 pub use abi::{ARCHITECTURES, ARM, Family, NATIVE, X86};
-pub use rules::{ACTIONS, FLAGS, OPERATORS};
+pub use rules::{Handover, handover};
 
 use crate::spec;
 use crate::sys::{Error, Result, SockFilter};
@@ -72,12 +72,12 @@ pub fn compile_for(family: &'static Family, seccomp: &spec::Seccomp) -> Result<F
     if !seccomp.listener_metadata.is_empty() && seccomp.listener_path.is_empty() {
         return Err(Error::new("metadata for a seccomp listener without its path").at("linux.seccomp.listenerMetadata"));
     }
-    let flags = rules::flags(seccomp.flags.as_deref())?;
+    let mut verdicts = Verdicts::default();
+    let flags = rules::flags(seccomp.flags.as_deref(), seccomp.notifies(), &mut verdicts.warnings)?;
     if seccomp.default_action.is_empty() && seccomp.syscalls.is_empty() {
-        return Ok(Filter { program: Vec::new(), flags, warnings: Vec::new() });
+        return Ok(Filter { program: Vec::new(), flags, warnings: verdicts.warnings });
     }
     let profile = Profile::new(family, seccomp)?;
-    let mut verdicts = Verdicts::default();
     let mut program = Program::default();
     let mut otherwise = Target::Return(BAD_ARCHITECTURE);
     // Back to front: the native architecture comes last here and first in the program.

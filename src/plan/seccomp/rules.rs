@@ -1,29 +1,7 @@
 //! What the words of a profile mean: actions, comparisons, flags. Names are those of seccomp.h and seccomp(2).
 
-use crate::spec::{SyscallArg, SyscallRule};
+use crate::spec::{Seccomp, SyscallArg, SyscallRule, names};
 use crate::sys::{Error, Result};
-
-/// The actions a profile may name (config-linux.md, "Seccomp"), for `features`.
-///
-/// `SCMP_ACT_NOTIFY` is missing: nothing of ours hands a listener on yet.
-pub const ACTIONS: [&str; 8] = [
-    "SCMP_ACT_ALLOW",
-    "SCMP_ACT_ERRNO",
-    "SCMP_ACT_KILL",
-    "SCMP_ACT_KILL_PROCESS",
-    "SCMP_ACT_KILL_THREAD",
-    "SCMP_ACT_LOG",
-    "SCMP_ACT_TRACE",
-    "SCMP_ACT_TRAP",
-];
-
-/// The comparisons a profile may name, for `features`.
-pub const OPERATORS: [&str; 7] =
-    ["SCMP_CMP_EQ", "SCMP_CMP_GE", "SCMP_CMP_GT", "SCMP_CMP_LE", "SCMP_CMP_LT", "SCMP_CMP_MASKED_EQ", "SCMP_CMP_NE"];
-
-/// The flags a profile may name, for `features`.
-pub const FLAGS: [&str; 4] =
-    ["SECCOMP_FILTER_FLAG_TSYNC", "SECCOMP_FILTER_FLAG_LOG", "SECCOMP_FILTER_FLAG_SPEC_ALLOW", "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV"];
 
 /// The largest errno that the kernel hands to a program (`MAX_ERRNO` of linux/err.h); it would cut a larger one down.
 const MAX_ERRNO: u32 = 4095;
@@ -100,7 +78,7 @@ pub(super) fn action(name: &str, errno: Option<u32>, fields: [&str; 2], at: &dyn
         "SCMP_ACT_TRACE" => (libc::SECCOMP_RET_TRACE, Some(libc::SECCOMP_RET_DATA)),
         "SCMP_ACT_LOG" => (libc::SECCOMP_RET_LOG, None),
         "SCMP_ACT_ALLOW" => (libc::SECCOMP_RET_ALLOW, None),
-        "SCMP_ACT_NOTIFY" => return Err(Error::new("SCMP_ACT_NOTIFY: a seccomp listener is not supported yet").at(at(fields[0]))),
+        "SCMP_ACT_NOTIFY" => (libc::SECCOMP_RET_USER_NOTIF, None),
         "" => return Err(Error::new("a seccomp action is missing").at(at(fields[0]))),
         _ => return Err(Error::new(format!("{name} is not a seccomp action")).at(at(fields[0]))),
     };
@@ -138,19 +116,57 @@ fn condition(arg: &SyscallArg, at: &dyn Fn(&str) -> String) -> Result<Condition>
 ///
 /// As in runc: where the field is absent, `SPEC_ALLOW`, because a container's speed should not depend on a mitigation that kernels
 /// since 5.16 leave to prctl(2) anyway; `TSYNC` changes nothing, for a process about to execute its program has one
-/// thread. `WAIT_KILLABLE_RECV` says how a listener's caller waits, and there is no listener.
-pub(super) fn flags(names: Option<&[String]>) -> Result<u32> {
+/// thread, and the kernel takes it together with a listener only under conditions. `WAIT_KILLABLE_RECV` says how a
+/// notified call waits, and the kernel takes it with a listener only.
+pub(super) fn flags(names: Option<&[String]>, notifies: bool, warnings: &mut Vec<String>) -> Result<u32> {
+    let listener = if notifies { libc::SECCOMP_FILTER_FLAG_NEW_LISTENER } else { 0 };
     let Some(names) = names else {
-        return Ok(libc::SECCOMP_FILTER_FLAG_SPEC_ALLOW as u32);
+        return Ok((libc::SECCOMP_FILTER_FLAG_SPEC_ALLOW | listener) as u32);
     };
-    let mut flags = 0;
+    let mut flags = listener;
     for (i, name) in names.iter().enumerate() {
-        flags |= match name.as_str() {
-            "SECCOMP_FILTER_FLAG_LOG" => libc::SECCOMP_FILTER_FLAG_LOG as u32,
-            "SECCOMP_FILTER_FLAG_SPEC_ALLOW" => libc::SECCOMP_FILTER_FLAG_SPEC_ALLOW as u32,
-            "SECCOMP_FILTER_FLAG_TSYNC" | "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV" => 0,
-            _ => return Err(Error::new(format!("{name} is not a seccomp flag")).at(format!("linux.seccomp.flags[{i}]"))),
+        let at = || format!("linux.seccomp.flags[{i}]");
+        flags |= match names::value(names::SECCOMP_FLAGS, name) {
+            None => return Err(Error::new(format!("{name} is not a seccomp flag")).at(at())),
+            Some(libc::SECCOMP_FILTER_FLAG_TSYNC) => 0,
+            Some(libc::SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV) if !notifies => {
+                warnings.push(format!("{}: {name} has no effect, as no rule has SCMP_ACT_NOTIFY", at()));
+                0
+            }
+            Some(flag) => flag,
         };
     }
-    Ok(flags)
+    Ok(flags as u32)
+}
+
+/// How a process hands its listener to its parent once its filter is loaded, and so under it: by sendmsg(2), else by
+/// writing its number with write(2), at which the parent takes it with pidfd_getfd(2), which needs CAP_SYS_PTRACE.
+///
+/// # Errors
+/// A profile that permits neither: a notified call waits for the agent, which does not have the listener yet.
+pub fn handover(seccomp: &Seccomp) -> Result<Option<Handover>> {
+    let permits = |call: &str| {
+        let rules = || seccomp.syscalls.iter().filter(|rule| rule.names.iter().any(|name| name == call));
+        let permits = |action: &String| matches!(action.as_str(), "SCMP_ACT_ALLOW" | "SCMP_ACT_LOG");
+        match rules().find(|rule| rule.args.is_empty()) {
+            Some(decides) => permits(&decides.action),
+            None => permits(&seccomp.default_action) && rules().all(|rule| permits(&rule.action)),
+        }
+    };
+    match () {
+        () if !seccomp.notifies() => Ok(None),
+        () if permits("sendmsg") => Ok(Some(Handover::Message)),
+        () if permits("write") => Ok(Some(Handover::Number)),
+        () => Err(Error::new("a profile with SCMP_ACT_NOTIFY has to permit sendmsg or write, by which its listener is handed over")
+            .at("linux.seccomp.syscalls")),
+    }
+}
+
+/// See [`handover`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Handover {
+    /// The descriptor goes with a message.
+    Message,
+    /// Its number is written, and the parent copies it.
+    Number,
 }

@@ -4,7 +4,7 @@ use super::{absolute, no_nul};
 use crate::spec::names::{PROPAGATION, namespace};
 use crate::spec::sysctl::{self, Scope};
 use crate::spec::user::UNCHANGED;
-use crate::spec::{Device, IdMapping, Linux, Seccomp, Spec};
+use crate::spec::{Device, IdMapping, IntelRdt, Linux, Seccomp, Spec};
 use crate::sys::{Error, Result};
 
 /// The most lines that the kernel takes in a uid_map or gid_map, user_namespaces(7).
@@ -23,6 +23,7 @@ pub(super) fn check(spec: &Spec, warnings: &mut Vec<String>) -> Result<()> {
     sysctls(linux)?;
     devices(linux)?;
     net_devices(linux)?;
+    linux.intel_rdt.as_ref().map_or(Ok(()), |rdt| intel_rdt(rdt, warnings))?;
     if !linux.rootfs_propagation.is_empty() && !PROPAGATION.iter().any(|row| row.0 == linux.rootfs_propagation) {
         let words = format!("{:?} is not a kind of mount propagation, mount_namespaces(7)", linux.rootfs_propagation);
         return Err(Error::new(words).at("linux.rootfsPropagation"));
@@ -50,7 +51,12 @@ fn namespaces(linux: &Linux) -> Result<()> {
             absolute(&ns.path, "the path of the namespace", || format!("{}.path", at()))?;
         }
     }
-    Ok(())
+    match linux.namespace("mount") {
+        Some(_) => Ok(()),
+        None => Err(Error::new("there is no mount namespace: root and mounts of the container would be the host's")
+            .at("linux.namespaces")
+            .hint("it needs one of type mount")),
+    }
 }
 
 /// The name would be the host's without a UTS namespace.
@@ -214,6 +220,25 @@ fn net_devices(linux: &Linux) -> Result<()> {
     Ok(())
 }
 
+/// config-linux.md, "IntelRdt".
+fn intel_rdt(rdt: &IntelRdt, warnings: &mut Vec<String>) -> Result<()> {
+    let refuse = |why: String, field: &str| Err(Error::new(why).at(format!("linux.intelRdt.{field}")));
+    let id = &rdt.clos_id;
+    if id.contains(['/', '\n', '\0']) || [".", "..", "info", "mon_groups", "mon_data"].contains(&id.as_str()) {
+        return refuse(format!("{id:?} cannot be the name of a class of service"), "closID");
+    }
+    if let Some(i) = rdt.schemata.iter().position(|line| line.contains('\n')) {
+        return refuse("a line break in a line of the schemata".into(), &format!("schemata[{i}]"));
+    }
+    if !rdt.mem_bw_schema.is_empty() && (!rdt.mem_bw_schema.starts_with("MB:") || rdt.mem_bw_schema.contains('\n')) {
+        return refuse("the schema of memory bandwidth has to be one line that starts with MB:".into(), "memBwSchema");
+    }
+    if rdt.enable_cmt || rdt.enable_mbm {
+        warnings.push("linux.intelRdt: enableCMT and enableMBM have no effect; enableMonitoring makes a monitoring group".into());
+    }
+    Ok(())
+}
+
 fn is_interface(name: &str) -> bool {
     let byte = |b: u8| !b.is_ascii_whitespace() && b != 0x0b && b != b'/' && b != b':' && b != 0;
     (1..=15).contains(&name.len()) && name != "." && name != ".." && name.bytes().all(byte)
@@ -244,6 +269,10 @@ fn seccomp(seccomp: &Seccomp) -> Result<()> {
     if seccomp.listener_path.is_empty() && !seccomp.listener_metadata.is_empty() {
         return Err(Error::new("there is no listener to send this to: listenerPath is missing").at("linux.seccomp.listenerMetadata"));
     }
+    if seccomp.notifies() && seccomp.listener_path.is_empty() {
+        return Err(Error::new("SCMP_ACT_NOTIFY needs the path of a seccomp agent's socket").at("linux.seccomp.listenerPath"));
+    }
+    no_nul(&seccomp.listener_path, || "linux.seccomp.listenerPath".into())?;
     match seccomp.syscalls.iter().position(|rule| rule.names.is_empty()) {
         Some(i) => Err(Error::new("the rule names no system call").at(format!("linux.seccomp.syscalls[{i}].names"))),
         None => Ok(()),

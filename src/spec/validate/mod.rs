@@ -11,7 +11,7 @@ mod process;
 mod resources;
 mod scheduling;
 
-use super::{Process, Resources, Spec, unsupported};
+use super::{Process, Resources, Spec};
 use crate::sys::{Error, Result};
 
 /// The oldest and the newest version of the spec that keel reads, as `features` prints them.
@@ -20,25 +20,40 @@ pub const VERSIONS: (&str, &str) = ("1.0.0", "1.3.0");
 /// The newest minor version of the spec whose fields keel knows.
 const MINOR: u32 = 3;
 
+/// Looks at one part of a document: the first thing wrong in it, and what is worth telling.
+type Check = fn(&Spec, &mut Vec<String>) -> Result<()>;
+
+/// All parts.
+const CHECKS: &[Check] = &[
+    version,
+    root,
+    |spec, warnings| match &spec.process {
+        Some(process) => process::check(process, warnings),
+        None => Err(Error::new("there is no process to run").at("process")),
+    },
+    mounts::check,
+    linux::check,
+    |spec, warnings| scheduling::linux(&spec.linux, warnings),
+    |spec, warnings| resources::check(&spec.linux.resources, warnings),
+    |spec, _| hooks::check(&spec.hooks),
+    |spec, _| match spec.annotations.contains_key("") {
+        true => Err(Error::new("an annotation has an empty key").at("annotations")),
+        false => Ok(()),
+    },
+];
+
 /// Judges a `config.json`; returns what is worth telling the user.
 pub fn validate(spec: &Spec) -> Result<Vec<String>> {
     let mut warnings = Vec::new();
-    version(spec, &mut warnings)?;
-    unsupported::refuse(spec)?;
-    root(spec)?;
-    let Some(process) = &spec.process else {
-        return Err(Error::new("there is no process to run").at("process"));
-    };
-    process::check(process, &mut warnings)?;
-    mounts::check(spec, &mut warnings)?;
-    linux::check(spec, &mut warnings)?;
-    scheduling::linux(&spec.linux, &mut warnings)?;
-    resources::check(&spec.linux.resources, &mut warnings)?;
-    hooks::check(&spec.hooks)?;
-    match spec.annotations.contains_key("") {
-        true => Err(Error::new("an annotation has an empty key").at("annotations")),
-        false => Ok(warnings),
-    }
+    CHECKS.iter().try_for_each(|check| check(spec, &mut warnings))?;
+    Ok(warnings)
+}
+
+/// As [`validate`], but goes on after a refusal: the first of each part, and the warnings.
+pub fn faults(spec: &Spec) -> (Vec<Error>, Vec<String>) {
+    let mut warnings = Vec::new();
+    let errors = CHECKS.iter().filter_map(|check| check(spec, &mut warnings).err()).collect();
+    (errors, warnings)
 }
 
 /// Judges the document of `exec --process`; the paths of its refusals begin with `process`, as in `config.json`.
@@ -94,7 +109,7 @@ fn semver(text: &str) -> Option<(u32, u32, u32)> {
 }
 
 /// config.md, "Root".
-fn root(spec: &Spec) -> Result<()> {
+fn root(spec: &Spec, _: &mut Vec<String>) -> Result<()> {
     match &spec.root {
         None => Err(Error::new("root must be specified").at("root")),
         Some(root) if root.path.is_empty() => Err(Error::new("the path of the root file system is empty").at("root.path")),
