@@ -5,8 +5,8 @@ use super::filter::Filters;
 use super::{print, template, time, units};
 use crate::mydocker::container::{Containers, HealthState, Record, State, Status};
 use crate::mydocker::files::Dirs;
-use crate::mydocker::network::Networks;
 use crate::mydocker::network::ports::{Port, Protocol};
+use crate::mydocker::network::{Mode, Networks};
 use crate::sys::{Error, Result};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -101,7 +101,11 @@ fn fits(filters: &Filters, bounds: &Bounds, record: &Record, state: &State) -> b
 
 /// The networks' names as docker shows them.
 pub fn networks(record: &Record) -> Vec<String> {
-    if record.settings.networks.is_empty() { vec!["bridge".into()] } else { record.settings.networks.clone() }
+    let name = |text: &String| match Mode::parse(text) {
+        Ok(Mode::Networks(joins)) => joins.into_iter().map(|join| join.network).next().unwrap_or_default(),
+        _ => text.clone(),
+    };
+    if record.settings.networks.is_empty() { vec!["bridge".into()] } else { record.settings.networks.iter().map(name).collect() }
 }
 
 /// `0.0.0.0:8080->80/tcp`.
