@@ -211,6 +211,24 @@ impl Container {
         format!("/proc/self/fd/{}/{}", self.dir.as_raw_fd(), SOCKET.to_string_lossy())
     }
 
+    /// Directory of the socket for sd_notify(3), below the state directory.
+    pub const NOTIFY: &str = "notify";
+    /// The socket in it.
+    pub const NOTIFY_SOCKET: &str = "notify.sock";
+
+    /// Makes the directory that the container sees as /run/notify; any user of the container may search it.
+    pub fn make_notify(&self) -> Result<()> {
+        let what = || format!("make {}/{}", self.path.display(), Self::NOTIFY);
+        mkdirat(&self.dir, Self::NOTIFY, Mode::from_raw_mode(0o755)).context(what)?;
+        // Whatever the umask is.
+        rustix::fs::chmodat(&self.dir, Self::NOTIFY, Mode::from_raw_mode(0o755), AtFlags::empty()).context(what)
+    }
+
+    /// Path of the socket for sd_notify(3), as [`Container::socket`].
+    pub fn notify_socket(&self) -> String {
+        format!("/proc/self/fd/{}/{}/{}", self.dir.as_raw_fd(), Self::NOTIFY, Self::NOTIFY_SOCKET)
+    }
+
     /// Removes everything of the container. A remove that is killed can be repeated: a directory without a record is one
     /// of a container of which nothing but the id is known.
     pub fn remove(&self) -> Result<()> {
@@ -226,6 +244,11 @@ impl Container {
             // What a killed command left.
             Err(Errno::NOTEMPTY | Errno::EXIST) => {
                 unlink(&[TEMPORARY]).context(what)?;
+                if let Ok(notify) = openat(&self.dir, Self::NOTIFY, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty()) {
+                    // The container cannot write there.
+                    let _ = unlinkat(&notify, Self::NOTIFY_SOCKET, AtFlags::empty());
+                    unlinkat(&self.dir, Self::NOTIFY, AtFlags::REMOVEDIR).context(what)?;
+                }
                 rustix::fs::rmdir(&self.path).context(what)
             }
             other => other.context(what),
