@@ -1,7 +1,7 @@
 //! The state directory: where it is, what is in it, who may change it.
 
 use super::{ContainerId, ProcessId};
-use crate::sys::{Context, Error, Kind, Result};
+use crate::sys::{Context, Error, Kind, Result, in_user_namespace};
 use rustix::fd::{AsRawFd, OwnedFd};
 use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags, flock, mkdirat, open, openat, renameat, unlinkat};
 use rustix::io::Errno;
@@ -58,14 +58,16 @@ pub struct Record {
 pub struct Root(PathBuf);
 
 impl Root {
-    /// The given directory; else `$XDG_RUNTIME_DIR/keel` for an ordinary user, `/run/keel` for root.
+    /// The given directory; else `$XDG_RUNTIME_DIR/keel` for an ordinary user, `/run/keel` for root. Who is root in a user
+    /// namespace only (rootless podman) is an ordinary user, unless his name is root, as for runc.
     pub fn new(given: Option<&Path>) -> Result<Self> {
         if let Some(path) = given {
             return std::path::absolute(path).context(|| format!("--root {}", path.display())).map(Self);
         }
         let uid = rustix::process::geteuid().as_raw();
+        let ordinary = || uid != 0 || std::env::var_os("USER").is_none_or(|user| user != "root") && in_user_namespace();
         match std::env::var_os("XDG_RUNTIME_DIR") {
-            Some(dir) if uid != 0 && !dir.is_empty() => Ok(Self(Path::new(&dir).join("keel"))),
+            Some(dir) if !dir.is_empty() && ordinary() => Ok(Self(Path::new(&dir).join("keel"))),
             _ if uid == 0 => Ok(Self("/run/keel".into())),
             _ => Err(Error::new("XDG_RUNTIME_DIR is not set").hint("an ordinary user needs it, or --root")),
         }

@@ -42,10 +42,15 @@ impl Host {
     /// With the root directory of this name.
     pub fn at(name: &str) -> Self {
         let host = Self::bare(name);
-        let mut import = host.command(&["import", "-", "busybox"]).stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
+        host.import();
+        host
+    }
+
+    /// The image `busybox`.
+    pub fn import(&self) {
+        let mut import = self.command(&["import", "-", "busybox"]).stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
         import.stdin.take().unwrap().write_all(tarball()).unwrap();
         assert!(import.wait().unwrap().success());
-        host
     }
 
     /// Without an image.
@@ -172,6 +177,12 @@ impl Host {
             std::thread::sleep(std::time::Duration::from_millis(10));
         }
         assert_eq!(left(), Default::default(), "left: processes and mounts, containers, names, pins");
+    }
+
+    /// The same, but for a front-end that still runs, and its monitor.
+    #[track_caller]
+    pub fn nothing_left_but(&self, run: &Child) {
+        assert!(self.remains().iter().all(|left| left.starts_with(&format!("process {} ", run.id())) || left.contains(" monitor ")));
     }
 
     /// Removes all containers by force, then nothing is left.

@@ -6,7 +6,6 @@
 mod common;
 mod host;
 
-mod daily;
 mod faults;
 mod flags;
 mod floor;

@@ -12,8 +12,8 @@ use crate::mydocker::image::Images;
 use crate::mydocker::monitor;
 use crate::mydocker::network::{Namespace, Networks};
 use crate::mydocker::volume::Volumes;
-use crate::store::Root;
-use crate::sys::{Context, Error, Log, Result};
+use crate::store::{ContainerId, Root};
+use crate::sys::{Context, Error, Kind, Log, Result};
 use clap::Args;
 use rustix::mount::{UnmountFlags, unmount};
 use serde_json::{Value, json};
@@ -105,17 +105,11 @@ fn command(pid: i32) -> String {
 fn examine(dirs: &Dirs) -> Result<Vec<Finding>> {
     let containers = Containers::new(dirs);
     let mut all = Vec::new();
-    // Those whose things in the kernel are somebody's.
-    let mut alive = BTreeSet::new();
-    let mut known = BTreeSet::new();
     for container in containers.list()? {
-        known.insert(container.id().to_owned());
         match state(&container) {
-            Ok((true, finding)) => {
-                alive.insert(container.id().to_owned());
-                all.extend(finding);
-            }
-            Ok((false, finding)) => all.extend(finding),
+            Ok(finding) => all.extend(finding),
+            // Removed meanwhile.
+            Err(error) if error.get_kind() == Kind::NoContainer => {}
             Err(error) => {
                 let words = format!("container {} cannot be read: {error}", short(container.id()));
                 let mend = Mend::Not(format!("remove {} by hand", container.dir().display()));
@@ -123,19 +117,33 @@ fn examine(dirs: &Dirs) -> Result<Vec<Finding>> {
             }
         }
     }
-    runtime(dirs, &alive, &mut all)?;
-    network(dirs, &alive, &mut all)?;
-    mounts(dirs, &alive, &mut all)?;
+    runtime(dirs, &mut all)?;
+    network(dirs, &mut all)?;
+    mounts(dirs, &mut all)?;
     files(dirs, &containers, &mut all)?;
     Ok(all)
+}
+
+/// Does something while no container of that id is up or can begin: its monitor first writes itself down under this lock, and
+/// takes everything away before it writes the end down. `None` if there is one that is up.
+fn idle<T>(dirs: &Dirs, id: &str, act: impl FnOnce() -> T) -> Option<T> {
+    // Without a directory: a container has one before and after all else of it.
+    let Ok(container) = Containers::new(dirs).find(id) else { return Some(act()) };
+    let _lock = container.lock().ok();
+    let up = container.state().is_ok_and(|state| is_up(&container, &state));
+    if up { None } else { Some(act()) }
+}
+
+fn is_up(container: &Container, state: &State) -> bool {
+    container.monitored(state) || (state.status.is_up() && container.process(state).is_some())
 }
 
 fn short(id: &str) -> String {
     id.chars().take(12).collect()
 }
 
-/// Whether a container is up or about to be, and what its state file says wrongly.
-fn state(container: &Container) -> Result<(bool, Option<Finding>)> {
+/// What a container's state file says wrongly.
+fn state(container: &Container) -> Result<Option<Finding>> {
     let _lock = container.lock()?;
     let record = container.record()?;
     let now = container.state()?;
@@ -144,63 +152,58 @@ fn state(container: &Container) -> Result<(bool, Option<Finding>)> {
     let name = || format!("container {} ({})", record.short(), record.name);
     let found = |what: String, holders: Vec<i32>, mend: Mend| Some(Finding { kind: "state", what, holders, mend });
     if monitored {
-        return Ok((true, None));
+        return Ok(None);
     }
     if now.status.is_up() && container.process(&now).is_some() {
         let what = format!("{} runs without its monitor, which was killed: nobody writes its log or its end", name());
         let pid = now.process.map(|process| process.pid);
         let advice = format!("mydocker restart {} gives it a new one", record.name);
-        return Ok((true, found(what, pid.into_iter().collect(), Mend::Not(advice))));
+        return Ok(found(what, pid.into_iter().collect(), Mend::Not(advice)));
     }
     let settle = Mend::Settle(container.clone());
     if written.status != now.status {
         let what = format!("{} is written down as {}, and its processes are gone", name(), written.status);
-        return Ok((false, found(what, Vec::new(), settle)));
+        return Ok(found(what, Vec::new(), settle));
     }
     if now.status == Status::Removing {
-        return Ok((false, found(format!("the removal of {} was not finished", name()), Vec::new(), settle)));
+        return Ok(found(format!("the removal of {} was not finished", name()), Vec::new(), settle));
     }
     if record.settings.auto_remove && now.status == Status::Exited {
-        return Ok((false, found(format!("{} has ended and was to be removed (--rm)", name()), Vec::new(), settle)));
+        return Ok(found(format!("{} has ended and was to be removed (--rm)", name()), Vec::new(), settle));
     }
-    Ok((false, None))
+    Ok(None)
 }
 
 /// The runtime's records, and their cgroups, of containers that are not up.
-fn runtime(dirs: &Dirs, alive: &BTreeSet<String>, all: &mut Vec<Finding>) -> Result<()> {
+fn runtime(dirs: &Dirs, all: &mut Vec<Finding>) -> Result<()> {
     let root = Root::new(Some(&dirs.run.join("keel")))?;
-    for id in root.list()?.into_iter().filter(|id| !alive.contains(id.as_str())) {
-        let Ok(container) = root.open(&id) else { continue };
-        // Somebody creates or deletes it at this moment.
-        if !container.try_lock() {
-            continue;
-        }
-        let Ok(record) = container.record() else { continue };
-        if record.creator.and_then(crate::store::ProcessId::open).is_some() {
-            continue;
-        }
+    for id in root.list()? {
+        let Some(Ok(record)) = idle(dirs, id.as_str(), || root.open(&id).and_then(|container| container.record())) else { continue };
         let parsed = if record.cgroup.is_null() { None } else { serde_json::from_value::<Cgroup>(record.cgroup.clone()).ok() };
         let places: BTreeSet<String> =
             parsed.iter().flat_map(Cgroup::paths).map(|(_, path)| path).filter(|path| Path::new(path).exists()).collect();
         let holders = parsed.as_ref().and_then(|cgroup| cgroup.procs().ok()).unwrap_or_default();
         let mend = || Mend::Runtime(id.as_str().to_owned());
-        let what = format!("the runtime's record {} of a container that is not up", container.path().display());
+        let what = format!("the runtime's record {} of a container that is not up", root.path().join(id.as_str()).display());
         all.push(Finding { kind: "runtime", what, holders: Vec::new(), mend: mend() });
-        for place in places {
-            let what = format!("the cgroup {place} of a container that is not up");
-            all.push(Finding { kind: "cgroup", what, holders: holders.clone(), mend: mend() });
+        if !places.is_empty() {
+            let places: Vec<String> = places.into_iter().collect();
+            let what = format!("the cgroup of a container that is not up: {}", places.join(", "));
+            all.push(Finding { kind: "cgroup", what, holders, mend: mend() });
         }
     }
     Ok(())
 }
 
 /// Pinned namespaces and leases of containers that are not up.
-fn network(dirs: &Dirs, alive: &BTreeSet<String>, all: &mut Vec<Finding>) -> Result<()> {
-    for id in Namespace::all(dirs)?.into_iter().filter(|id| !alive.contains(id)) {
+fn network(dirs: &Dirs, all: &mut Vec<Finding>) -> Result<()> {
+    for id in Namespace::all(dirs)? {
         let pin = Namespace::of(dirs, &id);
-        let what = match pin.exists() {
-            true => format!("the pinned network namespace {} of a container that is not up", pin.path().display()),
-            false => format!("the file {}, at which no namespace is pinned any more", pin.path().display()),
+        let there = idle(dirs, &id, || (pin.path().exists(), pin.exists()));
+        let what = match there {
+            Some((_, true)) => format!("the pinned network namespace {} of a container that is not up", pin.path().display()),
+            Some((true, false)) => format!("the file {}, at which no namespace is pinned any more", pin.path().display()),
+            _ => continue,
         };
         let holders = if pin.exists() { in_namespace(pin.path()) } else { Vec::new() };
         all.push(Finding { kind: "namespace", what, holders, mend: Mend::Network(id) });
@@ -208,7 +211,11 @@ fn network(dirs: &Dirs, alive: &BTreeSet<String>, all: &mut Vec<Finding>) -> Res
     if !dirs.run.join("network").exists() {
         return Ok(());
     }
-    for (id, lease) in Networks::open(dirs)?.leases()?.into_iter().filter(|(id, _)| !alive.contains(id)) {
+    let networks = Networks::open(dirs)?;
+    for (id, lease) in networks.leases()? {
+        if !idle(dirs, &id, || networks.leases().is_ok_and(|leases| leases.contains_key(&id))).unwrap_or(false) {
+            continue;
+        }
         let addresses: Vec<String> = lease.attachments.iter().map(|at| format!("{} on {}", at.address, at.network)).collect();
         let what = format!("the lease of container {} ({}), which is not up: {}", short(&id), lease.name, addresses.join(", "));
         all.push(Finding { kind: "lease", what, holders: Vec::new(), mend: Mend::Network(id) });
@@ -251,20 +258,17 @@ fn unescape(text: &str) -> PathBuf {
 }
 
 /// Mounts of the host inside a container's directory: the runtime mounts inside containers only, so nothing of ours is there.
-fn mounts(dirs: &Dirs, alive: &BTreeSet<String>, all: &mut Vec<Finding>) -> Result<()> {
+fn mounts(dirs: &Dirs, all: &mut Vec<Finding>) -> Result<()> {
     let Ok(base) = fs::canonicalize(dirs.containers()) else { return Ok(()) };
     let path = "/proc/self/mountinfo";
     let text = fs::read_to_string(path).context(|| format!("read {path}"))?;
-    let mut places: Vec<PathBuf> = text.lines().filter_map(|line| line.split(' ').nth(4)).map(unescape).collect();
-    places.retain(|place| {
-        let inside = place.strip_prefix(&base).ok().and_then(|rest| rest.components().next());
-        inside.is_some_and(|id| !alive.contains(id.as_os_str().to_string_lossy().as_ref()))
-    });
+    let places = text.lines().filter_map(|line| line.split(' ').nth(4)).map(unescape);
+    let places: Vec<PathBuf> = places.filter(|place| place.starts_with(&base) && *place != base).collect();
     // Later ones lie upon or in earlier ones.
     for place in places.into_iter().rev() {
         let below = |link: PathBuf| fs::read_link(link).is_ok_and(|to| to.starts_with(&place));
         let holders = processes(|dir| below(dir.join("cwd")) || below(dir.join("root")));
-        let what = format!("the mount {} in the directory of a container that is not up", place.display());
+        let what = format!("the mount {} in the directory of a container", place.display());
         all.push(Finding { kind: "mount", what, holders, mend: Mend::Unmount(place.clone()) });
     }
     Ok(())
@@ -297,11 +301,16 @@ fn mend(finding: &Finding, dirs: &Dirs) -> Result<()> {
         Mend::Settle(container) => settle(container),
         Mend::Runtime(id) => {
             let runtime = lifecycle::Runtime { root: Root::new(Some(&dirs.run.join("keel")))?, manager: crate::cgroup::Manager::Cgroupfs };
-            lifecycle::delete(&runtime, &crate::store::ContainerId::new(id)?, true, &Log::open(None, false, false)?)
+            let (log, name) = (Log::open(None, false, false)?, ContainerId::new(id)?);
+            idle(dirs, id, || lifecycle::delete(&runtime, &name, true, &log)).unwrap_or(Ok(()))
         }
         Mend::Network(id) => {
             let networks = Networks::open(dirs)?;
-            if networks.leases()?.contains_key(id) { networks.teardown(id) } else { Namespace::of(dirs, id).remove() }
+            let act = || match networks.leases()?.contains_key(id) {
+                true => networks.teardown(id),
+                false => Namespace::of(dirs, id).remove(),
+            };
+            idle(dirs, id, act).unwrap_or(Ok(()))
         }
         Mend::Unmount(place) => match unmount(place, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW) {
             Err(rustix::io::Errno::INVAL | rustix::io::Errno::NOENT) => Ok(()),
@@ -316,17 +325,28 @@ fn mend(finding: &Finding, dirs: &Dirs) -> Result<()> {
 
 fn settle(container: &Container) -> Result<()> {
     let Ok(record) = container.record() else { return Ok(()) };
+    let (id, dirs) = (container.id(), container.dirs());
     // It may have been started since it was looked at.
-    let state = container.state()?;
-    if container.monitored(&state) || (state.status.is_up() && container.process(&state).is_some()) {
-        return Ok(());
-    }
-    if record.settings.auto_remove || state.status == Status::Removing {
-        return monitor::remove(container, &record, record.settings.auto_remove);
-    }
-    monitor::settle(container)?;
+    let Some(settled) = idle(dirs, id, || monitor::settle(container)) else { return Ok(()) };
+    settled?;
     // What is read is corrected, and written down as such.
-    container.change(|state| (state.process, state.monitor) = (None, None)).map(drop)
+    let state = container.change(|state| {
+        if !is_up(container, state) {
+            (state.process, state.monitor) = (None, None);
+        }
+    })?;
+    let unwanted = record.settings.auto_remove && state.status == Status::Exited || state.status == Status::Removing;
+    if unwanted && !is_up(container, &state) { monitor::remove(container, &record, record.settings.auto_remove) } else { Ok(()) }
+}
+
+/// Mends all that can be mended, for `system prune`; what cannot is told.
+pub fn mend_all(dirs: &Dirs) -> Result<()> {
+    for finding in examine(dirs)? {
+        if let Err(error) = mend(&finding, dirs) {
+            eprintln!("WARNING: {}: {error}", finding.what);
+        }
+    }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! `system prune`, `container prune`, and what all prunes have in common.
 
 use super::filter::Filters;
-use super::{inspect, networks, print, stop, time, units, volumes};
+use super::{doctor, inspect, networks, print, stop, time, units, volumes};
 use crate::mydocker::container::{Containers, Status};
 use crate::mydocker::files::Dirs;
 use crate::mydocker::image::{Images, Removed};
@@ -120,7 +120,7 @@ pub fn system(args: &System, dirs: &Dirs) -> Result<i32> {
     }
     warning += if args.all { "  - all images without at least one container associated to them\n" } else { "  - all dangling images\n" };
     confirm(args.force, &warning, "system prune")?;
-    Containers::new(dirs).leftovers(true)?;
+    doctor::mend_all(dirs)?;
     let mut freed = remove_containers(dirs, &filters)?;
     networks::remove_unused(dirs, &filters)?;
     if args.volumes {

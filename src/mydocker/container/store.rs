@@ -106,15 +106,24 @@ impl Containers {
     /// gone, names without a container, files half written. With `remove` they are taken away. Nothing is taken for
     /// left that somebody makes at this moment.
     pub fn leftovers(&self, remove: bool) -> Result<Vec<PathBuf>> {
-        let _lock = self.lock()?;
+        let lock = self.lock()?;
         let entries =
             |dir: &Path| -> Vec<PathBuf> { fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.path()).collect() };
         let hidden = |path: &PathBuf| path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
         let mut left: Vec<PathBuf> = entries(&self.dirs.containers()).into_iter().filter(hidden).collect();
-        let dangling = |path: &PathBuf| !fs::read_to_string(path).is_ok_and(|id| self.container(&id).exists());
+        let named = |id: String, path: &Path| {
+            self.container(&id).record().is_ok_and(|record| path.file_name().is_some_and(|name| *name == *record.name))
+        };
+        let dangling = |path: &PathBuf| !fs::read_to_string(path).is_ok_and(|id| named(id, path));
         left.extend(entries(&self.names()).into_iter().filter(|path| hidden(path) || dangling(path)));
         let known = |path: &PathBuf| path.file_name().and_then(|name| name.to_str()).is_some_and(|id| self.container(id).exists());
         left.extend(entries(&self.dirs.run.join("containers")).into_iter().filter(|path| !known(path)));
+        for path in left.iter().filter(|path| remove && path.symlink_metadata().is_ok()) {
+            let removed = if path.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) };
+            removed.context(|| format!("remove {}", path.display()))?;
+        }
+        // A removal has the container's lock when it asks for this one.
+        drop(lock);
         for container in self.list()? {
             let Ok(_own) = container.lock() else { continue };
             // Only writes in progress begin with a dot. A monitor writes the configuration without the lock.
@@ -127,10 +136,6 @@ impl Containers {
                 half.iter().try_for_each(|path| fs::remove_file(path).context(|| format!("remove {}", path.display())))?;
             }
             left.extend(half);
-        }
-        for path in left.iter().filter(|path| remove && path.symlink_metadata().is_ok()) {
-            let removed = if path.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) };
-            removed.context(|| format!("remove {}", path.display()))?;
         }
         left.sort();
         Ok(left)

@@ -94,8 +94,8 @@ pub fn remove(container: &Container, record: &Record, volumes: bool) -> Result<(
     let lock = container.retire()?;
     settle(container)?;
     container.remove(&record.name)?;
-    drop(lock);
     journal::tell(container.dirs(), record, "destroy", &[]);
+    drop(lock);
     if volumes {
         let store = Volumes::open(container.dirs())?;
         let anonymous = record.settings.mounts.iter().filter(|mount| mount.kind == Kind::Volume && mount.anonymous);
