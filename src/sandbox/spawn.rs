@@ -8,6 +8,7 @@ use crate::plan::{Facts, Op, Plan, Stage};
 use crate::sys::{self, Cloned, Context, Error, Result, ns};
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
 use rustix::net::{AddressFamily, SendFlags, SocketFlags, SocketType, send, socketpair};
 use rustix::process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, pidfd_open, pidfd_send_signal, waitid};
 
@@ -96,7 +97,11 @@ fn lead(
             other => stage(other, process)?,
         }
         process.listener = None;
-        send(ours, b"+", SendFlags::NOSIGNAL).context(|| "answer the child")?;
+        match send(ours, b"+", SendFlags::NOSIGNAL) {
+            // It has failed meanwhile: its report, or its end, is next.
+            Err(Errno::PIPE) => continue,
+            sent => sent.context(|| "answer the child")?,
+        };
         if reached == Stage::Created {
             return Ok(());
         }
