@@ -6,9 +6,9 @@ mod copy_up;
 mod ground;
 mod ids;
 mod listener;
-mod mount;
+pub(crate) mod mount;
 mod net_devices;
-mod path;
+pub(crate) mod path;
 mod report;
 mod spawn;
 

@@ -2,14 +2,16 @@
 
 mod bundle;
 mod files;
+pub mod journal;
 mod profile;
 mod record;
 mod settings;
 mod state;
 mod store;
+mod tree;
 mod users;
 
-pub use bundle::{Prepared, bundle, environment};
+pub use bundle::{Prepared, bundle, environment, limits};
 pub use files::Layers;
 pub use profile::{Security, capabilities};
 pub use record::Record;

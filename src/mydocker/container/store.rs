@@ -1,6 +1,7 @@
 //! The directory of all containers, and that of one.
 
-use super::{Layers, Record, State, Status};
+use super::tree::Overlay;
+use super::{Layers, Record, State, Status, journal};
 use crate::cgroup::Manager;
 use crate::lifecycle::Runtime;
 use crate::mydocker::files::{self, Dirs, Lock, make_dir, read_json, write, write_json};
@@ -8,7 +9,6 @@ use crate::store::{ContainerId, ProcessId, Root};
 use crate::sys::{Context, Error, Kind, Result};
 use rustix::fd::OwnedFd;
 use rustix::fs::{Mode, OFlags};
-use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsconfig_set_string, fsmount, fsopen};
 use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -59,7 +59,10 @@ impl Containers {
             .and_then(|()| open_to_all(&temporary.join("upper")))
             .and_then(|()| fs::rename(&temporary, container.dir()).context(|| format!("make {}", container.dir().display())));
         match made {
-            Ok(()) => Ok(container),
+            Ok(()) => {
+                journal::tell(&self.dirs, record, "create", &[]);
+                Ok(container)
+            }
             Err(error) => {
                 let _ = fs::remove_dir_all(&temporary);
                 let _ = fs::remove_file(self.names().join(&record.name));
@@ -94,7 +97,48 @@ impl Containers {
         self.claim(name, &record.id)?;
         let old = std::mem::replace(&mut record.name, name.to_owned());
         container.save_record(&record)?;
-        fs::remove_file(self.names().join(&old)).context(|| format!("free the name {old}"))
+        fs::remove_file(self.names().join(&old)).context(|| format!("free the name {old}"))?;
+        journal::tell(&self.dirs, &record, "rename", &[("oldName", &format!("/{old}"))]);
+        Ok(())
+    }
+
+    /// What killed commands have left: directories of containers half made or half removed, sockets of containers that are
+    /// gone, names without a container, files half written. With `remove` they are taken away. Nothing is taken for
+    /// left that somebody makes at this moment.
+    pub fn leftovers(&self, remove: bool) -> Result<Vec<PathBuf>> {
+        let lock = self.lock()?;
+        let entries =
+            |dir: &Path| -> Vec<PathBuf> { fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.path()).collect() };
+        let hidden = |path: &PathBuf| path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
+        let mut left: Vec<PathBuf> = entries(&self.dirs.containers()).into_iter().filter(hidden).collect();
+        let named = |id: String, path: &Path| {
+            self.container(&id).record().is_ok_and(|record| path.file_name().is_some_and(|name| *name == *record.name))
+        };
+        let dangling = |path: &PathBuf| !fs::read_to_string(path).is_ok_and(|id| named(id, path));
+        left.extend(entries(&self.names()).into_iter().filter(|path| hidden(path) || dangling(path)));
+        let known = |path: &PathBuf| path.file_name().and_then(|name| name.to_str()).is_some_and(|id| self.container(id).exists());
+        left.extend(entries(&self.dirs.run.join("containers")).into_iter().filter(|path| !known(path)));
+        for path in left.iter().filter(|path| remove && path.symlink_metadata().is_ok()) {
+            let removed = if path.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) };
+            removed.context(|| format!("remove {}", path.display()))?;
+        }
+        // A removal has the container's lock when it asks for this one.
+        drop(lock);
+        for container in self.list()? {
+            let Ok(_own) = container.lock() else { continue };
+            // Only writes in progress begin with a dot. A monitor writes the configuration without the lock.
+            if container.state().is_ok_and(|state| container.monitored(&state)) {
+                continue;
+            }
+            let half = entries(container.dir()).into_iter().filter(|path| hidden(path) && path.is_file());
+            let half: Vec<PathBuf> = half.collect();
+            if remove {
+                half.iter().try_for_each(|path| fs::remove_file(path).context(|| format!("remove {}", path.display())))?;
+            }
+            left.extend(half);
+        }
+        left.sort();
+        Ok(left)
     }
 
     /// By name, by id, or by the start of an id that is no other's.
@@ -141,26 +185,6 @@ impl Containers {
 fn open_to_all(path: &Path) -> Result<()> {
     use std::os::unix::fs::PermissionsExt;
     fs::set_permissions(path, fs::Permissions::from_mode(0o755)).context(|| format!("set the mode of {}", path.display()))
-}
-
-/// Layers, topmost first, as one read-only tree.
-fn merged(layers: &[String]) -> rustix::io::Result<OwnedFd> {
-    let new = || {
-        let context = fsopen(c"overlay", FsOpenFlags::FSOPEN_CLOEXEC)?;
-        fsconfig_set_string(&context, c"source", c"overlay").map(|()| context)
-    };
-    let context = new()?;
-    let one_by_one = layers.iter().try_for_each(|layer| fsconfig_set_string(&context, c"lowerdir+", layer.as_str()));
-    let context = match one_by_one {
-        Ok(()) => context,
-        Err(_) => {
-            let context = new()?;
-            fsconfig_set_string(&context, c"lowerdir", layers.join(":").as_str())?;
-            context
-        }
-    };
-    fsconfig_create(&context)?;
-    fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::MOUNT_ATTR_RDONLY)
 }
 
 /// One container's directory.
@@ -225,10 +249,10 @@ impl Container {
             [only] => return open(&layers.join(only)).context(what),
             _ => {}
         }
-        // Names alone: one option of fsconfig(2) is at most 255 bytes long, and adding layer by layer needs Linux 6.8.
+        // Names alone, as Overlay wants them.
         let before = std::env::current_dir().context(what)?;
         std::env::set_current_dir(&layers).context(what)?;
-        let mounted = merged(&record.layers);
+        let mounted = Overlay { lowers: &record.layers, upper: None }.mount();
         std::env::set_current_dir(before).context(what)?;
         mounted.context(what)
     }

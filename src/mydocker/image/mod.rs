@@ -13,6 +13,7 @@ mod blob;
 mod busybox;
 mod changes;
 mod commit;
+mod copy;
 mod http;
 mod import;
 mod index;
@@ -31,13 +32,14 @@ mod walk;
 
 pub use blob::Digest;
 pub use commit::{Commit, Difference, diff};
+pub use copy::{Receive, Received, receive};
 pub use import::Import;
 pub use index::{Image, Removed};
 pub use login::Logins;
 pub use reference::{DEFAULT_DOMAIN, Reference};
 pub use registry::{Pulled, login};
 pub use tags::tags;
-pub use tar_write::export;
+pub use tar_write::{export, pack};
 
 use super::files::{self, Dirs, Lock};
 use crate::sys::{Context, Error, Result};
@@ -113,12 +115,27 @@ impl Images {
     /// Removes blobs and layers that no image refers to, and what was never finished; gives the bytes that became free.
     /// Does nothing while somebody adds: that one sweeps afterwards.
     pub fn sweep(&self) -> Result<u64> {
+        // One sweeper waits for the other, which may have read the list of images before our change; whoever else has the lease adds.
+        let _turn = Lock::file(&self.layout.join("sweep"))?;
         let file = self.lease_file()?;
         match flock(&file, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => self.sweep_all(),
             Err(rustix::io::Errno::WOULDBLOCK) => Ok(0),
             Err(errno) => Err(Error::new("lock the image store").errno(errno)),
         }
+    }
+
+    /// Downloads, imports and layers that were never finished; none while somebody adds.
+    pub fn unfinished(&self) -> Result<Vec<PathBuf>> {
+        let file = self.lease_file()?;
+        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => {}
+            Err(rustix::io::Errno::WOULDBLOCK) => return Ok(Vec::new()),
+            Err(errno) => return Err(Error::new("lock the image store").errno(errno)),
+        }
+        let entries = |dir: &std::path::Path| std::fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.path());
+        let growing = |path: &PathBuf| path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b".")) && path.is_dir();
+        Ok(entries(&self.blobs.ingest).chain(entries(&self.layers).filter(growing)).collect())
     }
 
     /// Adds something under a lease, and sweeps afterwards, above all if it failed.

@@ -29,6 +29,19 @@ pub fn export(root: &Path, out: impl Write) -> Result<()> {
     tree(root, out, Form::Plain)
 }
 
+/// Writes one name of a directory, with all that is below it, under the name `shown`, for `cp`.
+pub fn pack(dir: BorrowedFd<'_>, name: &[u8], shown: &[u8], out: impl Write) -> Result<()> {
+    let mut walk = Walk { out: Writer::new(out), form: Form::Plain, links: HashMap::new() };
+    let what = || format!("archive {}", String::from_utf8_lossy(shown));
+    let there = stat(dir, name).context(what)?;
+    let mut path = shown.to_vec();
+    if let Some(inner) = walk.one(dir, name, &there, &path).map_err(|e| e.within(what()))? {
+        path.push(b'/');
+        walk.dir(inner.as_fd(), &mut path, 1)?;
+    }
+    walk.out.finish().map(drop)
+}
+
 /// Writes the upper directory of overlayfs as a layer of the image specification: whiteouts become `.wh.` entries.
 pub(super) fn layer(upper: &Path, out: impl Write) -> Result<()> {
     tree(upper, out, Form::Layer)

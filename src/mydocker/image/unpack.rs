@@ -344,7 +344,7 @@ impl Tree {
 }
 
 /// Writes the data of a file; what is not written of a sparse one is a hole.
-fn copy<R: BufRead>(entry: &Entry, data: &mut Entries<R>, file: &File) -> Result<()> {
+pub(super) fn copy<R: BufRead>(entry: &Entry, data: &mut Entries<R>, file: &File) -> Result<()> {
     let write = || "write";
     let Some(pieces) = &entry.pieces else {
         loop {

@@ -1,7 +1,7 @@
 //! Health checks: a command in the container, now and then.
 
 use super::COMMAND_EXEC;
-use crate::mydocker::container::{Container, Health as Check, HealthState, Probe};
+use crate::mydocker::container::{Container, Health as Check, HealthState, Probe, journal};
 use crate::store::ProcessId;
 use crate::sys::rfc3339_now;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -118,10 +118,12 @@ impl Health {
         let starting = self.begun.elapsed() < Duration::from_nanos(self.check.start_period);
         let own = ProcessId::own().ok();
         let retries = self.check.retries;
+        let mut changed = None;
         let _ = container.change(|state| {
             if state.monitor != own {
                 return;
             }
+            let before = state.health.as_ref().map(|health| health.status.clone());
             let health = state.health.get_or_insert_with(HealthState::default);
             if probe.exit_code == 0 {
                 (health.failing_streak, health.status) = (0, "healthy".into());
@@ -134,7 +136,11 @@ impl Health {
             health.log.push(probe);
             let excess = health.log.len().saturating_sub(LOG_MAX);
             health.log.drain(..excess);
+            changed = Some(health.status.clone()).filter(|now| before.as_ref() != Some(now));
         });
+        if let (Some(status), Ok(record)) = (changed, container.record()) {
+            journal::tell(container.dirs(), &record, &format!("health_status: {status}"), &[]);
+        }
     }
 }
 

@@ -6,6 +6,7 @@ mod registry;
 mod remove;
 mod show;
 
+pub use archives::sink;
 pub use registry::obtain;
 pub use show::Show;
 
