@@ -176,6 +176,7 @@ const CHILD_TOLERATES: &[(&str, &str, &str)] = &[
 const CANNOT_FAIL: &[&str] = &[
     "set the umask",
     "try the working directory",
+    "change to the working directory",
     "look up HOME",
     "give user 1000 its terminal and pipes",
     "wait for the hooks startContainer",

@@ -97,7 +97,11 @@ fn lead(
             other => stage(other, process)?,
         }
         process.listener = None;
-        send(ours, b"+", SendFlags::NOSIGNAL).context(|| "answer the child")?;
+        match send(ours, b"+", SendFlags::NOSIGNAL) {
+            // It has failed meanwhile: its report, or its end, is next.
+            Err(Errno::PIPE) => continue,
+            sent => sent.context(|| "answer the child")?,
+        };
         if reached == Stage::Created {
             return Ok(());
         }
