@@ -19,7 +19,8 @@ fn a_committed_image_is_as_the_container_was() {
     let host = Host::new();
     let flags = ["-e", "A=1", "-w", "/root", "-u", "app", "--label", "l=v", "--expose", "80", "--entrypoint", "sh", "--stop-signal", "INT"];
     host.run(&[&["--name", "c"], &flags[..], &["busybox", "-c", "exit 0"]].concat()).ok();
-    let id = host.my(&["commit", "-a", "me", "-m", "why", "-c", "ENV B=2", "-c", "CMD [\"-c\", \"id -un; pwd; echo $A$B\"]", "c", "x:1"]).ok();
+    let id =
+        host.my(&["commit", "-a", "me", "-m", "why", "-c", "ENV B=2", "-c", "CMD [\"-c\", \"id -un; pwd; echo $A$B\"]", "c", "x:1"]).ok();
     assert_eq!(host.my(&["image", "inspect", "-f", "{{.Id}}", "x:1"]).ok(), id);
     assert_eq!(host.run(&["--rm", "x:1"]).ok(), "app\n/root\n12\n");
     let config = |format: &str| host.my(&["image", "inspect", "-f", format, "x:1"]).ok().trim().to_owned();

@@ -77,7 +77,8 @@ impl Side {
         }
         let lock = container.lock()?;
         let (state, record) = (container.state()?, container.record()?);
-        let (root, lock) = if state.status.is_up() { (container.live_root(&state)?, None) } else { (container.stopped_root(&record)?, Some(lock)) };
+        let (root, lock) =
+            if state.status.is_up() { (container.live_root(&state)?, None) } else { (container.stopped_root(&record)?, Some(lock)) };
         let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
         Ok(Self { root, path: format!("/{path}"), typed: typed.to_owned(), resolve, _lock: lock })
     }

@@ -138,9 +138,7 @@ impl Work<'_> {
             let path = names(&entry.link)?;
             let (last, parents) = path.split_last().ok_or_else(|| Error::new("it is a hard link to nothing"))?;
             let from = self.walk(parents, false)?;
-            let same = |one: rustix::io::Result<rustix::fs::Stat>, other: rustix::io::Result<rustix::fs::Stat>| {
-                matches!((one, other), (Ok(one), Ok(other)) if (one.st_dev, one.st_ino) == (other.st_dev, other.st_ino))
-            };
+            let same = |one: rustix::io::Result<rustix::fs::Stat>, other: rustix::io::Result<rustix::fs::Stat>| matches!((one, other), (Ok(one), Ok(other)) if (one.st_dev, one.st_ino) == (other.st_dev, other.st_ino));
             if same(stat(from.as_fd(), last), stat(at, name)) {
                 return Ok(());
             }
@@ -184,7 +182,9 @@ impl Work<'_> {
     fn attributes(&self, file: BorrowedFd<'_>, entry: &Entry) -> Result<()> {
         let (uid, gid) = self.owner(entry)?;
         rustix::fs::fchown(file, Some(uid), Some(gid)).context(|| "set the owner")?;
-        for (name, value) in entry.xattrs.iter().filter(|(name, _)| is_kept(name) && !(self.how.distrusted && name.starts_with(b"security."))) {
+        for (name, value) in
+            entry.xattrs.iter().filter(|(name, _)| is_kept(name) && !(self.how.distrusted && name.starts_with(b"security.")))
+        {
             match rustix::fs::fsetxattr(file, &name[..], value, XattrFlags::empty()) {
                 Err(Errno::NOTSUP) => {} // the file system has none
                 other => other.context(|| format!("set the attribute {}", String::from_utf8_lossy(name)))?,
