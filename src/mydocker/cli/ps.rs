@@ -50,6 +50,13 @@ pub fn ps(args: &Ps, dirs: &Dirs) -> Result<i32> {
     Ok(0)
 }
 
+/// As docker shows it: words with a space in quotes.
+fn command(record: &Record) -> String {
+    let words = record.args.iter().enumerate();
+    let quoted = words.map(|(i, word)| if i > 0 && word.contains(' ') { format!("'{word}'") } else { word.clone() });
+    quoted.collect::<Vec<_>>().join(" ")
+}
+
 /// Who has which ports; read only if somebody has a network.
 fn published(dirs: &Dirs, wanted: bool) -> BTreeMap<String, Vec<Port>> {
     let leases = if wanted { Networks::open(dirs).and_then(|networks| networks.leases()).unwrap_or_default() } else { BTreeMap::new() };
@@ -155,7 +162,7 @@ fn row(record: &Record, state: &State, ports: Option<&Vec<Port>>, args: &Ps, dir
     json!({
         "ID": if args.no_trunc { &record.id } else { record.short() },
         "Image": record.image,
-        "Command": format!("\"{}\"", cut(record.args.join(" "), 20)),
+        "Command": format!("\"{}\"", cut(command(record), 20)),
         "CreatedAt": record.created,
         "RunningFor": created.map_or_else(String::new, |at| format!("{} ago", units::human_duration(time::since(at)))),
         "Ports": ports.join(", "),

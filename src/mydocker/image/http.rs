@@ -14,7 +14,10 @@ use ureq::{Agent, Body, SendBody};
 /// How long a registry may be silent.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// How long it may take to answer at all.
+/// How long it may think about a request: it hashes what was sent to it.
+const ANSWER: Duration = Duration::from_secs(300);
+
+/// How long it may take to be reached at all.
 const CONNECT: Duration = Duration::from_secs(20);
 
 pub(super) struct Client {
@@ -50,7 +53,7 @@ impl Client {
             // With ureq's defaults no header of ours goes along with a redirection to another host.
             .max_redirects(5)
             .timeout_connect(Some(CONNECT))
-            .timeout_recv_response(Some(PATIENCE))
+            .timeout_recv_response(Some(ANSWER))
             .timeout_per_read(Some(PATIENCE))
             .timeout_per_write(Some(PATIENCE));
         config = if plain { config.proxy(None) } else { config.tls_config(TlsConfig::builder().root_certs(roots(&domain)?).build()) };

@@ -263,7 +263,7 @@ impl Images {
     }
 
     /// Takes a name away, and removes the image with its last one, as `docker rmi` does. `used` tells by which container an image
-    /// is used, if any; it is asked while nobody can begin to use one. A used image is never removed: with `force` it loses its name.
+    /// is used, if any; it is asked under the lock of [`Images::hold`], so that nobody can begin to use one. A used image is never removed: with `force` it loses its name.
     pub fn remove(&self, what: &str, force: bool, used: &dyn Fn(&Image) -> Option<String>) -> Result<Vec<Removed>> {
         let removed = self.change(|index| {
             let image = match self.resolve(what) {

@@ -72,6 +72,11 @@ impl Images {
         layers.map(|(chain, blob)| self.layer_size(chain).unwrap_or_else(|| blob.size())).sum()
     }
 
+    /// Bytes on the disk of all blobs, and of all unpacked layers.
+    pub fn disk_use(&self) -> (u64, u64) {
+        (disk_use(&self.blobs.dir), disk_use(&self.layers))
+    }
+
     /// Bytes of the layer of that chain id, if it is unpacked.
     pub fn layer_size(&self, chain: &Digest) -> Option<u64> {
         self.place(chain).ok().and_then(|(dir, note)| note.filter(|_| dir.exists())).map(|note| note.size)

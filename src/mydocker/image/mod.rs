@@ -115,6 +115,8 @@ impl Images {
     /// Removes blobs and layers that no image refers to, and what was never finished; gives the bytes that became free.
     /// Does nothing while somebody adds: that one sweeps afterwards.
     pub fn sweep(&self) -> Result<u64> {
+        // One sweeper waits for the other, which may have read the list of images before our change; whoever else has the lease adds.
+        let _turn = Lock::file(&self.layout.join("sweep"))?;
         let file = self.lease_file()?;
         match flock(&file, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => self.sweep_all(),

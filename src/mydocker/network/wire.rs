@@ -142,10 +142,15 @@ impl Networks {
         book.put(id, lease)
     }
 
-    /// Where DNS by name answers the container: on its networks' gateways, if aardvark-dns is there.
+    /// Where DNS by name answers the container: on its networks' gateways (also on those that are no way out), if aardvark-dns is
+    /// there.
     pub fn resolvers(&self, attachments: &[Attachment]) -> Result<Vec<Ipv4Addr>> {
-        let answered = Netavark::find()?.aardvark.is_some();
-        Ok(attachments.iter().filter(|_| answered).filter_map(|attachment| attachment.gateway).collect())
+        if attachments.is_empty() || Netavark::find()?.aardvark.is_none() {
+            return Ok(Vec::new());
+        }
+        let all = self.read_all()?;
+        let gateway = |at: &Attachment| all.iter().find(|network| network.id == at.network_id).and_then(|network| network.gateway);
+        Ok(attachments.iter().filter_map(gateway).collect())
     }
 
     /// Who has what, by container id; also those whose container is gone.
