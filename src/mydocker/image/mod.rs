@@ -27,6 +27,7 @@ mod tar_read;
 mod tar_write;
 mod unpack;
 
+pub use busybox::is_static;
 pub use blob::Digest;
 pub use commit::{Commit, Difference, diff};
 pub use import::Import;
