@@ -129,10 +129,11 @@ fn a_full_disk_is_said_and_a_log_that_cannot_be_written_stops_nothing() {
         assert!(said.code == 125 && said.err.contains("no space left"), "{said:?}");
         assert_eq!(host.my(&["ps", "-a", "--format", "{{.Names}}"]).ok(), "chatty\n");
         fs::remove_file(host.root().join("filler")).unwrap();
-        host.clear();
+        host.my(&["rm", "-f", "chatty"]).ok();
     }));
     let _ = std::process::Command::new("umount").arg("-l").arg(&text).status();
     result.unwrap();
+    host.nothing_left();
 }
 
 #[test]

@@ -46,7 +46,7 @@ fn exec_flags() {
     assert_eq!(said.ok(), "23 /root\n/var\n0\nCapEff:\t00000000a80425fb\n");
     assert_eq!(host.exec("box", "id -u; echo $A"), "1000\n1\n");
     assert!(host.my(&["exec", "--privileged", "-u", "0", "box", "grep", "CapEff", "/proc/self/status"]).ok().contains("ffffff\n"));
-    host.my(&["exec", "-d", "box", "sh", "-c", "echo done > /tmp/done"]).ok();
+    host.my(&["exec", "-d", "-u", "root", "box", "sh", "-c", "echo done > /tmp/done"]).ok();
     eventually("the detached program ran", || host.exec("box", "cat /tmp/done 2>/dev/null; true") == "done\n");
     let mut cat = host.command(&["exec", "-i", "box", "cat"]);
     let mut cat = cat.stdin(std::process::Stdio::piped()).stdout(std::process::Stdio::piped()).spawn().unwrap();

@@ -124,10 +124,7 @@ fn a_background_container_is_recorded_listed_and_logged() {
     assert_eq!(listed, format!("{id}|web|busybox|\"sh -c 'echo out; echo err >&2; exec sleep 1000'\"|running\n"));
     let table = host.my(&["ps"]).ok();
     assert!(table.starts_with("CONTAINER ID") && table.contains("Up ") && table.contains(&id[..12]), "{table}");
-    assert_eq!(
-        host.inspect("web", "{{.Path}} {{json .Args}}"),
-        format!("sh [\"-c\",\"{line}\"]")
-    );
+    assert_eq!(host.inspect("web", "{{.Path}} {{json .Args}}"), format!("sh [\"-c\",\"{line}\"]"));
     assert_eq!(host.inspect(&id[..6], "{{.Name}} {{.State.Running}} {{(index .Mounts 0).Destination}}"), "/web true /host");
     let pid = host.pid("web");
     assert!(fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap().starts_with("sleep"));

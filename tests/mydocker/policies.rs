@@ -57,7 +57,8 @@ fn health_is_checked() {
     assert!(host.my(&["ps"]).ok().contains("(unhealthy)"));
     host.exec(&well, "touch /well");
     eventually("it is healthy", || host.inspect(&well, "{{.State.Health.Status}}") == "healthy");
-    assert_eq!(host.inspect(&well, "{{(index .State.Health.Log 4).Output}}"), "fine");
+    assert_eq!(host.inspect(&well, "{{.State.Health.FailingStreak}}"), "0");
+    assert!(host.inspect(&well, "{{json .State.Health.Log}}").contains("\"Output\":\"fine\\n\""));
     let slow = host.detached(&[
         "--health-interval",
         "50ms",

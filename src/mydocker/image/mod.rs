@@ -27,8 +27,8 @@ mod tar_read;
 mod tar_write;
 mod unpack;
 
-pub use busybox::is_static;
 pub use blob::Digest;
+pub use busybox::is_static;
 pub use commit::{Commit, Difference, diff};
 pub use import::Import;
 pub use index::{Image, Removed};
