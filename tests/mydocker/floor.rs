@@ -14,7 +14,8 @@ fn namespace(pid: &str, kind: &str) -> String {
 #[test]
 fn a_container_has_namespaces_proc_and_a_root_of_its_own() {
     let host = Host::new();
-    let line = "for n in uts ipc pid mnt net; do readlink /proc/self/ns/$n; done; mount | head -1; echo pid $$; ls /.old /oldroot 2>&1; true";
+    let line =
+        "for n in uts ipc pid mnt net; do readlink /proc/self/ns/$n; done; mount | head -1; echo pid $$; ls /.old /oldroot 2>&1; true";
     let said = host.sh(&[], line);
     let lines: Vec<&str> = said.lines().collect();
     for (kind, line) in ["uts", "ipc", "pid", "mnt", "net"].iter().zip(&lines) {

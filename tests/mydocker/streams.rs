@@ -62,7 +62,8 @@ fn a_slow_reader_loses_nothing() {
     let data = noise(4_000_000);
     std::fs::write(host.dir.join("big"), &data).unwrap();
     let volume = format!("{}:/big:ro", host.dir.join("big").display());
-    let mut run = host.spawn(&["--name", "slow", "--log-driver", "none", "-v", &volume, "busybox", "sh", "-c", "echo begun >&2; exec cat /big"]);
+    let mut run =
+        host.spawn(&["--name", "slow", "--log-driver", "none", "-v", &volume, "busybox", "sh", "-c", "echo begun >&2; exec cat /big"]);
     let mut first = [0; 6];
     run.stderr.as_mut().unwrap().read_exact(&mut first).unwrap();
     // The program waits for us, as it would at a pipe: what is under way is bounded.
