@@ -453,6 +453,17 @@ fn doctor_names_what_a_crash_left_and_mends_it() {
 }
 
 #[test]
+fn a_container_whose_monitor_was_killed_ends_as_any() {
+    let home = Home::new();
+    home.idle("orphan", &[]);
+    kill(parent(home.pid("orphan")));
+    assert_eq!(home.ok(&["stop", "-t", "0", "orphan"]), "orphan");
+    assert_eq!(home.inspect("orphan", "{{.State.Status}} {{.State.ExitCode}}"), "exited 137");
+    assert_eq!(home.actions("orphan"), ["create", "start", "kill", "kill", "die", "stop"]);
+    assert_eq!(home.ok(&["system", "doctor"]), "Nothing is amiss.");
+}
+
+#[test]
 fn a_mount_in_a_containers_directory_is_found_with_its_holder() {
     let home = Home::new();
     home.ok(&["create", "--name", "mounted", "--network", "none", "busybox", "true"]);

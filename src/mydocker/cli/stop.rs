@@ -138,21 +138,27 @@ fn last_word(wire: &mut Wire, limit: Option<Duration>) -> Option<i32> {
 
 /// Ends and records what no monitor stands by, and what was in the state `before`.
 pub fn clear(container: &Container, before: &State) -> Result<()> {
-    if let Some(process) = container.process(&container.state()?) {
-        let _ = pidfd_send_signal(&process, Signal::KILL);
-        ends(&process, Some(PATIENCE));
+    let process = container.process(&container.state()?);
+    if let Some(process) = &process {
+        let _ = pidfd_send_signal(process, Signal::KILL);
+        ends(process, Some(PATIENCE));
     }
     monitor::settle(container)?;
+    let died = process.is_some();
     let change = |state: &mut State| {
         let up = |status: Status| status.is_up() || status == Status::Restarting;
-        if up(state.status) || up(before.status) {
+        if died || up(state.status) || up(before.status) {
             (state.status, state.exit_code, state.finished) = (Status::Exited, 137, rfc3339_now());
             state.error.clear();
         }
         (state.process, state.monitor) = (None, None);
         state.attachments.clear();
     };
-    container.change(change).map(drop)
+    container.change(change)?;
+    if died {
+        tell(container, "die", &[("exitCode", "137")]);
+    }
+    Ok(())
 }
 
 /// `mydocker kill`.

@@ -75,7 +75,7 @@ impl Writer {
             let newline = rest.iter().take(LINE_MAX).position(|byte| *byte == b'\n');
             let length = match newline {
                 Some(at) => at + 1,
-                None if rest.len() >= LINE_MAX => whole(&rest[..LINE_MAX]),
+                None if rest.len() > LINE_MAX => whole(rest),
                 None => break,
             };
             push(&mut text, &rest[..length], stream, &time);
@@ -143,12 +143,10 @@ impl Writer {
     }
 }
 
-/// How much of `bytes` to take so that no character is cut.
-fn whole(bytes: &[u8]) -> usize {
-    (bytes.len().saturating_sub(3)..=bytes.len())
-        .rev()
-        .find(|&end| bytes.get(end).is_none_or(|next| next & 0xc0 != 0x80))
-        .unwrap_or(bytes.len())
+/// How much of a line longer than [`LINE_MAX`] to take so that no character is cut.
+fn whole(line: &[u8]) -> usize {
+    let continues = |at: &usize| line.get(*at).is_some_and(|byte| byte & 0xc0 == 0x80);
+    (LINE_MAX - 3..=LINE_MAX).rev().find(|at| !continues(at)).unwrap_or(LINE_MAX)
 }
 
 fn push(text: &mut String, line: &[u8], stream: usize, time: &str) {
