@@ -96,6 +96,7 @@ fn a_reboot_is_noticed() {
     eventually("it is up", || host.my(&["logs", "box"]).ok() == "up\n");
     kill(host.monitor(&id), Signal::KILL);
     kill(host.pid("box"), Signal::KILL);
+    eventually("they are gone", || !host.remains().iter().any(|line| line.starts_with("process ")));
     // As after a boot: another boot id, nothing in the run directory. The pids are somebody else's.
     let path = host.container("box").join("state.json");
     let mut state: serde_json::Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
@@ -125,13 +126,14 @@ fn a_full_disk_is_said_and_a_log_that_cannot_be_written_stops_nothing() {
         assert_eq!((said.code, said.out.len(), said.err.as_str()), (0, 11_000_000, "end\n"));
         fs::write(host.root().join("filler"), vec![0; 16 << 20]).unwrap_err();
         let said = host.run(&["--name", "full", "busybox", "true"]);
-        assert!(said.code == 125 && said.err.contains("No space left"), "{said:?}");
+        assert!(said.code == 125 && said.err.contains("no space left"), "{said:?}");
         assert_eq!(host.my(&["ps", "-a", "--format", "{{.Names}}"]).ok(), "chatty\n");
         fs::remove_file(host.root().join("filler")).unwrap();
-        host.clear();
+        host.my(&["rm", "-f", "chatty"]).ok();
     }));
     let _ = std::process::Command::new("umount").arg("-l").arg(&text).status();
     result.unwrap();
+    host.nothing_left();
 }
 
 #[test]

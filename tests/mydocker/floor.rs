@@ -5,7 +5,6 @@ use crate::host::{Host, kill};
 use rustix::process::Signal;
 use std::collections::BTreeSet;
 use std::fs;
-use std::process::Stdio;
 
 fn namespace(pid: &str, kind: &str) -> String {
     fs::read_link(format!("/proc/{pid}/ns/{kind}")).unwrap().to_string_lossy().into_owned()
@@ -14,7 +13,8 @@ fn namespace(pid: &str, kind: &str) -> String {
 #[test]
 fn a_container_has_namespaces_proc_and_a_root_of_its_own() {
     let host = Host::new();
-    let line = "for n in uts ipc pid mnt net; do readlink /proc/self/ns/$n; done; mount | head -1; echo pid $$; ls /.old /oldroot 2>&1; true";
+    let line =
+        "for n in uts ipc pid mnt net; do readlink /proc/self/ns/$n; done; mount | head -1; echo pid $$; ls /.old /oldroot 2>&1; true";
     let said = host.sh(&[], line);
     let lines: Vec<&str> = said.lines().collect();
     for (kind, line) in ["uts", "ipc", "pid", "mnt", "net"].iter().zip(&lines) {
@@ -80,7 +80,7 @@ fn layers_are_shared_and_what_a_container_writes_is_its_own() {
     }
     // The image has none of it, and is unpacked once.
     assert_eq!(host.sh(&[], "ls /own 2>&1; wc -l < /etc/group; ls /bin/yes").lines().nth(1).unwrap().trim(), "2");
-    let layers = fs::read_dir(host.root().join("layers")).unwrap().flatten().filter(|e| !e.file_name().to_string_lossy().starts_with('.'));
+    let layers = fs::read_dir(host.root().join("layers")).unwrap().flatten().filter(|entry| entry.file_type().unwrap().is_dir());
     assert_eq!(layers.count(), 1);
     host.my(&["stop", "-t", "0", "aa"]).ok();
     // Kept until it is removed, and there again after a start.
@@ -124,10 +124,7 @@ fn a_background_container_is_recorded_listed_and_logged() {
     assert_eq!(listed, format!("{id}|web|busybox|\"sh -c 'echo out; echo err >&2; exec sleep 1000'\"|running\n"));
     let table = host.my(&["ps"]).ok();
     assert!(table.starts_with("CONTAINER ID") && table.contains("Up ") && table.contains(&id[..12]), "{table}");
-    assert_eq!(
-        host.inspect("web", "{{.Path}} {{json .Args}}"),
-        format!("sh [\"-c\",\"{}\"]", line.replace('>', "\\u003e").replace('&', "\\u0026"))
-    );
+    assert_eq!(host.inspect("web", "{{.Path}} {{json .Args}}"), format!("sh [\"-c\",\"{line}\"]"));
     assert_eq!(host.inspect(&id[..6], "{{.Name}} {{.State.Running}} {{(index .Mounts 0).Destination}}"), "/web true /host");
     let pid = host.pid("web");
     assert!(fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap().starts_with("sleep"));
@@ -235,22 +232,13 @@ fn a_program_inherits_nothing_of_ours() {
     let host = Host::new();
     let held = fs::File::open("/etc/hostname").unwrap();
     let _keep = rustix::io::fcntl_setfd(&held, rustix::io::FdFlags::empty());
-    let mut command = host.command(&[
-        "run",
-        "--rm",
-        "--network",
-        "none",
-        "busybox",
-        "sh",
-        "-c",
-        "ls -l /proc/self/fd | wc -l; grep -E 'Sig(Blk|Ign)' /proc/self/status",
-    ]);
-    let said = crate::common::Said::of(command.stdin(Stdio::null()).output().unwrap()).ok();
+    let said = host.run(&["--rm", "busybox", "ls", "/proc/self/fd"]).ok();
+    assert_eq!(said.split_whitespace().count(), 4, "three streams and the directory itself: {said}");
+    let said = host.run(&["--rm", "busybox", "grep", "-E", "Sig(Blk|Ign)", "/proc/self/status"]).ok();
     let lines: Vec<&str> = said.lines().collect();
-    assert_eq!(lines[0].trim(), "5", "a heading, three streams and the directory itself: {said}");
     let set = |line: &str| u64::from_str_radix(line.split_whitespace().nth(1).unwrap(), 16).unwrap();
     // But for the two signals that the C library keeps for itself and ignores in what posix_spawn(3) starts.
-    assert_eq!((set(lines[1]), set(lines[2]) & !(3 << 31)), (0, 0), "{said}");
+    assert_eq!((set(lines[0]), set(lines[1]) & !(3 << 31)), (0, 0), "{said}");
     // The log is closed to it: nothing of its own names a file of the host.
     let id = host.detached(&["busybox", "sleep", "1000"]);
     for entry in fs::read_dir(format!("/proc/{}/fd", host.pid(&id))).unwrap().flatten() {

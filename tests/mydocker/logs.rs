@@ -32,7 +32,8 @@ fn the_log_is_rotated_and_followed_to_the_end() {
     let id = host.detached(&["-i", "--log-opt", "max-size=20k", "--log-opt", "max-file=3", "busybox", "sh", "-c", line]);
     eventually("all is written", || host.my(&["logs", "-n", "1", &id]).ok() == "line 1999\n");
     let dir = host.container(&id);
-    let sizes: Vec<u64> = ["log.json", "log.json.1", "log.json.2"].iter().map(|name| std::fs::metadata(dir.join(name)).unwrap().len()).collect();
+    let sizes: Vec<u64> =
+        ["log.json", "log.json.1", "log.json.2"].iter().map(|name| std::fs::metadata(dir.join(name)).unwrap().len()).collect();
     // A chunk that comes at once is written at once.
     assert!(sizes.iter().all(|size| *size > 0) && sizes.iter().sum::<u64>() < 3 * (20 << 10) + 3 * (1 << 17), "{sizes:?}");
     assert!(!dir.join("log.json.3").exists());

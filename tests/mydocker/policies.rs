@@ -57,9 +57,23 @@ fn health_is_checked() {
     assert!(host.my(&["ps"]).ok().contains("(unhealthy)"));
     host.exec(&well, "touch /well");
     eventually("it is healthy", || host.inspect(&well, "{{.State.Health.Status}}") == "healthy");
-    assert_eq!(host.inspect(&well, "{{(index .State.Health.Log 4).Output}}"), "fine");
-    let slow = host.detached(&["--health-interval", "50ms", "--health-timeout", "200ms", "--health-retries", "1", "--health-cmd", "sleep 77", "busybox", "sleep", "1000"]);
-    assert_eq!(host.inspect(&slow, "{{.State.Health.Status}}"), "starting");
+    assert_eq!(host.inspect(&well, "{{.State.Health.FailingStreak}}"), "0");
+    assert!(host.inspect(&well, "{{json .State.Health.Log}}").contains("\"Output\":\"fine\\n\""));
+    let slow = host.detached(&[
+        "--health-interval",
+        "50ms",
+        "--health-timeout",
+        "200ms",
+        "--health-retries",
+        "1",
+        "--health-cmd",
+        "exec sleep 77",
+        "busybox",
+        "sleep",
+        "1000",
+    ]);
+    let rare = host.detached(&["--health-interval", "1h", "--health-cmd", "true", "busybox", "sleep", "1000"]);
+    assert_eq!(host.inspect(&rare, "{{.State.Health.Status}}"), "starting");
     eventually("it is unhealthy", || host.inspect(&slow, "{{.State.Health.Status}}") == "unhealthy");
     assert!(host.inspect(&slow, "{{(index .State.Health.Log 0).Output}}").contains("exceeded timeout"));
     // What hung is gone, as many times as it was begun.
@@ -115,7 +129,10 @@ fn ps_filters_and_formats() {
     assert_eq!(names(&["-n", "2"]), "gone blue ");
     host.my(&["ps", "-f", "nosuch=1"]).fails(1, &["nosuch"]);
     let json: serde_json::Value = serde_json::from_str(&host.my(&["ps", "--format", "json"]).ok()).unwrap();
-    assert_eq!((json["Names"].as_str(), json["State"].as_str(), json["Labels"].as_str()), (Some("red"), Some("running"), Some("color=red")));
+    assert_eq!(
+        (json["Names"].as_str(), json["State"].as_str(), json["Labels"].as_str()),
+        (Some("red"), Some("running"), Some("color=red"))
+    );
     assert_eq!(host.inspect("gone", "{{.State.ExitCode}} {{json .Config.Cmd}}"), "3 [\"sh\",\"-c\",\"exit 3\"]");
     assert_eq!(host.inspect("red", "{{.Config.Labels.color}} {{.HostConfig.NetworkMode}}"), "red none");
     host.clear();

@@ -62,6 +62,21 @@ impl Seat {
         self.types(&format!("{text}\n"));
     }
 
+    /// Types a line until its answer comes.
+    #[track_caller]
+    fn asks(&mut self, line: &str, answer: &str) {
+        for _ in 0..20 {
+            self.line(line);
+            for _ in 0..50 {
+                if String::from_utf8_lossy(&self.screen.lock().unwrap()).contains(answer) {
+                    return;
+                }
+                std::thread::sleep(std::time::Duration::from_millis(10));
+            }
+        }
+        panic!("{line:?} is not answered by {answer:?}");
+    }
+
     fn is_raw(&self) -> bool {
         !tcgetattr(&self.slave).unwrap().local_modes.contains(LocalModes::ICANON)
     }
@@ -89,11 +104,7 @@ fn a_shell_has_job_control_and_the_size_of_our_terminal() {
     seat.shows("xterm");
     size(&seat.master, 40, 132);
     kill(seat.child.id().cast_signed(), Signal::WINCH);
-    eventually("the new size is seen", || {
-        seat.line("stty size");
-        std::thread::sleep(std::time::Duration::from_millis(50));
-        String::from_utf8_lossy(&seat.screen.lock().unwrap()).contains("40 132")
-    });
+    seat.asks("stty size", "40 132");
     // Ctrl-C ends the foreground job and not the shell; Ctrl-Z stops it, fg continues it.
     seat.line("sleep 1000; echo code $?");
     eventually("the job runs", || host.my(&["ps", "-q"]).out.lines().any(|id| host.exec(id, "ps").contains("sleep 1000")));
@@ -120,11 +131,7 @@ fn keys_detach_and_attach_comes_back() {
     assert_eq!(seat.ends(), Some(0));
     assert_eq!(host.status("box"), "running");
     let mut seat = Seat::take(&host, &["attach", "--detach-keys", "ctrl-x,d", "box"]);
-    eventually("the shell answers", || {
-        seat.line("echo here=$here");
-        std::thread::sleep(std::time::Duration::from_millis(50));
-        String::from_utf8_lossy(&seat.screen.lock().unwrap()).contains("here=1")
-    });
+    seat.asks("echo here=$here", "here=1");
     seat.types("\x18d");
     assert_eq!(seat.ends(), Some(0));
     // The terminal goes: the container stays.

@@ -24,6 +24,9 @@ fn pack(files: &[(String, Vec<u8>)]) -> Vec<u8> {
         let mut header = tar::Header::new_ustar();
         header.set_size(bytes.len() as u64);
         header.set_mode(0o644);
+        header.set_uid(0);
+        header.set_gid(0);
+        header.set_mtime(0);
         archive.append_data(&mut header, path, &bytes[..]).unwrap();
     }
     archive.into_inner().unwrap()
@@ -36,8 +39,8 @@ fn the_books_flow() {
     // import → run → commit → save → load → run
     let id = host.my(&["import", "busybox.tar", "busybox"]).ok();
     assert!(id.starts_with("sha256:"), "{id}");
-    host.run(&["--name", "c", "-e", "WHO=me", "busybox", "sh", "-c", "echo kept > /root/file; rm /etc/group"]).ok();
-    host.my(&["commit", "c", "mine:1"]).ok();
+    host.run(&["--name", "c1", "-e", "WHO=me", "busybox", "sh", "-c", "echo kept > /root/file; rm /etc/group"]).ok();
+    host.my(&["commit", "c1", "mine:1"]).ok();
     host.my(&["save", "-o", "mine.tar", "mine:1", "busybox"]).ok();
     let other = Host::bare();
     fs::copy(host.dir.join("mine.tar"), other.dir.join("mine.tar")).unwrap();
@@ -97,9 +100,9 @@ fn save_writes_whole_files_and_no_terminal() {
     host.my(&["save", "-o", "/dev/full", "busybox"]).fails(1, &["no space"]);
     host.my(&["save", "-o", "whole.tar", "busybox"]).ok();
     assert_eq!(fs::read(host.dir.join("whole.tar")).unwrap(), archive);
-    for words in ["save busybox", "export c"] {
+    for words in ["save busybox", "export c1"] {
         let line = format!("{} --root {} {words}", super::MYDOCKER, host.dir.join("root").display());
-        host.my(&["create", "--name", "c", "--network", "none", "busybox"]);
+        host.my(&["create", "--name", "c1", "--network", "none", "busybox"]);
         let said = Command::new("script").args(["-qec", &line, "/dev/null"]).stdin(Stdio::null()).output().unwrap();
         let text = String::from_utf8_lossy(&said.stdout).into_owned();
         assert!(!said.status.success() && text.contains("cowardly refusing to"), "{words}: {text}");
@@ -140,7 +143,10 @@ fn bad_archives_leave_nothing() {
     let largest = files(&good).into_iter().max_by_key(|(_, bytes)| bytes.len()).unwrap().0;
     refused(&with(&|all| all.retain(|(path, _)| *path != largest)), &["is missing"]);
     refused(&edit("index.json", &|index| index["manifests"] = json!([])), &["no image for this machine"]);
-    refused(&edit("index.json", &|index| index["manifests"][0]["digest"] = json!("sha256:../../etc/passwd")), &["digest"]);
+    refused(
+        &edit("index.json", &|index| index["manifests"][0]["digest"] = json!("sha256:../../etc/passwd")),
+        &["index.json of the archive"],
+    );
     let no_index = |all: &mut Vec<(String, Vec<u8>)>| all.retain(|(path, _)| path != "index.json");
     let docker = |change: &dyn Fn(&mut Value)| {
         with(&|all| {

@@ -45,8 +45,8 @@ fn images_in_all_their_forms() {
 #[test]
 fn history_and_inspect() {
     let host = Host::new();
-    host.run(&["--name", "c", "busybox", "touch", "/new"]).ok();
-    host.my(&["commit", "-m", "a message", "c", "next"]).ok();
+    host.run(&["--name", "c1", "busybox", "touch", "/new"]).ok();
+    host.my(&["commit", "-m", "a message", "c1", "next"]).ok();
     let table = host.my(&["history", "next"]).ok();
     let lines: Vec<&str> = table.lines().collect();
     assert_eq!(lines.len(), 3, "{table}");
@@ -84,14 +84,14 @@ fn names_come_and_go() {
 #[test]
 fn an_image_in_use_stays() {
     let host = Host::new();
-    host.my(&["create", "--name", "c", "--network", "none", "busybox", "true"]).ok();
+    host.my(&["create", "--name", "c1", "--network", "none", "busybox", "true"]).ok();
     let said = host.my(&["rmi", "busybox", "nope"]).fails(1, &["is used by container", "no such image: nope"]);
     assert!(!said.contains("panicked"));
     // By force it loses its name, and the container still runs.
     assert_eq!(host.my(&["rmi", "-f", "busybox"]).ok(), "Untagged: busybox:latest\n");
     assert_eq!(host.my(&["image", "prune", "-a", "-f"]).ok(), "Total reclaimed space: 0B\n");
-    host.my(&["start", "-a", "c"]).ok();
-    host.my(&["rm", "c"]).ok();
+    host.my(&["start", "-a", "c1"]).ok();
+    host.my(&["rm", "c1"]).ok();
     let said = host.my(&["image", "prune", "-f"]).ok();
     assert!(said.starts_with("Deleted Images:\ndeleted: sha256:") && said.contains("\nTotal reclaimed space: "), "{said}");
     assert!(host.store().is_empty(), "{:?}", host.store());
@@ -121,6 +121,9 @@ fn archive_with(name: &str) -> Vec<u8> {
     let mut header = tar::Header::new_ustar();
     header.set_size(0);
     header.set_mode(0o644);
+    header.set_uid(0);
+    header.set_gid(0);
+    header.set_mtime(0);
     archive.append_data(&mut header, name, &b""[..]).unwrap();
     archive.into_inner().unwrap()
 }

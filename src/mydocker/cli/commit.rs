@@ -5,6 +5,7 @@ use super::{print, stop};
 use crate::mydocker::container::{Container, Containers, Record, Status};
 use crate::mydocker::files::Dirs;
 use crate::mydocker::image::{self, Difference, Image, Images, Reference};
+use crate::mydocker::network::ports::PortSpec;
 use crate::sys::{Error, Result};
 use clap::Args;
 use serde_json::{Map, Value, json};
@@ -104,6 +105,8 @@ fn config(record: &Record, parent: &Image) -> Map<String, Value> {
     let mut config = parent.raw["config"].as_object().cloned().unwrap_or_default();
     let (entrypoint, command) = record.args.split_at(record.entrypoint.min(record.args.len()));
     let anonymous = settings.mounts.iter().filter(|mount| mount.anonymous).map(|mount| &mount.destination);
+    let ports = settings.exposed.iter().flat_map(|text| PortSpec::exposed(text).unwrap_or_default());
+    let exposed: Vec<String> = ports.map(|port| format!("{}/{}", port.container_port, port.protocol)).collect();
     let set = |names: &mut dyn Iterator<Item = &String>| Value::Object(names.map(|name| (name.clone(), json!({}))).collect());
     let check = match &settings.health {
         Some(check) => json!({"Test": check.test, "Interval": check.interval, "Timeout": check.timeout, "StartPeriod": check.start_period,
@@ -118,7 +121,7 @@ fn config(record: &Record, parent: &Image) -> Map<String, Value> {
         ("WorkingDir", json!(settings.workdir)),
         ("User", json!(settings.user)),
         ("Labels", json!(settings.labels)),
-        ("ExposedPorts", set(&mut settings.exposed.iter())),
+        ("ExposedPorts", set(&mut exposed.iter())),
         ("Volumes", set(&mut anonymous.into_iter())),
         ("StopSignal", json!(settings.stop_signal)),
         ("Healthcheck", check),

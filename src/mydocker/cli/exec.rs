@@ -4,7 +4,11 @@ use super::args::Exec;
 use super::{create, with_code};
 use crate::arm;
 use crate::lifecycle::{self, ExecOptions};
+<<<<<<< HEAD
 use crate::mydocker::container::{Containers, Layers, Record, capabilities, journal, resolve};
+=======
+use crate::mydocker::container::{Containers, Layers, Record, Status, capabilities, resolve};
+>>>>>>> floor
 use crate::mydocker::files::Dirs;
 use crate::mydocker::monitor::{must_run, protocol::failure_code};
 use crate::spec::{self, Capabilities, Spec};
@@ -18,6 +22,9 @@ pub fn exec(args: &Exec, dirs: &Dirs, own_args: &[OsString]) -> Result<i32> {
     let (name, command) = args.container_and_args.split_first().ok_or_else(|| Error::new("no container was named"))?;
     let container = Containers::new(dirs).find(name)?;
     let process = must_run(&container)?;
+    if container.state()?.status == Status::Paused {
+        return Err(Error::new(format!("container {} is paused, unpause the container before exec", container.id())));
+    }
     if args.tty && args.interactive && !args.detach && !isatty(rustix::stdio::stdin()) {
         return Err(Error::new("the input device is not a TTY").hint("leave -t out where the input is a pipe or a file"));
     }

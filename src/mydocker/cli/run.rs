@@ -34,7 +34,7 @@ pub fn run(args: &Run, dirs: &Dirs) -> Result<i32> {
     let end = session.run(&mut wire)?;
     if end == End::Lost {
         // A foreground leaves nothing running behind, also if its monitor was killed.
-        super::stop::clear(&container)?;
+        super::stop::clear(&container, &container.state()?)?;
         if args.create.rm {
             monitor::remove(&container, &container.record()?, true)?;
         }

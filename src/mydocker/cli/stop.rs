@@ -101,7 +101,7 @@ fn stop_one(container: &Container, timeout: Option<i64>, signal: Option<&str>) -
 /// Waits for the monitor to record the end; without one, does so itself.
 fn gone(container: &Container, state: &State) -> Result<()> {
     let Some(monitor) = state.monitor.filter(|_| container.monitored(state)).and_then(|monitor| monitor.open()) else {
-        return clear(container);
+        return clear(container, state);
     };
     // Where the container waits to be restarted, this is how the monitor hears of the user's wish.
     let _ = pidfd_send_signal(&monitor, Signal::TERM);
@@ -118,7 +118,7 @@ fn gone(container: &Container, state: &State) -> Result<()> {
         return Err(Error::new(format!("container {} does not end", container.id())).hint("a process of it hangs in the kernel"));
     }
     // Killed before it could write the end down.
-    clear(container)
+    clear(container, state)
 }
 
 /// Waits until the monitor says how the container ended, or is gone, or the time is over.
@@ -136,16 +136,18 @@ fn last_word(wire: &mut Wire, limit: Option<Duration>) -> Option<i32> {
     None
 }
 
-/// Ends and records what no monitor stands by.
-pub fn clear(container: &Container) -> Result<()> {
+/// Ends and records what no monitor stands by, and what was in the state `before`.
+pub fn clear(container: &Container, before: &State) -> Result<()> {
     if let Some(process) = container.process(&container.state()?) {
         let _ = pidfd_send_signal(&process, Signal::KILL);
         ends(&process, Some(PATIENCE));
     }
     monitor::settle(container)?;
     let change = |state: &mut State| {
-        if state.status.is_up() || state.status == Status::Restarting {
+        let up = |status: Status| status.is_up() || status == Status::Restarting;
+        if up(state.status) || up(before.status) {
             (state.status, state.exit_code, state.finished) = (Status::Exited, 137, rfc3339_now());
+            state.error.clear();
         }
         (state.process, state.monitor) = (None, None);
         state.attachments.clear();
@@ -274,7 +276,13 @@ pub fn remove(container: &Container, force: bool, volumes: bool) -> Result<()> {
             return Err(Error::new(format!("cannot remove container \"/{}\": container is {}", record.name, state.status))
                 .hint(format!("{advice} before removing or force remove")));
         }
-        let state = container.change(|state| state.stopped_by_user = true)?;
+        let mut state = container.change(|state| state.stopped_by_user = true)?;
+        if let Some(monitor) = state.monitor.filter(|_| !state.status.is_up()).and_then(|monitor| monitor.open()) {
+            // It is about to start the container, or to do so again: what it has made by now is cleared away below.
+            let _ = pidfd_send_signal(&monitor, Signal::KILL);
+            ends(&monitor, Some(PATIENCE));
+            state = container.state()?;
+        }
         if state.status == Status::Paused {
             // A frozen process does not die of SIGKILL on cgroup v1.
             let _ = unpause_one(container);

@@ -13,7 +13,7 @@ mod users;
 
 pub use bundle::{Prepared, bundle, environment, limits};
 pub use files::Layers;
-pub use profile::{Security, capabilities};
+pub use profile::{Security, capabilities, settle_security};
 pub use record::Record;
 pub use settings::{Device, Health, LogLimits, Resources, Restart, Settings, Ulimit};
 pub use state::{HealthState, Probe, State, Status};

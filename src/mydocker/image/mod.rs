@@ -31,6 +31,7 @@ mod unpack;
 mod walk;
 
 pub use blob::Digest;
+pub use busybox::is_static;
 pub use commit::{Commit, Difference, diff};
 pub use copy::{Receive, Received, receive};
 pub use import::Import;

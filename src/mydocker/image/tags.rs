@@ -9,7 +9,7 @@ use ureq::http::{Method, StatusCode};
 /// Most pages that are asked for; a registry could go on for ever.
 const PAGES_LIMIT: usize = 1000;
 
-/// All tags of the repository in `reference`, in the registry's order.
+/// All tags of the repository in `reference`, sorted.
 pub fn tags(reference: &Reference, logins: &Logins) -> Result<Vec<String>> {
     let doing = || format!("list the tags of {}", reference.familiar_repository());
     let mut client = Client::new(reference, logins, "pull")?;
@@ -29,7 +29,10 @@ pub fn tags(reference: &Reference, logins: &Logins) -> Result<Vec<String>> {
         all.extend(page);
         match next {
             Some(next) if more => last = format!("&last={}", super::http::encode(&next)),
-            _ => return Ok(all),
+            _ => {
+                all.sort();
+                return Ok(all);
+            }
         }
     }
     Err(Error::new(format!("{}: it never ends", doing())))

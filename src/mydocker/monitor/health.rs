@@ -6,7 +6,7 @@ use crate::store::ProcessId;
 use crate::sys::rfc3339_now;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fd::AsFd;
-use rustix::process::{Pid, Signal, kill_process_group};
+use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use std::io::Read;
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
@@ -102,6 +102,10 @@ impl Health {
                 return;
             }
             _ => {
+                // What it runs in the container is its child, and not in its group once it has a session of its own.
+                for inside in children(current.child.id()) {
+                    let _ = kill_process(inside, Signal::KILL);
+                }
                 if let Some(group) = Pid::from_raw(current.child.id().cast_signed()) {
                     let _ = kill_process_group(group, Signal::KILL);
                 }
@@ -142,6 +146,12 @@ impl Health {
             journal::tell(container.dirs(), &record, &format!("health_status: {status}"), &[]);
         }
     }
+}
+
+/// The children of a process of one thread.
+fn children(pid: u32) -> Vec<Pid> {
+    let list = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+    list.split_whitespace().filter_map(|pid| pid.parse().ok()).filter_map(Pid::from_raw).collect()
 }
 
 impl Current {
