@@ -4,11 +4,7 @@ use super::args::Exec;
 use super::{create, with_code};
 use crate::arm;
 use crate::lifecycle::{self, ExecOptions};
-<<<<<<< HEAD
-use crate::mydocker::container::{Containers, Layers, Record, capabilities, journal, resolve};
-=======
-use crate::mydocker::container::{Containers, Layers, Record, Status, capabilities, resolve};
->>>>>>> floor
+use crate::mydocker::container::{Containers, Layers, Record, Status, capabilities, journal, resolve};
 use crate::mydocker::files::Dirs;
 use crate::mydocker::monitor::{must_run, protocol::failure_code};
 use crate::spec::{self, Capabilities, Spec};
