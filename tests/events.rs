@@ -129,23 +129,15 @@ fn events_come_at_the_interval_and_end_with_the_container() {
 
 #[test]
 fn an_oom_kill_is_an_event() {
-    let script = "read go < /go; head -c 200000000 /dev/zero | tail > /dev/null 2>&1; echo killed; exec sleep 1000";
+    // Again and again, as nobody sees from outside since when keel watches.
+    let script = "while :; do head -c 200000000 /dev/zero | tail > /dev/null 2>&1; echo killed; usleep 100000; done";
     let bundle = Bundle::new(&["sh", "-c", script]).with(|c| {
         c["linux"]["resources"]["memory"] = json!({"limit": 16 << 20, "swap": 16 << 20});
     });
-    use rustix::fs::{CWD, FileType, Mode, mknodat};
-    mknodat(CWD, bundle.rootfs().join("go"), FileType::Fifo, Mode::RWXU, 0).unwrap();
     bundle.start();
-    // An hour: nothing but the kill is told. That it watches is seen by its open control file or eventfd.
+    // An hour: nothing but kills is told.
     let mut events = background(&bundle, "1h");
-    let watches = || {
-        let fds = fs::read_dir(format!("/proc/{}/fd", events.id())).map(|dir| dir.flatten().collect::<Vec<_>>()).unwrap_or_default();
-        let names: Vec<_> = fds.iter().filter_map(|fd| fs::read_link(fd.path()).ok()).map(|name| name.display().to_string()).collect();
-        names.iter().any(|name| name.contains("[eventfd]") || name.ends_with("/memory.events"))
-    };
-    eventually("the watch", watches);
-    fs::write(bundle.rootfs().join("go"), "\n").unwrap();
-    eventually("the event", || told(&bundle).iter().any(|line| line["type"] == "oom"));
+    eventually("the event", || !told(&bundle).is_empty());
     assert_eq!(told(&bundle)[0], json!({"type": "oom", "id": bundle.id()}));
     eventually("the shell goes on", || bundle.out().contains("killed"));
     bundle.delete();

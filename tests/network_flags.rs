@@ -1,5 +1,7 @@
 //! What is typed for networks, and the files made from it: no kernel needed.
 
+#![cfg(feature = "mydocker")]
+
 use keel::mydocker::network::names::{Dns, ExtraHost, hosts, resolv_conf};
 use keel::mydocker::network::ports::{PortSpec, Protocol};
 use keel::mydocker::network::{Join, Mode, Netavark, Subnet, free, occupied, rootless};

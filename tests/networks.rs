@@ -429,6 +429,8 @@ fn addresses_are_given_once() {
         let (pin, fixed) = host.joined("c", &join([10, 9, 0, 5]), &[]).unwrap();
         assert_eq!((last(&fixed), fixed.attachments[0].mac.as_str()), (5, "02:42:0a:09:00:05"));
         assert_eq!(fixed.attachments[0].gateway, None);
+        assert_eq!(host.networks.resolvers(&fixed.attachments).unwrap(), [Ipv4Addr::new(10, 9, 0, 1)]);
+        assert!(resolve(pin.path(), Ipv4Addr::new(10, 9, 0, 1), "a").is_ok());
         assert!(run("nsenter", &format!("--net={} ip route", pin.path().display())).lines().all(|line| !line.starts_with("default")));
         refused(host.joined("x", &join([10, 9, 0, 5]), &[]), "address 10.9.0.5 of network small is already in use");
         refused(host.joined("x", &join([10, 9, 0, 1]), &[]), "already in use");
@@ -445,6 +447,7 @@ fn addresses_are_given_once() {
             "containers cannot be connected to the network host",
         );
         assert!(!host.networks.leases().unwrap().contains_key(&id("x")));
+        assert!(!Namespace::all(&host.dirs).unwrap().contains(&id("x")));
         let ports = host.joined("g", &[Join { network: "missing".into(), ..Join::default() }], &[]);
         refused(ports, "network missing not found");
     });

@@ -189,3 +189,51 @@ fn ranges_are_mapped_by_newuidmap_if_the_files_grant_them() {
     assert_eq!((code, &words[..]), (Some(0), &["0", "0", "5", "0", "12346", "1", "1", "500000", "65536"][..]), "{output:?}");
     Census::of(&user.bundle).nothing_left(&user.bundle);
 }
+
+/// As rootless podman calls a runtime: root, but of a user namespace only. Were he called root too, as by `sudo podman`, his
+/// state would be root's, as for runc.
+#[test]
+fn root_of_a_user_namespace_has_the_state_directory_of_a_user() {
+    let bundle = Bundle::new(&["true"]);
+    bundle.write();
+    for (name, expected) in [(None, true), (Some("someone"), true), (Some("root"), false)] {
+        let runtime_dir = bundle.dir.join(format!("runtime-{}", name.unwrap_or("nobody")));
+        fs::create_dir(&runtime_dir).unwrap();
+        let mut command = Command::new("unshare");
+        // In a mount namespace with a /run of its own, so that nothing of this is tried in the machine's.
+        command.args(["--user", "--map-root-user", "--mount", "sh", "-c", "mount -t tmpfs tmpfs /run && exec \"$@\"", "sh", KEEL, "run"]);
+        command.arg(bundle.id()).current_dir(&bundle.dir).env_remove("USER").env("XDG_RUNTIME_DIR", &runtime_dir);
+        let output = command.envs(name.map(|name| ("USER", name))).output().unwrap();
+        // Whether the container itself can start there is another matter: `unshare` maps one id.
+        assert_eq!(runtime_dir.join("keel").is_dir(), expected, "{name:?}: {output:?}");
+    }
+}
+
+/// Root of a namespace with a range of ids, as rootless podman makes one: a whole life, with an exec, for which the way back into
+/// the first pid namespace is barred.
+#[test]
+fn root_of_a_user_namespace_has_containers() {
+    let bundle = Bundle::new(&["sleep", "1000"]);
+    bundle.write();
+    let (runtime_dir, id) = (bundle.dir.join("runtime"), bundle.id());
+    fs::create_dir(&runtime_dir).unwrap();
+    let script = "read go; set -e; k() { \"$0\" \"$@\"; }; k run --detach \"$1\" > /dev/null 2>&1 < /dev/null; \
+        k exec \"$1\" sh -c 'echo in $(id -u); exit 7' || echo $?; k delete --force \"$1\"";
+    let mut command = Command::new("unshare");
+    command
+        .args(["--user", "sh", "-c", script, KEEL, &id])
+        .current_dir(&bundle.dir)
+        .env("XDG_RUNTIME_DIR", &runtime_dir)
+        .env_remove("USER");
+    let piped = std::process::Stdio::piped;
+    let mut child = command.stdin(piped()).stdout(piped()).stderr(piped()).spawn().unwrap();
+    let (pid, own) = (child.id(), fs::read_link("/proc/self/ns/user").unwrap());
+    common::eventually("the user namespace", || fs::read_link(format!("/proc/{pid}/ns/user")).is_ok_and(|ns| ns != own));
+    for map in ["uid_map", "gid_map"] {
+        fs::write(format!("/proc/{pid}/{map}"), "0 0 65536").unwrap();
+    }
+    std::io::Write::write_all(&mut child.stdin.take().unwrap(), b"go\n").unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(text(&output), (Some(0), "in 0\n7\n".into()), "{output:?}");
+    Census::of(&bundle).nothing_left(&bundle);
+}

@@ -195,7 +195,7 @@ fn a_new_volume_takes_the_images_content() {
     fs::write(inside.join("sub/file"), "text").unwrap();
     fs::hard_link(inside.join("sub/file"), inside.join("twin")).unwrap();
     symlink("/etc/passwd", inside.join("link")).unwrap();
-    mknodat(&directory(&inside), "fifo", rustix::fs::FileType::Fifo, Mode::from_raw_mode(0o640), 0).unwrap();
+    mknodat(directory(&inside), "fifo", rustix::fs::FileType::Fifo, Mode::from_raw_mode(0o640), 0).unwrap();
     chownat(rustix::fs::CWD, inside.join("sub/file"), Some(Uid::from_raw(7)), Some(Gid::from_raw(8)), AtFlags::empty()).unwrap();
     fs::set_permissions(inside.join("sub/file"), fs::Permissions::from_mode(0o4751)).unwrap();
     // A capability and a label of the user's own.

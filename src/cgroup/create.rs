@@ -5,6 +5,7 @@ use super::{Cgroup, Devices, Entry, Tree, Version};
 use crate::plan::limits::Limits;
 use crate::sys::{
     Context, Error, Result, bpf_attach_cgroup_device, bpf_detach_cgroup_device, bpf_load_cgroup_device, bpf_query_cgroup_device,
+    in_user_namespace,
 };
 use rustix::fd::OwnedFd;
 use rustix::fs::{AtFlags, CWD, Mode, mkdirat, unlinkat};
@@ -20,6 +21,11 @@ pub(super) fn undo(made: &[String]) {
 /// What an unprivileged user is told who has no cgroup of his own; EROFS is a read-only bind of the host's.
 fn is_permission(errno: Errno) -> bool {
     matches!(errno, Errno::ACCESS | Errno::PERM | Errno::ROFS)
+}
+
+/// Whether that is to be expected: of an unprivileged user, and of who is root in a user namespace only (rootless podman).
+fn is_unprivileged(rootless: bool, errno: Errno) -> bool {
+    is_permission(errno) && (rootless || in_user_namespace())
 }
 
 impl Cgroup {
@@ -64,20 +70,20 @@ impl Cgroup {
 
     fn build(&mut self, made: &mut Vec<String>, limits: &Limits, devices: Option<&Devices>, rootless: bool) -> Result<Entry> {
         let mut entry = Entry::default();
-        let tolerant = rootless && !self.explicit;
+        let tolerable = |errno: Errno, explicit: bool| !explicit && is_unprivileged(rootless, errno);
         let mut lost = false;
         for tree in std::mem::take(&mut self.trees) {
             let dir = tree.dir();
             let before = made.len();
             let fresh = match make(&tree.mount, &tree.path, made) {
-                Err(errno) if tolerant && is_permission(errno) => {
+                Err(errno) if tolerable(errno, self.explicit) => {
                     lost = true;
                     continue;
                 }
                 Err(errno) => {
                     let error = Error::new(format!("make the cgroup {dir}")).errno(errno).at("linux.cgroupsPath");
                     let hint = "an unprivileged user needs a cgroup that was delegated to him, or no linux.cgroupsPath and no limits";
-                    return Err(if rootless && is_permission(errno) { error.hint(hint) } else { error });
+                    return Err(if is_unprivileged(rootless, errno) { error.hint(hint) } else { error });
                 }
                 Ok(fresh) => fresh,
             };
@@ -92,7 +98,7 @@ impl Cgroup {
                 enable_controllers(&tree).context(|| format!("enable the controllers of {dir}"))?;
             }
             match entry.open(&tree, &dir) {
-                Err(errno) if tolerant && is_permission(errno) => lost = true,
+                Err(errno) if tolerable(errno, self.explicit) => lost = true,
                 Err(errno) => return Err(Error::new(format!("open the cgroup {dir}")).errno(errno)),
                 Ok(()) => self.trees.push(tree),
             }
@@ -117,13 +123,13 @@ impl Cgroup {
             write_rules(tree, &devices.v1()?)
         } else if let Some(tree) = self.unified() {
             open_dir(&tree.dir()).and_then(|dir| attach(&dir, devices)).context(|| format!("attach the device rules to {}", tree.dir()))
-        } else if rootless || self.is_none() {
+        } else if rootless || self.is_none() || in_user_namespace() {
             Ok(())
         } else {
             Err(Error::new("limit access to devices: this host has neither the devices controller nor cgroup2 mounted"))
         };
         match done {
-            Err(error) if rootless && error.get_errno().is_some_and(is_permission) => Ok(()),
+            Err(error) if error.get_errno().is_some_and(|errno| is_unprivileged(rootless, errno)) => Ok(()),
             done => done.map_err(|error| error.at(AT)),
         }
     }

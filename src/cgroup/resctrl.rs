@@ -74,6 +74,22 @@ impl Resctrl {
         std::iter::once(self.group.as_path()).chain(self.monitor.as_deref()).map(one).collect()
     }
 
+    /// Gives the group other schemata (`update`); what it said of the same resources before, to be put back by
+    /// [`Resctrl::put_back`].
+    pub fn set(&self, rdt: &IntelRdt) -> Result<Vec<String>> {
+        let (schemata, lines) = (self.group.join("schemata"), lines(rdt));
+        let has = std::fs::read_to_string(&schemata).context(|| format!("read {}", schemata.display()))?;
+        let resource = |line: &str| line.split(':').next().map(|name| name.trim().to_owned());
+        let former = has.lines().filter(|old| lines.iter().any(|new| resource(new) == resource(old)));
+        let former = former.map(|line| line.trim().to_owned()).collect();
+        write(&schemata, &lines).map(|()| former)
+    }
+
+    /// Gives the group lines that it had.
+    pub fn put_back(&self, former: &[String]) -> Result<()> {
+        write(&self.group.join("schemata"), former)
+    }
+
     /// Removes what was made.
     pub fn remove(&self) -> Result<()> {
         let own = self.made.then_some(self.group.as_path());
@@ -139,6 +155,12 @@ mod tests {
         assert!(error.contains("does not say \"L3:0=1;1=1\" (config.json: linux.intelRdt)"), "{error}");
         let error = at(&rdt("missing", "")).unwrap_err().to_string();
         assert!(error.contains("no schema to make it with (config.json: linux.intelRdt.closID)"), "{error}");
+
+        let former = found.set(&rdt("", "L3:0=3;1=f")).unwrap();
+        assert_eq!(former, ["L3:0=f;1=f"], "and not the bandwidth");
+        assert_eq!(fs::read_to_string(shared.join("schemata")).unwrap(), "L3:0=3;1=f\n");
+        found.put_back(&former).unwrap();
+        assert_eq!(fs::read_to_string(shared.join("schemata")).unwrap(), "L3:0=f;1=f\n");
 
         let own = at(&rdt("", "L3:0=3")).unwrap();
         assert!(own.made && own.group.ends_with("id"));

@@ -2,7 +2,7 @@
 
 use super::args;
 use crate::lifecycle::{self, Runtime};
-use crate::spec::{self, Pids, Resources};
+use crate::spec::{self, IntelRdt, Pids, Resources};
 use crate::store::ContainerId;
 use crate::sys::{Context, Error, Log, Result};
 use std::io::Read;
@@ -15,8 +15,12 @@ pub fn update(options: &args::Update, runtime: &Runtime, log: &Log) -> Result<i3
         Some(file) => document(file)?,
         None => (flags(options)?, Vec::new()),
     };
-    rdt(options)?;
-    lifecycle::update(runtime, &id, &resources, log)?;
+    let rdt = IntelRdt {
+        l3_cache_schema: options.l3_cache_schema.clone().unwrap_or_default(),
+        mem_bw_schema: options.mem_bw_schema.clone().unwrap_or_default(),
+        ..IntelRdt::default()
+    };
+    lifecycle::update(runtime, &id, &resources, &rdt, log)?;
     warnings.iter().for_each(|warning| log.warning(warning));
     Ok(0)
 }
@@ -53,17 +57,6 @@ fn flags(options: &args::Update) -> Result<Resources> {
     all.pids = number("pids-limit", &options.pids_limit)?.map(|limit| Pids { limit: Some(limit) });
     all.block_io.weight = number("blkio-weight", &options.blkio_weight)?;
     Ok(all)
-}
-
-/// Intel RDT needs the resctrl file system; its schemata are no cgroup files.
-fn rdt(options: &args::Update) -> Result<()> {
-    let schema = |text: &Option<String>| text.as_ref().is_some_and(|text| !text.is_empty());
-    let what = match (schema(&options.l3_cache_schema), schema(&options.mem_bw_schema)) {
-        (true, _) => "Intel RDT/CAT: l3 cache schema is not enabled",
-        (_, true) => "Intel RDT/MBA: memory bandwidth schema is not enabled",
-        _ => return Ok(()),
-    };
-    Err(Error::new(what).hint("the container was created without linux.intelRdt"))
 }
 
 fn given(text: &Option<String>) -> Option<&str> {

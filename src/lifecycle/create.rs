@@ -1,6 +1,7 @@
 //! `create` and `run`: validate all, then touch; undo in reverse.
 
 use super::hooks::{self, Place};
+use super::notify::{self, Notify};
 use super::status::Status;
 use super::{Runtime, agent, cgroup_of, foreground, listen_fds, resctrl_of, write_pid_file};
 use crate::arm::{self, Armed};
@@ -48,6 +49,8 @@ struct Decided {
     filter: Option<Filter>,
     cgroup: Cgroup,
     resctrl: Option<Resctrl>,
+    /// The container has a socket for sd_notify(3).
+    notifies: bool,
     limits: Limits,
     devices: Option<Devices>,
     warnings: Vec<String>,
@@ -81,10 +84,12 @@ pub fn run(runtime: &Runtime, id: &ContainerId, options: &CreateOptions, log: &L
         made.undo();
         return Err(error);
     }
-    let Some(relay) = relay else { return Ok(0) };
     // Others may pause, kill and delete it while it runs.
     made.container.unlock();
-    let code = relay.wait(&process)?;
+    let Some(relay) = relay else {
+        return made.notify.map_or(Ok(()), |notify| notify.wait(&process.pidfd, process.pid)).map(|()| 0);
+    };
+    let code = relay.wait(&process, made.notify.as_ref())?;
     if options.keep {
         return Ok(code);
     }
@@ -110,8 +115,9 @@ pub fn plan(runtime: &Runtime, id: &ContainerId, options: &CreateOptions) -> Res
 
 fn decide(runtime: &Runtime, id: &ContainerId, options: &CreateOptions, park: bool) -> Result<Decided> {
     let bundle = std::path::absolute(&options.bundle).context(|| format!("--bundle {}", options.bundle.display()))?;
-    let spec::Loaded { spec, mut warnings } = spec::load(&bundle)?;
+    let spec::Loaded { mut spec, mut warnings } = spec::load(&bundle)?;
     warnings.extend(spec::validate(&spec)?);
+    let notifies = notify::offer(&mut spec, &runtime.root.path().join(id.as_str()).join(Container::NOTIFY))?;
     let process = spec.process.as_ref();
     let mut facts = arm::facts(
         process.is_some_and(|p| !p.apparmor_profile.is_empty() || !p.selinux_label.is_empty()) || !spec.linux.mount_label.is_empty(),
@@ -142,10 +148,7 @@ fn decide(runtime: &Runtime, id: &ContainerId, options: &CreateOptions, park: bo
     agent::exists(&spec)?;
     let resctrl = spec.linux.intel_rdt.as_ref().map(|rdt| Resctrl::locate(rdt, id.as_str())).transpose()?;
     warnings.append(&mut plan.warnings);
-    if std::env::var_os("NOTIFY_SOCKET").is_some_and(|path| !path.is_empty()) {
-        warnings.push("NOTIFY_SOCKET: keel does not hand sd_notify(3) messages of the container on".into());
-    }
-    Ok(Decided { options: chosen, spec, facts, plan, filter, cgroup, resctrl, limits, devices, warnings })
+    Ok(Decided { options: chosen, spec, facts, plan, filter, cgroup, resctrl, notifies, limits, devices, warnings })
 }
 
 fn list(spec: &Spec, facts: &Facts, options: &Options) -> Result<Plan> {
@@ -186,6 +189,7 @@ struct Made {
     container: Container,
     record: Record,
     entry: Option<Entry>,
+    notify: Option<Notify>,
     decided: Decided,
 }
 
@@ -206,7 +210,7 @@ impl Made {
         };
         let container = runtime.root.create(id)?;
         let record = Record::default();
-        let mut made = Self { container, record, entry: None, decided };
+        let mut made = Self { container, record, entry: None, notify: None, decided };
         match made.build(options, console, log) {
             Ok(process) => Ok((made, process)),
             Err(error) => {
@@ -238,6 +242,12 @@ impl Made {
         self.container.save(&self.record)?;
         let text = serde_json::to_vec(&decided.spec).map_err(|e| Error::new(format!("write the configuration: {e}")))?;
         self.container.save_config(&text)?;
+        if decided.notifies {
+            self.container.make_notify()?;
+        }
+        if !decided.options.park {
+            self.notify = Notify::bind(&self.container)?;
+        }
         // Hooks run in the bundle, as runc's do.
         std::env::set_current_dir(&bundle).context(|| format!("change to the bundle {}", bundle.display()))?;
         let before = decided.cgroup.clone();

@@ -93,7 +93,7 @@ pub fn exec(
         write_pid_file(path, started.pid).inspect_err(|_| started.end())?;
     }
     match relay {
-        Some(relay) => relay.wait(&started),
+        Some(relay) => relay.wait(&started, None),
         None => Ok(0),
     }
 }

@@ -1,5 +1,6 @@
 //! The runtime in the foreground: signals go to the program, the terminal is relayed, the exit code comes back.
 
+use super::notify::Notify;
 use crate::plan::{Op, Plan};
 use crate::sandbox::Process;
 use crate::sys::{Context, Error, Result};
@@ -58,19 +59,25 @@ impl Relay {
     }
 
     /// Relays until the program ends; its exit code.
-    pub fn wait(self, process: &Process) -> Result<i32> {
+    /// Hands a message of `notify` on, too, unless there is a terminal: its user sees when the program is ready.
+    pub fn wait(self, process: &Process, notify: Option<&Notify>) -> Result<i32> {
         match &self.sockets {
             Some((ours, _)) => Terminal::new(receive(ours.as_fd())?)?.relay(&self.signals, process)?,
-            None => self.signals_only(process)?,
+            None => self.signals_only(process, notify)?,
         }
         process.wait()
     }
 
-    fn signals_only(&self, process: &Process) -> Result<()> {
+    fn signals_only(&self, process: &Process, mut notify: Option<&Notify>) -> Result<()> {
         loop {
-            let mut fds = [PollFd::new(&process.pidfd, PollFlags::IN), PollFd::new(&self.signals, PollFlags::IN)];
+            let mut fds = vec![PollFd::new(&process.pidfd, PollFlags::IN), PollFd::new(&self.signals, PollFlags::IN)];
+            fds.extend(notify.map(|notify| PollFd::new(notify.socket(), PollFlags::IN)));
             rustix::io::retry_on_intr(|| poll(&mut fds, None)).context(|| "wait for the container")?;
-            if !fds[0].revents().is_empty() {
+            let ready: Vec<bool> = fds.iter().map(|fd| !fd.revents().is_empty()).collect();
+            if ready.get(2) == Some(&true) && notify.map_or(Ok(false), |notify| notify.ready(None))? {
+                notify = None;
+            }
+            if ready[0] {
                 return Ok(());
             }
             while forward(&self.signals, process).is_some() {}

@@ -40,6 +40,7 @@ pub fn lint(runtime: &Runtime, id: &ContainerId, options: &CreateOptions) -> Vec
     }
     let mut seen = BTreeSet::new();
     all.retain(|warning| seen.insert(warning.clone()));
+    errors.retain(|error| seen.insert(error.to_string()));
     errors.into_iter().map(Finding::Error).chain(all.into_iter().map(Finding::Warning)).collect()
 }
 

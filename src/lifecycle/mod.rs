@@ -9,6 +9,7 @@ mod foreground;
 mod hooks;
 mod kill;
 mod lint;
+mod notify;
 mod pause;
 mod start;
 mod status;

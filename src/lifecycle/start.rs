@@ -1,6 +1,7 @@
 //! `start`: lets the waiting process go, and says so if it could not execute the program.
 
 use super::hooks::{self, Place};
+use super::notify::Notify;
 use super::status::{Status, look};
 use super::{Runtime, agent, delete};
 use crate::store::ContainerId;
@@ -36,6 +37,7 @@ pub fn start(runtime: &Runtime, id: &ContainerId, protect: impl FnOnce() -> Resu
         let _ = delete::end(record, &process.pidfd);
         return Err(error);
     }
+    let notify = Notify::bind(container)?;
     let what = || format!("tell the container's process to start: {id}");
     let socket = present.door.as_ref().ok_or_else(|| Error::new(what()))?;
     send(socket, b"+", SendFlags::NOSIGNAL).context(what)?;
@@ -48,5 +50,8 @@ pub fn start(runtime: &Runtime, id: &ContainerId, protect: impl FnOnce() -> Resu
         let _ = delete::end(record, &process.pidfd);
         return Err(error);
     }
-    Ok(())
+    let Some(notify) = notify else { return Ok(()) };
+    // It may take long: others may pause, kill and delete the container meanwhile.
+    container.unlock();
+    notify.wait(&process.pidfd, process.pid)
 }

@@ -36,7 +36,7 @@ impl Program {
             argv: strings(&process.args, "process.args")?,
             envp: environment(&process.env)?,
             candidates: candidates(name, &process.env)?,
-            wants_home: !process.env.iter().rev().find_map(|e| e.strip_prefix("HOME=")).is_some_and(|home| !home.is_empty()),
+            wants_home: process.env.iter().rev().find_map(|e| e.strip_prefix("HOME=")).is_none_or(str::is_empty),
             terminal: process.terminal,
         })
     }

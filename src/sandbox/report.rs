@@ -111,7 +111,7 @@ fn hint(plan: &Plan, op: &Op, errno: Errno) -> Option<&'static str> {
         (Op::Exec, Errno::NOENT) => "the file is there, but its interpreter (the #! line or the ELF loader) is not",
         (Op::Exec, Errno::NOEXEC) => "it is for another architecture, or a script without a #! line",
         (Op::Cwd(_), Errno::XDEV) => "the directory is outside the container's root: CVE-2024-21626",
-        (Op::Attach { .. } | Op::Mount { .. }, Errno::LOOP) => "it must be mounted on ordinary directory, not on a link",
+        (Op::Attach { .. } | Op::Mount { .. }, Errno::LOOP) => "it must be mounted on ordinary directory, not a link",
         (Op::Device(..) | Op::Symlink { .. }, Errno::LOOP) => "/dev must be a directory of its own in the image, not a link",
         (Op::Attach { .. } | Op::Mount { .. }, Errno::REMOTE) => "the mount point leads into /proc, which a container must not fake",
         (Op::Attach { .. }, Errno::NOTDIR) => "a directory can only be mounted on a directory, a file on a file",

@@ -8,6 +8,7 @@ use crate::plan::{Facts, Op, Plan, Stage};
 use crate::sys::{self, Cloned, Context, Error, Result, ns};
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
 use rustix::net::{AddressFamily, SendFlags, SocketFlags, SocketType, send, socketpair};
 use rustix::process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, pidfd_open, pidfd_send_signal, waitid};
 
@@ -96,7 +97,11 @@ fn lead(
             other => stage(other, process)?,
         }
         process.listener = None;
-        send(ours, b"+", SendFlags::NOSIGNAL).context(|| "answer the child")?;
+        match send(ours, b"+", SendFlags::NOSIGNAL) {
+            // It has failed meanwhile: its report, or its end, is next.
+            Err(Errno::PIPE) => continue,
+            sent => sent.context(|| "answer the child")?,
+        };
         if reached == Stage::Created {
             return Ok(());
         }
@@ -168,11 +173,13 @@ fn second(pid: i32) -> Result<Process> {
 /// Namespaces that the parent is in only for the time of the clone.
 struct Outside {
     back: Vec<(u64, OwnedFd)>,
+    /// Nothing is cloned after this but by the same plan: an exec.
+    last: bool,
 }
 
 impl Outside {
     fn enter(plan: &Plan, armed: &Armed) -> Result<Self> {
-        let mut outside = Self { back: Vec::new() };
+        let mut outside = Self { back: Vec::new(), last: plan.join_init != 0 };
         if plan.join_init != 0 {
             let init = armed.init.as_ref().ok_or_else(|| Error::new("there is no init to join"))?;
             outside.join(plan.join_init, init, "the container's")?;
@@ -199,7 +206,13 @@ impl Outside {
         sys::setns(to, kind).context(|| format!("join {name} {word} namespace"))
     }
 
+    /// Root of a user namespace (rootless podman) may leave for a pid namespace of his, but not come back to one that
+    /// belongs to the first user namespace. It concerns children to come, of which an exec has no other.
     fn leave(self) -> Result<()> {
-        self.back.into_iter().rev().try_for_each(|(kind, fd)| sys::setns(fd, kind).context(|| "step back into our own namespaces"))
+        let back = |(kind, fd): (u64, OwnedFd)| match sys::setns(fd, kind) {
+            Err(Errno::PERM) if kind == ns::PID && self.last => Ok(()),
+            done => done.context(|| "step back into our own namespaces"),
+        };
+        self.back.into_iter().rev().try_for_each(back)
     }
 }

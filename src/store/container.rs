@@ -1,7 +1,7 @@
 //! The state directory: where it is, what is in it, who may change it.
 
 use super::{ContainerId, ProcessId};
-use crate::sys::{Context, Error, Kind, Result};
+use crate::sys::{Context, Error, Kind, Result, in_user_namespace};
 use rustix::fd::{AsRawFd, OwnedFd};
 use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags, flock, mkdirat, open, openat, renameat, unlinkat};
 use rustix::io::Errno;
@@ -58,14 +58,16 @@ pub struct Record {
 pub struct Root(PathBuf);
 
 impl Root {
-    /// The given directory; else `$XDG_RUNTIME_DIR/keel` for an ordinary user, `/run/keel` for root.
+    /// The given directory; else `$XDG_RUNTIME_DIR/keel` for an ordinary user, `/run/keel` for root. Who is root in a user
+    /// namespace only (rootless podman) is an ordinary user, unless his name is root, as for runc.
     pub fn new(given: Option<&Path>) -> Result<Self> {
         if let Some(path) = given {
             return std::path::absolute(path).context(|| format!("--root {}", path.display())).map(Self);
         }
         let uid = rustix::process::geteuid().as_raw();
+        let ordinary = || uid != 0 || std::env::var_os("USER").is_none_or(|user| user != "root") && in_user_namespace();
         match std::env::var_os("XDG_RUNTIME_DIR") {
-            Some(dir) if uid != 0 && !dir.is_empty() => Ok(Self(Path::new(&dir).join("keel"))),
+            Some(dir) if !dir.is_empty() && ordinary() => Ok(Self(Path::new(&dir).join("keel"))),
             _ if uid == 0 => Ok(Self("/run/keel".into())),
             _ => Err(Error::new("XDG_RUNTIME_DIR is not set").hint("an ordinary user needs it, or --root")),
         }
@@ -209,6 +211,24 @@ impl Container {
         format!("/proc/self/fd/{}/{}", self.dir.as_raw_fd(), SOCKET.to_string_lossy())
     }
 
+    /// Directory of the socket for sd_notify(3), below the state directory.
+    pub const NOTIFY: &str = "notify";
+    /// The socket in it.
+    pub const NOTIFY_SOCKET: &str = "notify.sock";
+
+    /// Makes the directory that the container sees as /run/notify; any user of the container may search it.
+    pub fn make_notify(&self) -> Result<()> {
+        let what = || format!("make {}/{}", self.path.display(), Self::NOTIFY);
+        mkdirat(&self.dir, Self::NOTIFY, Mode::from_raw_mode(0o755)).context(what)?;
+        // Whatever the umask is.
+        rustix::fs::chmodat(&self.dir, Self::NOTIFY, Mode::from_raw_mode(0o755), AtFlags::empty()).context(what)
+    }
+
+    /// Path of the socket for sd_notify(3), as [`Container::socket`].
+    pub fn notify_socket(&self) -> String {
+        format!("/proc/self/fd/{}/{}/{}", self.dir.as_raw_fd(), Self::NOTIFY, Self::NOTIFY_SOCKET)
+    }
+
     /// Removes everything of the container. A remove that is killed can be repeated: a directory without a record is one
     /// of a container of which nothing but the id is known.
     pub fn remove(&self) -> Result<()> {
@@ -224,6 +244,11 @@ impl Container {
             // What a killed command left.
             Err(Errno::NOTEMPTY | Errno::EXIST) => {
                 unlink(&[TEMPORARY]).context(what)?;
+                if let Ok(notify) = openat(&self.dir, Self::NOTIFY, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty()) {
+                    // The container cannot write there.
+                    let _ = unlinkat(&notify, Self::NOTIFY_SOCKET, AtFlags::empty());
+                    unlinkat(&self.dir, Self::NOTIFY, AtFlags::REMOVEDIR).context(what)?;
+                }
                 rustix::fs::rmdir(&self.path).context(what)
             }
             other => other.context(what),

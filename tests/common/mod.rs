@@ -227,16 +227,7 @@ impl Census {
         }
         let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
         found.extend(mounts.lines().filter(|line| line.contains(&self.name)).map(|line| format!("mount {line}")));
-        for entry in fs::read_dir("/proc").unwrap().flatten() {
-            let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else { continue };
-            if pid == std::process::id() {
-                continue;
-            }
-            let read = |file: &str| fs::read(entry.path().join(file)).map(|b| String::from_utf8_lossy(&b).into_owned()).unwrap_or_default();
-            if !ended(&read("stat")) && (read("cmdline").contains(&self.name) || read("cgroup").contains(&self.name)) {
-                found.insert(format!("process {pid} {}", read("cmdline").replace('\0', " ")));
-            }
-        }
+        found.extend(processes(&|text| text.contains(&self.name)));
         found
     }
 
@@ -253,6 +244,22 @@ impl Census {
         assert!(!state.exists(), "the state directory is left");
         assert_eq!(self.found(), BTreeSet::new(), "left behind");
     }
+}
+
+/// Processes but our own that live and whose arguments or cgroups `named` knows.
+pub fn processes(named: &dyn Fn(&str) -> bool) -> BTreeSet<String> {
+    let mut found = BTreeSet::new();
+    for entry in fs::read_dir("/proc").unwrap().flatten() {
+        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else { continue };
+        if pid == std::process::id() {
+            continue;
+        }
+        let read = |file: &str| fs::read(entry.path().join(file)).map(|b| String::from_utf8_lossy(&b).into_owned()).unwrap_or_default();
+        if !ended(&read("stat")) && (named(&read("cmdline")) || named(&read("cgroup"))) {
+            found.insert(format!("process {pid} {}", read("cmdline").replace('\0', " ")));
+        }
+    }
+    found
 }
 
 /// Whether the process of this `/proc/PID/stat` is past its end: a zombie until somebody reaps it, or the first process of a

@@ -3,6 +3,7 @@
 //
 //	recvtty [--pid-file FILE] [--mode single|null] [--no-stdin] SOCKET    a terminal: copied to stdout, or thrown away
 //	pidfd-kill [--pid-file FILE] [--signal NAME] SOCKET                   a pidfd: gets the signal
+//	                                                                      once we get SIGTERM
 package main
 
 import (
@@ -12,6 +13,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"os/signal"
 	"path/filepath"
 	"strconv"
 	"syscall"
@@ -20,6 +22,8 @@ import (
 const pidfdSendSignal = 424 // the same number on every architecture
 
 var signals = map[string]uintptr{"SIGTERM": 15, "SIGKILL": 9, "SIGHUP": 1, "SIGINT": 2, "SIGUSR1": 10, "SIGUSR2": 12}
+
+var errNothing = errors.New("no descriptor was sent")
 
 func main() {
 	pidFile := flag.String("pid-file", "", "")
@@ -45,14 +49,22 @@ func run(pidFile, mode, name string, noStdin bool) error {
 			return err
 		}
 	}
+	told := make(chan os.Signal, 1)
 	kill := filepath.Base(os.Args[0]) == "pidfd-kill"
+	if kill {
+		signal.Notify(told, syscall.SIGTERM)
+	}
 	for {
 		file, err := receive(listener)
+		if mode == "null" && errors.Is(err, errNothing) {
+			continue // a runtime that failed after it had connected
+		}
 		if err != nil {
 			return err
 		}
 		switch {
 		case kill:
+			<-told
 			return send(file, name)
 		case mode == "null":
 			go io.Copy(io.Discard, file)
@@ -75,12 +87,12 @@ func receive(listener *net.UnixListener) (*os.File, error) {
 	defer connection.Close()
 	text, control := make([]byte, 4096), make([]byte, 128)
 	_, size, _, _, err := connection.ReadMsgUnix(text, control)
-	if err != nil {
-		return nil, err
+	if err != nil || size == 0 {
+		return nil, errNothing
 	}
 	messages, err := syscall.ParseSocketControlMessage(control[:size])
 	if err != nil || len(messages) != 1 {
-		return nil, errors.New("no descriptor was sent")
+		return nil, errNothing
 	}
 	descriptors, err := syscall.ParseUnixRights(&messages[0])
 	if err != nil || len(descriptors) != 1 {

@@ -15,7 +15,7 @@ pub(super) use holder::Holder;
 use super::file::get;
 use super::layout::own_paths;
 use crate::plan::limits::Limits;
-use crate::sys::{Context, Error, Result};
+use crate::sys::{Context, Error, Result, in_user_namespace};
 use bus::{Bus, Refusal};
 use holder::failed;
 use message::{Message, Method, Value};
@@ -48,8 +48,7 @@ fn manager(member: &str) -> Method<'_> {
 
 /// The daemon of the system for root, that of the user for everybody else, also for who is root only in a user namespace.
 fn is_user() -> bool {
-    let all = |map: String| map.split_whitespace().eq(["0", "0", "4294967295"]);
-    !rustix::process::geteuid().is_root() || !get(CWD, "/proc/self/uid_map").is_ok_and(all)
+    !rustix::process::geteuid().is_root() || in_user_namespace()
 }
 
 impl Unit {

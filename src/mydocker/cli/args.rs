@@ -31,7 +31,43 @@ pub enum Command {
     Containers {
         /// What to do
         #[command(subcommand)]
-        command: ContainerCommand,
+        command: ContainersCommand,
+    },
+    /// Manage networks
+    Network {
+        /// What to do
+        #[command(subcommand)]
+        command: super::networks::Command,
+    },
+    /// Manage volumes
+    Volume {
+        /// What to do
+        #[command(subcommand)]
+        command: super::volumes::Command,
+    },
+    /// Manage the installation
+    System {
+        /// What to do
+        #[command(subcommand)]
+        command: super::system::Command,
+    },
+    /// Get events as they happen
+    Events(super::events::Events),
+    /// Display system-wide information
+    Info(super::system::Format),
+    /// Show the version information
+    Version(super::system::Format),
+    /// Write the completions for a shell to standard output
+    Completion {
+        /// Which one
+        #[arg(value_parser = ["bash", "zsh", "fish", "elvish"])]
+        shell: String,
+    },
+    /// Write the man pages into a directory
+    #[command(hide = true)]
+    Man {
+        /// Which one
+        directory: PathBuf,
     },
     /// Display detailed information on containers, images, volumes and networks
     Inspect(Inspect),
@@ -41,6 +77,21 @@ pub enum Command {
         /// Its id
         id: String,
     },
+}
+
+/// What `container` has besides.
+#[derive(Debug, Subcommand)]
+#[allow(clippy::large_enum_variant)] // there is one of it
+pub enum ContainersCommand {
+    #[command(flatten)]
+    Any(ContainerCommand),
+    /// List containers
+    #[command(visible_alias = "list")]
+    Ls(Ps),
+    /// Display detailed information on one or more containers
+    Inspect(Inspect),
+    /// Remove all stopped containers
+    Prune(super::prune::One),
 }
 
 /// The commands on containers.
@@ -85,6 +136,14 @@ pub enum ContainerCommand {
     Export(super::commit::Export),
     /// Rename a container
     Rename(Rename),
+    /// Display the running processes of a container
+    Top(super::top::Top),
+    /// List port mappings or a specific mapping for the container
+    Port(super::top::PortArgs),
+    /// Display a live stream of container(s) resource usage statistics
+    Stats(super::stats::Stats),
+    /// Update configuration of one or more containers
+    Update(super::update::Update),
 }
 
 /// Names or ids.

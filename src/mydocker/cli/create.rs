@@ -207,7 +207,7 @@ fn check(settings: &mut Settings, args: &Create) -> Result<()> {
     settings.exposed.iter().try_for_each(|text| PortSpec::exposed(text).map(drop))?;
     settings.hosts.iter().try_for_each(|text| ExtraHost::parse(text).map(drop))?;
     volume::in_order(settings.mounts.clone())?;
-    crate::mydocker::container::capabilities(settings)?;
+    crate::mydocker::container::settle_security(settings)?;
     if settings.userns == "auto" && settings.privileged {
         return Err(Error::new("privileged mode is incompatible with user namespaces").hint("--userns host"));
     }

@@ -4,7 +4,7 @@ use super::args::Exec;
 use super::{create, with_code};
 use crate::arm;
 use crate::lifecycle::{self, ExecOptions};
-use crate::mydocker::container::{Containers, Layers, Record, capabilities, resolve};
+use crate::mydocker::container::{Containers, Layers, Record, Status, capabilities, journal, resolve};
 use crate::mydocker::files::Dirs;
 use crate::mydocker::monitor::{must_run, protocol::failure_code};
 use crate::spec::{self, Capabilities, Spec};
@@ -18,6 +18,9 @@ pub fn exec(args: &Exec, dirs: &Dirs, own_args: &[OsString]) -> Result<i32> {
     let (name, command) = args.container_and_args.split_first().ok_or_else(|| Error::new("no container was named"))?;
     let container = Containers::new(dirs).find(name)?;
     let process = must_run(&container)?;
+    if container.state()?.status == Status::Paused {
+        return Err(Error::new(format!("container {} is paused, unpause the container before exec", container.id())));
+    }
     if args.tty && args.interactive && !args.detach && !isatty(rustix::stdio::stdin()) {
         return Err(Error::new("the input device is not a TTY").hint("leave -t out where the input is a pipe or a file"));
     }
@@ -37,7 +40,13 @@ pub fn exec(args: &Exec, dirs: &Dirs, own_args: &[OsString]) -> Result<i32> {
     let layers = Layers::new(vec![format!("/proc/{}/root", process.pid).into()]);
     let log = Log::open(None, false, false)?;
     let make = |spec: &Spec| program(args, command, env, &record, &layers, spec);
+    let line = command.join(" ");
+    journal::tell(dirs, &record, &format!("exec_create: {line}"), &[]);
+    journal::tell(dirs, &record, &format!("exec_start: {line}"), &[]);
     let code = lifecycle::exec(&container.runtime()?, &container.runtime_id()?, &options, make, &log);
+    if let Some(code) = code.as_ref().ok().filter(|_| !args.detach) {
+        journal::tell(dirs, &record, "exec_die", &[("exitCode", &code.to_string())]);
+    }
     code.map_err(|error| with_code(failure_code(&error), error))
 }
 

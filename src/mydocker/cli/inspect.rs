@@ -10,6 +10,12 @@ use crate::mydocker::volume::{Kind, Volumes};
 use crate::sys::{Kind as ErrorKind, Result};
 use serde_json::{Map, Value, json};
 
+/// `mydocker container inspect`.
+pub fn inspect_containers(args: &Inspect, dirs: &Dirs) -> Result<i32> {
+    let only = Inspect { format: args.format.clone(), size: args.size, kind: Some("container".into()), names: args.names.clone() };
+    inspect(&only, dirs)
+}
+
 /// `mydocker inspect`: containers first, then images, volumes and networks of that name.
 pub fn inspect(args: &Inspect, dirs: &Dirs) -> Result<i32> {
     let mut found = Vec::new();

@@ -4,6 +4,8 @@ mod args;
 mod commit;
 mod cp;
 mod create;
+mod doctor;
+mod events;
 mod exec;
 pub mod filter;
 mod images;
@@ -14,23 +16,28 @@ mod networks;
 pub mod options;
 pub mod pages;
 pub mod progress;
+mod prune;
 mod ps;
 mod run;
 mod session;
+mod stats;
 mod stop;
+mod system;
 pub mod table;
 pub mod template;
 pub mod time;
+mod top;
 pub mod units;
+mod update;
 mod volumes;
 pub mod words;
 
 use super::files::Dirs;
 use super::monitor;
 use crate::sys::{Context, Error, Kind, Result};
-use args::{Cli, Command, ContainerCommand};
-use clap::Parser;
+use args::{Cli, Command, ContainerCommand, ContainersCommand};
 use clap::error::ErrorKind;
+use clap::{CommandFactory, Parser};
 use std::cell::Cell;
 use std::ffi::OsString;
 use std::io::Write;
@@ -59,7 +66,20 @@ pub fn run(args: Vec<OsString>) -> i32 {
 
 fn dispatch(command: &Command, dirs: &Dirs, args: &[OsString]) -> Result<i32> {
     match command {
-        Command::Container(command) | Command::Containers { command } => on_containers(command, dirs, args),
+        Command::Container(command) | Command::Containers { command: ContainersCommand::Any(command) } => {
+            on_containers(command, dirs, args)
+        }
+        Command::Containers { command: ContainersCommand::Ls(options) } => ps::ps(options, dirs),
+        Command::Containers { command: ContainersCommand::Inspect(options) } => inspect::inspect_containers(options, dirs),
+        Command::Containers { command: ContainersCommand::Prune(options) } => prune::containers(options, dirs),
+        Command::Network { command } => networks::run(command, dirs),
+        Command::Volume { command } => volumes::run(command, dirs),
+        Command::System { command } => system::run(command, dirs),
+        Command::Events(options) => events::events(options, dirs),
+        Command::Info(options) => system::info(options, dirs),
+        Command::Version(options) => system::version(options),
+        Command::Completion { shell } => pages::completion(&mut Cli::command(), shell, &mut std::io::stdout().lock()).map(|()| 0),
+        Command::Man { directory } => pages::man(Cli::command(), directory).map(|()| 0),
         Command::Image(command) => images::run(command, dirs),
         Command::Inspect(options) => inspect::inspect(options, dirs),
         Command::Monitor { id } => Ok(monitor::main(dirs, id)),
@@ -87,6 +107,10 @@ fn on_containers(command: &ContainerCommand, dirs: &Dirs, args: &[OsString]) -> 
         ContainerCommand::Diff(options) => commit::diff(options, dirs),
         ContainerCommand::Export(options) => commit::export(options, dirs),
         ContainerCommand::Rename(options) => stop::rename(options, dirs),
+        ContainerCommand::Top(options) => top::top(options, dirs),
+        ContainerCommand::Port(options) => top::port(options, dirs),
+        ContainerCommand::Stats(options) => stats::stats(options, dirs),
+        ContainerCommand::Update(options) => update::update(options, dirs),
     }
 }
 
@@ -104,7 +128,10 @@ fn with_code(code: i32, error: Error) -> Error {
 /// The one place where an error is printed.
 fn fail(command: &Command, error: &Error) -> i32 {
     let _ = writeln!(std::io::stderr(), "mydocker: {error}");
-    let runs = matches!(command, Command::Container(ContainerCommand::Run(_) | ContainerCommand::Create(_)));
+    let (Command::Container(inner) | Command::Containers { command: ContainersCommand::Any(inner) }) = command else {
+        return CODE.get().unwrap_or(1);
+    };
+    let runs = matches!(inner, ContainerCommand::Run(_) | ContainerCommand::Create(_));
     let default = if runs { OURS } else { 1 };
     CODE.get().unwrap_or(if error.get_kind() == Kind::Exec { 126 } else { default })
 }

@@ -5,8 +5,8 @@ use super::filter::Filters;
 use super::{print, template, time, units};
 use crate::mydocker::container::{Containers, HealthState, Record, State, Status};
 use crate::mydocker::files::Dirs;
-use crate::mydocker::network::Networks;
 use crate::mydocker::network::ports::{Port, Protocol};
+use crate::mydocker::network::{Mode, Networks};
 use crate::sys::{Error, Result};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -48,6 +48,13 @@ pub fn ps(args: &Ps, dirs: &Dirs) -> Result<i32> {
     let default = if args.size { format!("{DEFAULT}\t{{{{.Size}}}}") } else { DEFAULT.to_owned() };
     print(&template::list(args.format.as_deref(), &default, &HEADINGS, &rows)?)?;
     Ok(0)
+}
+
+/// As docker shows it: words with a space in quotes.
+fn command(record: &Record) -> String {
+    let words = record.args.iter().enumerate();
+    let quoted = words.map(|(i, word)| if i > 0 && word.contains(' ') { format!("'{word}'") } else { word.clone() });
+    quoted.collect::<Vec<_>>().join(" ")
 }
 
 /// Who has which ports; read only if somebody has a network.
@@ -101,7 +108,11 @@ fn fits(filters: &Filters, bounds: &Bounds, record: &Record, state: &State) -> b
 
 /// The networks' names as docker shows them.
 pub fn networks(record: &Record) -> Vec<String> {
-    if record.settings.networks.is_empty() { vec!["bridge".into()] } else { record.settings.networks.clone() }
+    let name = |text: &String| match Mode::parse(text) {
+        Ok(Mode::Networks(joins)) => joins.into_iter().map(|join| join.network).next().unwrap_or_default(),
+        _ => text.clone(),
+    };
+    if record.settings.networks.is_empty() { vec!["bridge".into()] } else { record.settings.networks.iter().map(name).collect() }
 }
 
 /// `0.0.0.0:8080->80/tcp`.
@@ -151,7 +162,7 @@ fn row(record: &Record, state: &State, ports: Option<&Vec<Port>>, args: &Ps, dir
     json!({
         "ID": if args.no_trunc { &record.id } else { record.short() },
         "Image": record.image,
-        "Command": format!("\"{}\"", cut(record.args.join(" "), 20)),
+        "Command": format!("\"{}\"", cut(command(record), 20)),
         "CreatedAt": record.created,
         "RunningFor": created.map_or_else(String::new, |at| format!("{} ago", units::human_duration(time::since(at)))),
         "Ports": ports.join(", "),

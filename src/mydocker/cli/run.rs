@@ -3,7 +3,7 @@
 use super::args::{Attach, Create, Run, Start};
 use super::session::{End, Session, detach_keys};
 use super::{create, print};
-use crate::mydocker::container::{Container, Containers, Record, Restart, Status};
+use crate::mydocker::container::{Container, Containers, Record, Restart, Status, journal};
 use crate::mydocker::files::Dirs;
 use crate::mydocker::monitor::{
     self,
@@ -34,7 +34,7 @@ pub fn run(args: &Run, dirs: &Dirs) -> Result<i32> {
     let end = session.run(&mut wire)?;
     if end == End::Lost {
         // A foreground leaves nothing running behind, also if its monitor was killed.
-        super::stop::clear(&container)?;
+        super::stop::clear(&container, &container.state()?)?;
         if args.create.rm {
             monitor::remove(&container, &container.record()?, true)?;
         }
@@ -160,6 +160,7 @@ fn attach_to(container: &Container, record: &Record, input: bool, proxy: bool, d
     let hello = Hello { input, output: true, foreground: false };
     let gone = || Error::new(format!("container {} has no monitor to attach to: it was killed", container.id()));
     let mut wire = monitor::attach(container, hello)?.ok_or_else(gone)?;
+    journal::tell(container.dirs(), record, "attach", &[]);
     let session = Session { tty: record.settings.tty, input, outputs: [true; 2], proxy, detach };
     finish(session.run(&mut wire)?, container)
 }

@@ -207,13 +207,14 @@ impl Session {
         match rustix::io::read(rustix::stdio::stdin(), &mut space[..]) {
             Err(Errno::INTR | Errno::AGAIN) => {}
             Ok(count) if count > 0 => {
-                let Some(bytes) = (if self.tty { flow.keys.pass(&space[..count]) } else { Some(space[..count].to_vec()) }) else {
-                    wire.send(&Frame::Detach);
-                    return false;
-                };
+                let (bytes, leaves) = if self.tty { flow.keys.pass(&space[..count]) } else { (space[..count].to_vec(), false) };
                 if !bytes.is_empty() {
                     flow.ahead += bytes.len();
                     wire.send(&Frame::Input(bytes));
+                }
+                if leaves {
+                    wire.send(&Frame::Detach);
+                    return false;
                 }
             }
             _ => {
@@ -268,14 +269,14 @@ struct Keys<'k> {
 }
 
 impl Keys<'_> {
-    /// What is to be passed on; `None` once all keys were typed. Keys that begin the sequence wait until the next says.
-    fn pass(&mut self, bytes: &[u8]) -> Option<Vec<u8>> {
+    /// What is to be passed on, and whether all keys were typed after it. Keys that begin the sequence wait until the next says.
+    fn pass(&mut self, bytes: &[u8]) -> (Vec<u8>, bool) {
         let mut out = Vec::with_capacity(bytes.len());
         for &byte in bytes {
             if self.wanted.get(self.matched) == Some(&byte) {
                 self.matched += 1;
                 if self.matched == self.wanted.len() {
-                    return None;
+                    return (out, true);
                 }
                 continue;
             }
@@ -285,7 +286,7 @@ impl Keys<'_> {
                 out.push(byte);
             }
         }
-        Some(out)
+        (out, false)
     }
 }
 
@@ -300,11 +301,13 @@ mod tests {
         assert_eq!(detach_keys("a,ctrl-[").unwrap(), [b'a', 27]);
         assert!(detach_keys("ctrl-").is_err() && detach_keys("ab").is_err() && detach_keys("ctrl-ab").is_err());
         let mut state = Keys { wanted: &keys, matched: 0 };
-        assert_eq!(state.pass(b"ls\x10").unwrap(), b"ls");
-        assert_eq!(state.pass(b"x").unwrap(), b"\x10x");
-        assert_eq!(state.pass(b"\x10\x10").unwrap(), b"\x10");
-        assert_eq!(state.pass(b"\x11"), None);
+        assert_eq!(state.pass(b"ls\x10"), (b"ls".to_vec(), false));
+        assert_eq!(state.pass(b"x"), (b"\x10x".to_vec(), false));
+        assert_eq!(state.pass(b"\x10\x10"), (b"\x10".to_vec(), false));
+        assert_eq!(state.pass(b"\x11"), (Vec::new(), true));
+        let mut state = Keys { wanted: &keys, matched: 0 };
+        assert_eq!(state.pass(b"last\n\x10\x11lost"), (b"last\n".to_vec(), true));
         let mut none = Keys { wanted: &[], matched: 0 };
-        assert_eq!(none.pass(b"\x10\x11").unwrap(), b"\x10\x11");
+        assert_eq!(none.pass(b"\x10\x11"), (b"\x10\x11".to_vec(), false));
     }
 }

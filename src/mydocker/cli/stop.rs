@@ -3,7 +3,7 @@
 use super::args::{Kill, Names, Rename, Rm, Stop};
 use super::{each, options, print, run};
 use crate::lifecycle;
-use crate::mydocker::container::{Container, Containers, State, Status};
+use crate::mydocker::container::{Container, Containers, State, Status, journal};
 use crate::mydocker::files::Dirs;
 use crate::mydocker::monitor::{
     self,
@@ -37,6 +37,7 @@ pub fn restart(args: &Stop, dirs: &Dirs) -> Result<i32> {
         let container = containers.find(name)?;
         stop_one(&container, args.timeout, args.signal.as_deref())?;
         run::begin(&container)?;
+        tell(&container, "restart", &[]);
         print(&format!("{name}\n"))
     })
 }
@@ -56,6 +57,13 @@ fn ends(process: &OwnedFd, limit: Option<Duration>) -> bool {
     }
 }
 
+/// For `events`; of a container that is gone already there is nothing more to tell.
+fn tell(container: &Container, action: &str, more: &[(&str, &str)]) {
+    if let Ok(record) = container.record() {
+        journal::tell(container.dirs(), &record, action, more);
+    }
+}
+
 /// Sends the stop signal, waits, kills, and sees the container recorded as ended. No restart follows.
 fn stop_one(container: &Container, timeout: Option<i64>, signal: Option<&str>) -> Result<()> {
     let record = container.record()?;
@@ -71,23 +79,29 @@ fn stop_one(container: &Container, timeout: Option<i64>, signal: Option<&str>) -
     let seconds = timeout.unwrap_or_else(|| i64::try_from(record.settings.stop_timeout.unwrap_or(GRACE)).unwrap_or(i64::MAX));
     let grace = u64::try_from(seconds).ok().map(Duration::from_secs);
     if let Some(process) = container.process(&state) {
-        let _ = pidfd_send_signal(&process, signal);
+        let kill = |signal: Signal| {
+            journal::tell(container.dirs(), &record, "kill", &[("signal", &signal.as_raw().to_string())]);
+            pidfd_send_signal(&process, signal)
+        };
+        let _ = kill(signal);
         if !ends(&process, grace) {
-            let _ = pidfd_send_signal(&process, Signal::KILL);
+            let _ = kill(Signal::KILL);
             ends(&process, Some(PATIENCE));
         }
     }
     match gone(container, &state) {
         // `--rm` was quicker.
-        Err(error) if error.get_kind() == ErrorKind::NoContainer => Ok(()),
-        other => other,
+        Err(error) if error.get_kind() == ErrorKind::NoContainer => {}
+        other => other?,
     }
+    journal::tell(container.dirs(), &record, "stop", &[]);
+    Ok(())
 }
 
 /// Waits for the monitor to record the end; without one, does so itself.
 fn gone(container: &Container, state: &State) -> Result<()> {
     let Some(monitor) = state.monitor.filter(|_| container.monitored(state)).and_then(|monitor| monitor.open()) else {
-        return clear(container);
+        return clear(container, state);
     };
     // Where the container waits to be restarted, this is how the monitor hears of the user's wish.
     let _ = pidfd_send_signal(&monitor, Signal::TERM);
@@ -104,7 +118,7 @@ fn gone(container: &Container, state: &State) -> Result<()> {
         return Err(Error::new(format!("container {} does not end", container.id())).hint("a process of it hangs in the kernel"));
     }
     // Killed before it could write the end down.
-    clear(container)
+    clear(container, state)
 }
 
 /// Waits until the monitor says how the container ended, or is gone, or the time is over.
@@ -122,16 +136,18 @@ fn last_word(wire: &mut Wire, limit: Option<Duration>) -> Option<i32> {
     None
 }
 
-/// Ends and records what no monitor stands by.
-pub fn clear(container: &Container) -> Result<()> {
+/// Ends and records what no monitor stands by, and what was in the state `before`.
+pub fn clear(container: &Container, before: &State) -> Result<()> {
     if let Some(process) = container.process(&container.state()?) {
         let _ = pidfd_send_signal(&process, Signal::KILL);
         ends(&process, Some(PATIENCE));
     }
     monitor::settle(container)?;
     let change = |state: &mut State| {
-        if state.status.is_up() || state.status == Status::Restarting {
+        let up = |status: Status| status.is_up() || status == Status::Restarting;
+        if up(state.status) || up(before.status) {
             (state.status, state.exit_code, state.finished) = (Status::Exited, 137, rfc3339_now());
+            state.error.clear();
         }
         (state.process, state.monitor) = (None, None);
         state.attachments.clear();
@@ -151,6 +167,7 @@ pub fn kill(args: &Kill, dirs: &Dirs) -> Result<i32> {
         if signal == Signal::KILL || signal == monitor::stop_signal(&container.record()?) {
             container.change(|state| state.stopped_by_user = true)?;
         }
+        tell(&container, "kill", &[("signal", &signal.as_raw().to_string())]);
         pidfd_send_signal(&process, signal).map_err(|errno| Error::new(format!("signal container {name}")).errno(errno))?;
         if signal == Signal::KILL {
             if state.status == Status::Paused {
@@ -181,13 +198,17 @@ pub fn pause_one(container: &Container) -> Result<()> {
         _ => return Err(Error::new(format!("container {} is not running", container.id()))),
     }
     lifecycle::pause(&container.runtime()?, &container.runtime_id()?)?;
-    container.change(|state| state.status = Status::Paused).map(drop)
+    container.change(|state| state.status = Status::Paused)?;
+    tell(container, "pause", &[]);
+    Ok(())
 }
 
 /// Thaws one.
 pub fn unpause_one(container: &Container) -> Result<()> {
     lifecycle::resume(&container.runtime()?, &container.runtime_id()?)?;
-    container.change(|state| state.status = Status::Running).map(drop)
+    container.change(|state| state.status = Status::Running)?;
+    tell(container, "unpause", &[]);
+    Ok(())
 }
 
 /// `mydocker unpause`.
@@ -237,16 +258,17 @@ pub fn rm(args: &Rm, dirs: &Dirs) -> Result<i32> {
             }
             other => other?,
         };
-        remove(&container, args)?;
+        remove(&container, args.force, args.volumes)?;
         print(&format!("{name}\n"))
     })
 }
 
-fn remove(container: &Container, args: &Rm) -> Result<()> {
+/// Removes a container; one that is up only by force.
+pub fn remove(container: &Container, force: bool, volumes: bool) -> Result<()> {
     let state = container.state()?;
     let record = container.record()?;
     if state.status.is_up() || state.status == Status::Restarting || container.monitored(&state) {
-        if !args.force {
+        if !force {
             if !state.status.is_up() && state.status != Status::Restarting {
                 return Err(Error::new(format!("cannot remove container \"/{}\": it is being started", record.name)));
             }
@@ -254,7 +276,13 @@ fn remove(container: &Container, args: &Rm) -> Result<()> {
             return Err(Error::new(format!("cannot remove container \"/{}\": container is {}", record.name, state.status))
                 .hint(format!("{advice} before removing or force remove")));
         }
-        let state = container.change(|state| state.stopped_by_user = true)?;
+        let mut state = container.change(|state| state.stopped_by_user = true)?;
+        if let Some(monitor) = state.monitor.filter(|_| !state.status.is_up()).and_then(|monitor| monitor.open()) {
+            // It is about to start the container, or to do so again: what it has made by now is cleared away below.
+            let _ = pidfd_send_signal(&monitor, Signal::KILL);
+            ends(&monitor, Some(PATIENCE));
+            state = container.state()?;
+        }
         if state.status == Status::Paused {
             // A frozen process does not die of SIGKILL on cgroup v1.
             let _ = unpause_one(container);
@@ -274,7 +302,7 @@ fn remove(container: &Container, args: &Rm) -> Result<()> {
         other => other.map(drop)?,
     }
     // Volumes stay unless -v says otherwise, also those that nobody named.
-    monitor::remove(container, &record, args.volumes)
+    monitor::remove(container, &record, volumes)
 }
 
 /// `mydocker rename`.

@@ -87,7 +87,7 @@ pub fn bundle(container: &Container, record: &Record, prepared: &Prepared) -> Re
     let linux = Linux {
         namespaces: namespaces(settings, prepared),
         cgroups_path: cgroups_path(record),
-        resources: resources(settings, rules)?,
+        resources: Resources { devices: rules, ..limits(&settings.resources) },
         sysctl: settings.sysctls.clone(),
         seccomp: security.seccomp,
         masked_paths: paths(&MASKED),
@@ -215,9 +215,9 @@ fn overlay(container: &Container, record: &Record) -> Result<Mount> {
     Ok(Mount { options, ..mount("/", "overlay", &[]) })
 }
 
-fn resources(settings: &Settings, devices: Vec<DeviceRule>) -> Result<Resources> {
-    let wanted = &settings.resources;
-    let mut resources = Resources { devices, ..Resources::default() };
+/// Limits as the runtime takes them.
+pub fn limits(wanted: &super::Resources) -> Resources {
+    let mut resources = Resources::default();
     let memory = &mut resources.memory;
     (memory.limit, memory.reservation, memory.swappiness) = (wanted.memory, wanted.memory_reservation, wanted.memory_swappiness);
     // docker: as much swap as memory, where only the memory is limited.
@@ -228,7 +228,7 @@ fn resources(settings: &Settings, devices: Vec<DeviceRule>) -> Result<Resources>
     (cpu.cpus, cpu.mems) = (wanted.cpuset_cpus.clone(), wanted.cpuset_mems.clone());
     resources.pids = wanted.pids_limit.map(|limit| Pids { limit: Some(limit) });
     resources.block_io.weight = wanted.blkio_weight;
-    Ok(resources)
+    resources
 }
 
 /// The devices of the user, or all of the host's for a privileged container, and the rules that let it use them.

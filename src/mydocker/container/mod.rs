@@ -2,6 +2,7 @@
 
 mod bundle;
 mod files;
+pub mod journal;
 mod profile;
 mod record;
 mod settings;
@@ -10,9 +11,9 @@ mod store;
 mod tree;
 mod users;
 
-pub use bundle::{Prepared, bundle, environment};
+pub use bundle::{Prepared, bundle, environment, limits};
 pub use files::Layers;
-pub use profile::{Security, capabilities};
+pub use profile::{Security, capabilities, settle_security};
 pub use record::Record;
 pub use settings::{Device, Health, LogLimits, Resources, Restart, Settings, Ulimit};
 pub use state::{HealthState, Probe, State, Status};

@@ -104,7 +104,8 @@ impl Security {
         security.seccomp = match filter {
             None => None,
             Some("builtin") => Some(default(capabilities)?),
-            Some(path) => Some(from_file(path)?),
+            Some(text) if text.starts_with('{') => Some(parse("given", text)?),
+            Some(path) => Some(parse(path, &read(path)?)?),
         };
         if !selinux.is_empty() {
             let part = |kind: &str, default: &str| {
@@ -138,11 +139,27 @@ fn default(capabilities: &[String]) -> Result<Seccomp> {
     Ok(profile)
 }
 
+fn read(path: &str) -> Result<String> {
+    std::fs::read_to_string(path).context(|| format!("opening seccomp profile ({path}) failed"))
+}
+
+/// Checks the options as a start will, and puts the text of a profile in the place of its path, as docker does: the file
+/// may be gone by then, and a relative path means something else to a monitor.
+pub fn settle_security(settings: &mut Settings) -> Result<()> {
+    for option in &mut settings.security {
+        if let Some(path) =
+            option.strip_prefix("seccomp=").filter(|path| !["unconfined", "builtin"].contains(path) && !path.starts_with('{'))
+        {
+            *option = format!("seccomp={}", read(path)?.trim_start());
+        }
+    }
+    Security::of(settings, &capabilities(settings)?).map(drop)
+}
+
 /// A profile in runtime-spec's form. docker's own files have more (archMap, includes, excludes): refused in a sentence.
-fn from_file(path: &str) -> Result<Seccomp> {
-    let text = std::fs::read(path).context(|| format!("opening seccomp profile ({path}) failed"))?;
+fn parse(path: &str, text: &str) -> Result<Seccomp> {
     let bad = |why: String| Error::new(format!("decoding seccomp profile ({path}) failed: {why}"));
-    let value: serde_json::Value = serde_json::from_slice(&text).map_err(|e| bad(e.to_string()))?;
+    let value: serde_json::Value = serde_json::from_str(text).map_err(|e| bad(e.to_string()))?;
     let conditional = value["syscalls"]
         .as_array()
         .into_iter()

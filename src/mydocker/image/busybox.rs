@@ -111,7 +111,7 @@ fn applets(program: &Path) -> Result<Vec<String>> {
 }
 
 /// Whether an ELF program needs nothing else: it has no `PT_INTERP`, the path of a dynamic linker (elf(5)).
-fn is_static(program: &Path) -> bool {
+pub fn is_static(program: &Path) -> bool {
     let Ok(bytes) = fs::read(program) else { return false };
     let number = |at: usize, size: usize| {
         let bytes = bytes.get(at..at + size)?;

@@ -31,6 +31,7 @@ mod unpack;
 mod walk;
 
 pub use blob::Digest;
+pub use busybox::is_static;
 pub use commit::{Commit, Difference, diff};
 pub use copy::{Receive, Received, receive};
 pub use import::Import;
@@ -123,6 +124,19 @@ impl Images {
             Err(rustix::io::Errno::WOULDBLOCK) => Ok(0),
             Err(errno) => Err(Error::new("lock the image store").errno(errno)),
         }
+    }
+
+    /// Downloads, imports and layers that were never finished; none while somebody adds.
+    pub fn unfinished(&self) -> Result<Vec<PathBuf>> {
+        let file = self.lease_file()?;
+        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => {}
+            Err(rustix::io::Errno::WOULDBLOCK) => return Ok(Vec::new()),
+            Err(errno) => return Err(Error::new("lock the image store").errno(errno)),
+        }
+        let entries = |dir: &std::path::Path| std::fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.path());
+        let growing = |path: &PathBuf| path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b".")) && path.is_dir();
+        Ok(entries(&self.blobs.ingest).chain(entries(&self.layers).filter(growing)).collect())
     }
 
     /// Adds something under a lease, and sweeps afterwards, above all if it failed.

@@ -1,12 +1,12 @@
 //! Health checks: a command in the container, now and then.
 
 use super::COMMAND_EXEC;
-use crate::mydocker::container::{Container, Health as Check, HealthState, Probe};
+use crate::mydocker::container::{Container, Health as Check, HealthState, Probe, journal};
 use crate::store::ProcessId;
 use crate::sys::rfc3339_now;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fd::AsFd;
-use rustix::process::{Pid, Signal, kill_process_group};
+use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use std::io::Read;
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
@@ -102,6 +102,10 @@ impl Health {
                 return;
             }
             _ => {
+                // What it runs in the container is its child, and not in its group once it has a session of its own.
+                for inside in children(current.child.id()) {
+                    let _ = kill_process(inside, Signal::KILL);
+                }
                 if let Some(group) = Pid::from_raw(current.child.id().cast_signed()) {
                     let _ = kill_process_group(group, Signal::KILL);
                 }
@@ -118,10 +122,12 @@ impl Health {
         let starting = self.begun.elapsed() < Duration::from_nanos(self.check.start_period);
         let own = ProcessId::own().ok();
         let retries = self.check.retries;
+        let mut changed = None;
         let _ = container.change(|state| {
             if state.monitor != own {
                 return;
             }
+            let before = state.health.as_ref().map(|health| health.status.clone());
             let health = state.health.get_or_insert_with(HealthState::default);
             if probe.exit_code == 0 {
                 (health.failing_streak, health.status) = (0, "healthy".into());
@@ -134,8 +140,18 @@ impl Health {
             health.log.push(probe);
             let excess = health.log.len().saturating_sub(LOG_MAX);
             health.log.drain(..excess);
+            changed = Some(health.status.clone()).filter(|now| before.as_ref() != Some(now));
         });
+        if let (Some(status), Ok(record)) = (changed, container.record()) {
+            journal::tell(container.dirs(), &record, &format!("health_status: {status}"), &[]);
+        }
     }
+}
+
+/// The children of a process of one thread.
+fn children(pid: u32) -> Vec<Pid> {
+    let list = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+    list.split_whitespace().filter_map(|pid| pid.parse().ok()).filter_map(Pid::from_raw).collect()
 }
 
 impl Current {

@@ -101,11 +101,28 @@ impl Writer {
         if text.is_empty() {
             return;
         }
-        if self.limits.size > 0 && self.size > 0 && self.size + text.len() as u64 > self.limits.size {
-            self.rotate();
-        }
-        if self.file.write_all(text.as_bytes()).is_ok() {
-            self.size += text.len() as u64;
+        let mut rest = text;
+        while !rest.is_empty() {
+            // As many whole lines as the file has room for, but at least one.
+            let room = if self.limits.size == 0 {
+                rest.len()
+            } else {
+                usize::try_from(self.limits.size.saturating_sub(self.size)).unwrap_or(usize::MAX)
+            };
+            let fits = if rest.len() <= room {
+                Some(rest.len())
+            } else {
+                rest.as_bytes()[..room].iter().rposition(|byte| *byte == b'\n').map(|at| at + 1)
+            };
+            let Some(length) = fits.or_else(|| (self.size == 0).then(|| rest.find('\n').map_or(rest.len(), |at| at + 1))) else {
+                self.rotate();
+                continue;
+            };
+            let (now, later) = rest.split_at(length);
+            if self.file.write_all(now.as_bytes()).is_ok() {
+                self.size += now.len() as u64;
+            }
+            rest = later;
         }
     }
 
@@ -118,8 +135,10 @@ impl Writer {
         if self.limits.files <= 1 {
             let _ = self.file.set_len(0);
         }
+        // Where there is no new file (no space, no descriptor), the old one goes on as if it were new.
+        self.size = 0;
         if let Ok(file) = open(&self.path) {
-            (self.file, self.size) = (file, 0);
+            self.file = file;
         }
     }
 }

@@ -16,7 +16,7 @@ pub use stand::main;
 pub use start::{must_run, settle};
 
 use crate::arm;
-use crate::mydocker::container::{Container, Containers, Record};
+use crate::mydocker::container::{Container, Containers, Record, journal};
 use crate::mydocker::volume::{Kind, Volumes};
 use crate::sys::{Context, Error, Result};
 use protocol::{Frame, Hello, Wire};
@@ -94,6 +94,7 @@ pub fn remove(container: &Container, record: &Record, volumes: bool) -> Result<(
     let lock = container.retire()?;
     settle(container)?;
     container.remove(&record.name)?;
+    journal::tell(container.dirs(), record, "destroy", &[]);
     drop(lock);
     if volumes {
         let store = Volumes::open(container.dirs())?;

@@ -5,7 +5,7 @@ use super::log::Writer;
 use super::protocol::{AHEAD, FRAME_MAX, Frame, Hello, Wire, failure_code};
 use super::start::{Started, settle, start};
 use crate::lifecycle;
-use crate::mydocker::container::{Container, Containers, HealthState, Record, State, Status};
+use crate::mydocker::container::{Container, Containers, HealthState, Record, State, Status, journal};
 use crate::mydocker::files::{Dirs, make_dir};
 use crate::mydocker::network::ports::Held;
 use crate::store::ProcessId;
@@ -203,6 +203,7 @@ impl Stand {
         };
         let Started { pidfd, process, outputs, input, held, warnings } = start(&self.container, &self.record, ready)?;
         self.program = Some(process.pid);
+        journal::tell(self.container.dirs(), &self.record, "start", &[]);
         let tty = self.record.settings.tty;
         let health = check.map(|check| Health::new(check, &self.container));
         let waiting = VecDeque::new();
@@ -242,6 +243,13 @@ impl Stand {
         let until = Instant::now() + PATIENCE;
         while self.pass(&mut run) && Instant::now() < until {}
         self.log.finish();
+        // `update` and `rename` may have changed it.
+        if let Ok(record) = self.container.record() {
+            self.record = record;
+        }
+        if oom {
+            journal::tell(self.container.dirs(), &self.record, "oom", &[]);
+        }
         let policy = self.record.settings.restart;
         let (own, restarts, stopped) = (self.own, self.restarts, self.stopped);
         let _ = self.container.change(|state| {
@@ -251,6 +259,7 @@ impl Stand {
             (state.process, state.exit_code, state.oom_killed, state.finished) = (None, code, oom, rfc3339_now());
             state.attachments.clear();
         });
+        journal::tell(self.container.dirs(), &self.record, "die", &[("exitCode", &code.to_string())]);
         lasted
     }
 

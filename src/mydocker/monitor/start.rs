@@ -3,6 +3,7 @@
 use crate::lifecycle::{self, CreateOptions};
 use crate::mydocker::container::{Container, Containers, Prepared, Record, Status, bundle};
 use crate::mydocker::files;
+use crate::mydocker::image::is_static;
 use crate::mydocker::network::{Attachment, Guest, Mode, Namespace, Networks, names, ports};
 use crate::mydocker::volume::{self, Volumes};
 use crate::spec::Mount;
@@ -12,8 +13,9 @@ use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{Mode as FileMode, OFlags};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 use rustix::pipe::{PipeFlags, pipe_with};
+use rustix::termios::{OptionalActions, OutputModes, tcgetattr, tcsetattr};
 use std::net::{IpAddr, Ipv4Addr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// A container whose program runs.
 pub struct Started {
@@ -178,9 +180,13 @@ fn etc(container: &Container, record: &Record, mode: &Mode, attachments: &[Attac
 }
 
 /// A copy of our executable for `--init`, since what is bound into a container could be written to by a privileged one.
+/// Where ours needs shared libraries (it is static as released), a distribution's init does.
 fn reaper(container: &Container) -> Result<PathBuf> {
     let path = container.dir().join("init");
-    std::fs::copy("/proc/self/exe", &path).context(|| format!("copy our executable to {}", path.display()))?;
+    let candidates = ["/proc/self/exe", "/usr/bin/tini-static", "/usr/bin/catatonit"].map(Path::new);
+    let none = || Error::new("--init needs a static executable, and mydocker was built with shared libraries").hint("or install tini");
+    let source = candidates.into_iter().find(|candidate| is_static(candidate)).ok_or_else(none)?;
+    std::fs::copy(source, &path).context(|| format!("copy {} to {}", source.display(), path.display()))?;
     let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
     std::fs::set_permissions(&path, mode).context(|| format!("set the mode of {}", path.display()))?;
     Ok(path)
@@ -225,6 +231,10 @@ fn execute(container: &Container, record: &Record, uid: u32, ready: impl FnOnce(
         options.console_socket = Some(socket.path.clone());
         create(container, &options)?;
         let master = socket.receive()?;
+        // As docker's: the container's terminal adds the carriage returns, and a client's adds nothing in raw mode.
+        let mut modes = tcgetattr(&master).context(what)?;
+        modes.output_modes |= OutputModes::OPOST | OutputModes::ONLCR;
+        tcsetattr(&master, OptionalActions::Now, &modes).context(what)?;
         outputs = [Some(master.try_clone().context(what)?), None];
         input = Some(master);
     } else {

@@ -43,14 +43,21 @@ pub struct Connected {
 }
 
 impl Networks {
-    /// Connects a container. What an earlier run of it has left is cleared away first.
+    /// Connects a container. What an earlier run of it has left is cleared away first. A failure leaves nothing, also no pinned
+    /// namespace.
     pub fn setup(&self, guest: &Guest<'_>) -> Result<Connected> {
+        let pin = Namespace::of(&self.dirs, guest.id);
+        // The first error is the one to report, here and below.
+        self.setup_pinned(guest, &pin).inspect_err(|_| drop(pin.remove()))
+    }
+
+    fn setup_pinned(&self, guest: &Guest<'_>, pin: &Namespace) -> Result<Connected> {
         let netavark = Netavark::find()?;
         self.predefined()?;
         let mut book = Book::open(&self.dirs)?;
-        let pin = Namespace::of(&self.dirs, guest.id);
         if let Some(old) = book.leases().get(guest.id).cloned() {
-            self.clear(&netavark, &pin, guest.id, &old)?;
+            // Where this fails, what matters of it fails below again.
+            drop(self.clear(&netavark, pin, guest.id, &old));
             book.remove(guest.id)?;
         }
         let mut lease = Lease { name: guest.name.into(), dns: guest.dns.to_vec(), ..Lease::default() };
@@ -64,14 +71,13 @@ impl Networks {
         specs.iter_mut().filter(|spec| spec.host_ip.is_unspecified()).for_each(|spec| spec.host_ip = binding);
         let held = hold(&specs, &book.ports(guest.id))?;
         lease.ports.clone_from(&held.ports);
+        book.put(guest.id, lease.clone())?;
         if guest.namespace != pin.path() {
             pin.remove()?;
         }
-        pin.pin(guest.namespace)?;
-        book.put(guest.id, lease.clone())?;
-        let answered = netavark.setup(&self.dirs, &pin, guest.id, &lease, &networks).map_err(|error| {
-            // The first error is the one to report.
-            drop(self.clear(&netavark, &pin, guest.id, &lease).and_then(|()| pin.remove()).and_then(|()| book.remove(guest.id)));
+        let done = pin.pin(guest.namespace).and_then(|()| netavark.setup(&self.dirs, pin, guest.id, &lease, &networks));
+        let answered = done.map_err(|error| {
+            drop(self.clear(&netavark, pin, guest.id, &lease).and_then(|()| book.remove(guest.id)));
             error.within(format!("connect container {}", guest.name))
         })?;
         let mut warnings = warnings(&netavark, guest, &networks);
@@ -136,10 +142,15 @@ impl Networks {
         book.put(id, lease)
     }
 
-    /// Where DNS by name answers the container: on its networks' gateways, if aardvark-dns is there.
+    /// Where DNS by name answers the container: on its networks' gateways (also on those that are no way out), if aardvark-dns is
+    /// there.
     pub fn resolvers(&self, attachments: &[Attachment]) -> Result<Vec<Ipv4Addr>> {
-        let answered = Netavark::find()?.aardvark.is_some();
-        Ok(attachments.iter().filter(|_| answered).filter_map(|attachment| attachment.gateway).collect())
+        if attachments.is_empty() || Netavark::find()?.aardvark.is_none() {
+            return Ok(Vec::new());
+        }
+        let all = self.read_all()?;
+        let gateway = |at: &Attachment| all.iter().find(|network| network.id == at.network_id).and_then(|network| network.gateway);
+        Ok(attachments.iter().filter_map(gateway).collect())
     }
 
     /// Who has what, by container id; also those whose container is gone.
