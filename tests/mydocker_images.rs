@@ -2,7 +2,6 @@
 
 #![cfg(feature = "mydocker")]
 
-#[allow(dead_code)]
 mod common;
 
 #[path = "mydocker_images/archives.rs"]

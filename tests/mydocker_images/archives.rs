@@ -5,8 +5,11 @@ use serde_json::{Value, json};
 use std::fs;
 use std::process::{Command, Stdio};
 
-/// The files of an archive of images, by path.
-fn files(archive: &[u8]) -> Vec<(String, Vec<u8>)> {
+/// Paths and contents.
+type Files = Vec<(String, Vec<u8>)>;
+
+/// The files of an archive of images.
+fn files(archive: &[u8]) -> Files {
     let mut archive = tar::Archive::new(archive);
     let read = |entry: std::io::Result<tar::Entry<'_, &[u8]>>| {
         let mut entry = entry.unwrap();
@@ -123,7 +126,7 @@ fn bad_archives_leave_nothing() {
     refused(&good[..good.len() / 2], &["ends early"]);
     refused(b"not a tar", &["load"]);
     refused(tarball(), &["no archive of images", "import"]);
-    let with = |change: &dyn Fn(&mut Vec<(String, Vec<u8>)>)| {
+    let with = |change: &dyn Fn(&mut Files)| {
         let mut all = files(&good);
         change(&mut all);
         pack(&all)
@@ -147,7 +150,7 @@ fn bad_archives_leave_nothing() {
         &edit("index.json", &|index| index["manifests"][0]["digest"] = json!("sha256:../../etc/passwd")),
         &["index.json of the archive"],
     );
-    let no_index = |all: &mut Vec<(String, Vec<u8>)>| all.retain(|(path, _)| path != "index.json");
+    let no_index = |all: &mut Files| all.retain(|(path, _)| path != "index.json");
     let docker = |change: &dyn Fn(&mut Value)| {
         with(&|all| {
             no_index(all);
