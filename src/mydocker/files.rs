@@ -1,6 +1,6 @@
 //! Where everything is kept, and how it is written: whole or not at all.
 
-use crate::sys::{Context, Error, Result};
+use crate::sys::{Context, Error, Result, in_user_namespace};
 use rustix::fs::{FlockOperation, Mode, OFlags, flock};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -20,14 +20,14 @@ pub struct Dirs {
 
 impl Dirs {
     /// `--root` or `$MYDOCKER_ROOT` if given, with `run` below it; else the system's for root, and for an ordinary user
-    /// those of the XDG base directory specification.
+    /// those of the XDG base directory specification, also for one who is root in a user namespace.
     pub fn new(given: Option<&Path>) -> Result<Self> {
         let variable = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
         if let Some(root) = given.map(Path::to_owned).or_else(|| variable("MYDOCKER_ROOT")) {
             let data = std::path::absolute(&root).context(|| format!("--root {}", root.display()))?;
             return Ok(Self { run: data.join("run"), data });
         }
-        if rustix::process::geteuid().is_root() {
+        if rustix::process::geteuid().is_root() && !in_user_namespace() {
             return Ok(Self { data: "/var/lib/mydocker".into(), run: "/run/mydocker".into() });
         }
         let data = variable("XDG_DATA_HOME").or_else(|| variable("HOME").map(|home| home.join(".local/share")));

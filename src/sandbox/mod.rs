@@ -12,5 +12,6 @@ pub(crate) mod path;
 mod report;
 mod spawn;
 
+pub use ids::map;
 pub use path::in_root;
 pub use spawn::{Process, released, spawn};

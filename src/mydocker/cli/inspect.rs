@@ -5,7 +5,7 @@ use super::{print, template};
 use crate::mydocker::container::{Container, Containers, Device, Record, Resources, State, Status, Ulimit};
 use crate::mydocker::files::Dirs;
 use crate::mydocker::image::Images;
-use crate::mydocker::network::Networks;
+use crate::mydocker::network::{Networks, ports::Port};
 use crate::mydocker::volume::{Kind, Volumes};
 use crate::sys::{Kind as ErrorKind, Result};
 use serde_json::{Map, Value, json};
@@ -272,15 +272,17 @@ fn network(container: &Container, record: &Record, state: &State) -> Result<Valu
     for exposed in &record.settings.exposed {
         ports.insert(exposed.clone(), Value::Null);
     }
-    if !state.attachments.is_empty() {
-        for port in Networks::open(container.dirs())?.leases()?.get(&record.id).into_iter().flat_map(|lease| lease.ports.clone()) {
-            let words = super::ps::port_words(&port);
-            let key = words.split("->").nth(1).unwrap_or_default().to_owned();
-            let binding = json!({"HostIp": port.host_ip, "HostPort": port.host_port.to_string()});
-            match ports.entry(key).or_insert(Value::Null) {
-                Value::Array(list) => list.push(binding),
-                empty => *empty = json!([binding]),
-            }
+    let published: Vec<Port> = match state.attachments.is_empty() {
+        true => state.ports.clone(),
+        false => Networks::open(container.dirs())?.leases()?.remove(&record.id).map(|lease| lease.ports).unwrap_or_default(),
+    };
+    for port in published {
+        let words = super::ps::port_words(&port);
+        let key = words.split("->").nth(1).unwrap_or_default().to_owned();
+        let binding = json!({"HostIp": port.host_ip, "HostPort": port.host_port.to_string()});
+        match ports.entry(key).or_insert(Value::Null) {
+            Value::Array(list) => list.push(binding),
+            empty => *empty = json!([binding]),
         }
     }
     let first = state.attachments.first();

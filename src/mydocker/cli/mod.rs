@@ -32,8 +32,10 @@ mod update;
 mod volumes;
 pub mod words;
 
+use super::container::{Container, Containers, State};
 use super::files::Dirs;
-use super::monitor;
+use super::{monitor, userns};
+use crate::store::ProcessId;
 use crate::sys::{Context, Error, Kind, Result};
 use args::{Cli, Command, ContainerCommand, ContainersCommand};
 use clap::error::ErrorKind;
@@ -65,6 +67,9 @@ pub fn run(args: Vec<OsString>) -> i32 {
 }
 
 fn dispatch(command: &Command, dirs: &Dirs, args: &[OsString]) -> Result<i32> {
+    if !matches!(command, Command::Version(_) | Command::Completion { .. } | Command::Man { .. }) {
+        userns::enter(dirs, || monitors(dirs))?;
+    }
     match command {
         Command::Container(command) | Command::Containers { command: ContainersCommand::Any(command) } => {
             on_containers(command, dirs, args)
@@ -84,6 +89,17 @@ fn dispatch(command: &Command, dirs: &Dirs, args: &[OsString]) -> Result<i32> {
         Command::Inspect(options) => inspect::inspect(options, dirs),
         Command::Monitor { id } => Ok(monitor::main(dirs, id)),
     }
+}
+
+/// The monitors and programs of all containers that are up.
+fn monitors(dirs: &Dirs) -> Vec<ProcessId> {
+    let containers = Containers::new(dirs).list().unwrap_or_default();
+    let states = containers.iter().filter_map(|container| container.state().ok().map(|state| (container, state)));
+    let alive = |(container, state): (&Container, State)| {
+        let monitor = state.monitor.filter(|_| container.monitored(&state));
+        monitor.or(state.process.filter(|_| container.process(&state).is_some()))
+    };
+    states.filter_map(alive).collect()
 }
 
 fn on_containers(command: &ContainerCommand, dirs: &Dirs, args: &[OsString]) -> Result<i32> {

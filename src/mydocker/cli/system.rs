@@ -226,7 +226,7 @@ pub fn info(args: &Format, dirs: &Dirs) -> Result<i32> {
         "NCPU": std::thread::available_parallelism().map_or(1, usize::from),
         "MemTotal": memory_total(),
         "Name": read("/proc/sys/kernel/hostname"),
-        "Rootless": !rustix::process::geteuid().is_root(),
+        "Rootless": crate::mydocker::userns::is_rootless(),
         "DockerRootDir": dirs.data,
         "RunDir": dirs.run,
     });

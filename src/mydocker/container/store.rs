@@ -302,7 +302,7 @@ impl Container {
             state.finished = written.map(files::rfc3339).unwrap_or_default();
             (state.status, state.exit_code) = (Status::Exited, 255);
             state.error = "its end was not seen: the host was restarted, or its monitor killed".into();
-            state.attachments.clear();
+            state.disconnect();
             if let Some(health) = &mut state.health {
                 health.status = "unhealthy".into();
             }

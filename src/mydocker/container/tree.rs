@@ -1,6 +1,7 @@
 //! The file system of a container as one tree: what it shows while it runs, or its layers put together while it does not.
 
 use super::{Container, Record, State};
+use crate::mydocker::userns::is_rootless;
 use crate::mydocker::volume::{Kind, MountPoint, Volumes};
 use crate::sandbox::{mount, path};
 use crate::sys::{self, Context, Error, MountAttr, Result, mount_setattr, ns};
@@ -44,7 +45,7 @@ impl Overlay<'_> {
             fsconfig_set_string(&context, c"upperdir", upper)?;
             fsconfig_set_string(&context, c"workdir", work)?;
         }
-        if !rustix::process::geteuid().is_root() {
+        if is_rootless() {
             rustix::mount::fsconfig_set_flag(&context, c"userxattr")?;
         }
         fsconfig_create(&context)?;
