@@ -134,7 +134,6 @@ fn maps() -> Result<(Maps, bool)> {
     let read = |path: &str| ranges(&std::fs::read_to_string(path).unwrap_or_default(), &name, uid);
     let (uids, gids) = (read("/etc/subuid"), read("/etc/subgid"));
     if uids.is_empty() || gids.is_empty() {
-        eprintln!("WARNING: {name} has no ranges in /etc/subuid and /etc/subgid: containers and images have the one id 0");
         return Ok(((map(uid, &[]), map(gid, &[])), false));
     }
     Ok(((map(uid, &uids), map(gid, &gids)), true))

@@ -11,5 +11,6 @@ mod flags;
 mod floor;
 mod logs;
 mod policies;
+mod rootless;
 mod streams;
 mod terminal;

@@ -6,6 +6,7 @@ use crate::mydocker::container::{Container, Containers, Record, Status};
 use crate::mydocker::files::Dirs;
 use crate::mydocker::image::{self, Difference, Image, Images, Reference};
 use crate::mydocker::network::ports::PortSpec;
+use crate::mydocker::userns::is_rootless;
 use crate::sys::{Error, Result};
 use clap::Args;
 use serde_json::{Map, Value, json};
@@ -89,7 +90,16 @@ pub fn commit(args: &Commit, dirs: &Dirs) -> Result<i32> {
         command: Some(&command),
     };
     let pause = args.pause && !args.no_pause && container.state()?.status == Status::Running;
-    let paused = if pause { stop::pause_one(&container).map(|()| Some(Paused(&container)))? } else { None };
+    let paused = match pause.then(|| stop::pause_one(&container)) {
+        Some(Ok(())) => Some(Paused(&container)),
+        // An ordinary user's container may have no cgroup to be paused by.
+        Some(Err(error)) if is_rootless() => {
+            eprintln!("WARNING: what the container writes meanwhile may be committed in part: {error}");
+            None
+        }
+        Some(Err(error)) => return Err(error),
+        None => None,
+    };
     let mut show = Show::bars();
     let made = images.commit(&asked, &mut |progress| show.watch(progress));
     drop(paused);

@@ -6,6 +6,7 @@ use crate::mydocker::container::{Container, Containers, Device, Health, LogLimit
 use crate::mydocker::files::{self, Dirs};
 use crate::mydocker::image::{Image, Images};
 use crate::mydocker::network::{Mode, names::ExtraHost, ports::PortSpec};
+use crate::mydocker::userns::is_rootless;
 use crate::mydocker::volume::{self, Kind, MountPoint};
 use crate::sys::{Context, Error, Result, rfc3339_now};
 use serde_json::Value;
@@ -210,6 +211,9 @@ fn check(settings: &mut Settings, args: &Create) -> Result<()> {
     crate::mydocker::container::settle_security(settings)?;
     if settings.userns == "auto" && settings.privileged {
         return Err(Error::new("privileged mode is incompatible with user namespaces").hint("--userns host"));
+    }
+    if settings.userns == "auto" && is_rootless() {
+        return Err(unsupported("--userns auto", "it needs root; an ordinary user's containers have a user namespace anyway"));
     }
     if settings.userns == "auto" {
         return Err(unsupported(

@@ -108,7 +108,7 @@ fn container_value(container: &Container, size: bool) -> Result<Value> {
             "UpperDir": container.upper(),
             "WorkDir": container.dir().join("work"),
         }},
-        "Mounts": mounts(&record),
+        "Mounts": mounts(&record, container.dirs())?,
         "Config": config(&record),
         "NetworkSettings": network(container, &record, &state)?,
     });
@@ -242,14 +242,17 @@ fn config(record: &Record) -> Value {
     })
 }
 
-fn mounts(record: &Record) -> Vec<Value> {
+fn mounts(record: &Record, dirs: &Dirs) -> Result<Vec<Value>> {
+    let volumes = Volumes::open(dirs)?;
     let mounts = record.settings.mounts.iter();
-    mounts
+    let all = mounts
         .map(|mount| {
+            // Of a volume that has not been provided yet, or is gone, there is none.
+            let place = if mount.kind == Kind::Volume { volumes.get(&mount.name).ok().map(|volume| volumes.data(&volume)) } else { None };
             json!({
                 "Type": mount.kind,
                 "Name": mount.name,
-                "Source": mount.source,
+                "Source": place.map_or_else(|| mount.source.clone(), |place| place.to_string_lossy().into_owned()),
                 "Destination": mount.destination,
                 "Driver": if mount.kind == Kind::Volume { "local" } else { "" },
                 "Mode": mount.options.join(","),
@@ -257,7 +260,8 @@ fn mounts(record: &Record) -> Vec<Value> {
                 "Propagation": mount.propagation,
             })
         })
-        .collect()
+        .collect();
+    Ok(all)
 }
 
 fn network(container: &Container, record: &Record, state: &State) -> Result<Value> {

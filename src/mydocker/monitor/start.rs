@@ -5,7 +5,7 @@ use crate::mydocker::container::{Container, Containers, Prepared, Record, Status
 use crate::mydocker::files;
 use crate::mydocker::image::is_static;
 use crate::mydocker::network::{Attachment, Guest, Mode, Namespace, Networks, names, ports, rootless};
-use crate::mydocker::userns::is_rootless;
+use crate::mydocker::userns::{has_one_id, is_rootless};
 use crate::mydocker::volume::{self, Volumes};
 use crate::spec::Mount;
 use crate::store::ProcessId;
@@ -267,7 +267,7 @@ fn null() -> Result<OwnedFd> {
 fn execute(container: &Container, record: &Record, uid: u32, ready: impl FnOnce(ProcessId) -> Result<()>) -> Result<Started> {
     let settings = &record.settings;
     let what = || "make the container's standard streams";
-    let mut options = CreateOptions { bundle: container.dir().to_owned(), ..CreateOptions::default() };
+    let mut options = CreateOptions { bundle: container.dir().to_owned(), groups_denied: has_one_id(), ..CreateOptions::default() };
     let (outputs, input);
     if settings.tty {
         let socket = Console::listen(container)?;
@@ -288,7 +288,13 @@ fn execute(container: &Container, record: &Record, uid: u32, ready: impl FnOnce(
         if uid != 0 {
             // So that the program can open /dev/stdout and its relatives, as docker's can.
             for fd in [&out_write, &err_write] {
-                rustix::fs::fchown(fd, Some(rustix::fs::Uid::from_raw(uid)), None).context(what)?;
+                match rustix::fs::fchown(fd, Some(rustix::fs::Uid::from_raw(uid)), None) {
+                    Err(rustix::io::Errno::INVAL) => {
+                        return Err(Error::new(format!("user {uid} does not exist in the user namespace"))
+                            .hint("give yourself more ids in /etc/subuid and /etc/subgid"));
+                    }
+                    other => other.context(what)?,
+                }
             }
         }
         let given = Stdio::give(&theirs, &out_write, &err_write)?;
