@@ -5,6 +5,7 @@
 //! *lease*; the keeper waits for all of them to be gone.
 
 use super::files::{Dirs, Lock, make_dir, read_json, write_json};
+use crate::arm;
 use crate::sandbox;
 use crate::spec::IdMapping;
 use crate::store::ProcessId;
@@ -174,6 +175,60 @@ fn map(own: u32, ranges: &[(u32, u32)]) -> Vec<IdMapping> {
     all
 }
 
+/// How many ids a container of `--userns auto` has.
+pub const COUNT: u32 = 65536;
+
+/// Whose ranges in subuid(5) those containers have, as with podman, and the ranges where that account has none.
+const ACCOUNT: (&str, (u32, u32)) = ("containers", (2_147_483_647, 2_147_483_648));
+
+/// The first ids that are free, [`COUNT`] of them, beside those of other containers.
+pub fn free_ids(taken: &[u32]) -> Result<u32> {
+    let read = |path: &str| ranges(&std::fs::read_to_string(path).unwrap_or_default(), ACCOUNT.0, u32::MAX);
+    let (uids, gids) = (read("/etc/subuid"), read("/etc/subgid"));
+    let all = match (uids.is_empty(), gids.is_empty()) {
+        (true, true) => vec![ACCOUNT.1],
+        _ => uids.into_iter().filter(|range| gids.contains(range)).collect(),
+    };
+    choose(&all, taken).ok_or_else(|| {
+        Error::new(format!("no {COUNT} ids are left for --userns auto"))
+            .hint(format!("give the account {} more in /etc/subuid, and the same in /etc/subgid", ACCOUNT.0))
+    })
+}
+
+fn choose(ranges: &[(u32, u32)], taken: &[u32]) -> Option<u32> {
+    let places = ranges.iter().flat_map(|(first, count)| (0..count / COUNT).map(move |place| first + place * COUNT));
+    let mut free = places.filter(|place| taken.iter().all(|other| other.abs_diff(*place) >= COUNT));
+    free.next()
+}
+
+/// A user namespace of these ids, for a container.
+pub fn of_ids(first: u32) -> Result<OwnedFd> {
+    let map = || [IdMapping { container_id: 0, host_id: first, size: COUNT }];
+    arm::user_namespace(&map(), &map())
+}
+
+/// While this lives, what this thread makes belongs to the id in a file system whose mounts map no other: to root of a container.
+#[derive(Debug)]
+pub struct FileOwner(());
+
+impl FileOwner {
+    /// Begins with that.
+    pub fn new(id: u32) -> Result<Self> {
+        let what = || format!("make files as the user {id}");
+        let before = rustix::thread::capabilities(None).context(what)?;
+        sys::set_fs_ids(id, id).context(what)?;
+        let owner = Self(());
+        rustix::thread::set_capabilities(None, before).context(what)?;
+        Ok(owner)
+    }
+}
+
+impl Drop for FileOwner {
+    fn drop(&mut self) {
+        let _ = sys::set_fs_ids(0, 0);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -185,6 +240,16 @@ mod tests {
         assert_eq!(ranges(text, "c", 8), []);
         let passwd = "root:x:0:0::/:/bin/sh\na:x:7:7::/:/bin/sh\n";
         assert_eq!((account(passwd, 7), account(passwd, 8)), ("a".into(), "8".into()));
+    }
+
+    #[test]
+    fn each_container_has_ids_of_its_own() {
+        let ranges = [(1000, 10), (100_000, 2 * COUNT + 5)];
+        assert_eq!(choose(&ranges, &[]), Some(100_000));
+        assert_eq!(choose(&ranges, &[100_000]), Some(165_536));
+        assert_eq!(choose(&ranges, &[99_999]), Some(165_536), "one that overlaps is taken");
+        assert_eq!(choose(&ranges, &[100_000, 165_536]), None);
+        assert_eq!(choose(&[ACCOUNT.1], &[]), Some(2_147_483_647));
     }
 
     #[test]

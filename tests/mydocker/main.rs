@@ -14,3 +14,4 @@ mod policies;
 mod rootless;
 mod streams;
 mod terminal;
+mod userns;

@@ -178,8 +178,11 @@ pub fn diff(args: &Diff, dirs: &Dirs) -> Result<i32> {
 /// `mydocker export`.
 pub fn export(args: &Export, dirs: &Dirs) -> Result<i32> {
     let container = Containers::new(dirs).find(&args.container)?;
-    let tree = container.snapshot(&container.record()?)?;
+    let record = container.record()?;
+    let up = container.state()?.status.is_up();
+    let first = if up { record.first_id.unwrap_or_default() } else { 0 };
+    let tree = container.snapshot(&record)?;
     let root = PathBuf::from(format!("/proc/self/fd/{}/.", tree.as_raw_fd()));
-    sink(args.output.as_deref(), "export", |out| image::export(&root, out))?;
+    sink(args.output.as_deref(), "export", |out| image::export(&root, first, out))?;
     Ok(0)
 }

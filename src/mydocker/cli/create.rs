@@ -60,6 +60,7 @@ pub fn create(args: &Create, dirs: &Dirs) -> Result<Container> {
         args: args_all,
         entrypoint,
         settings,
+        first_id: None,
     };
     let container = store(&Containers::new(dirs), &mut record, args.name.is_none())?;
     drop(lock);
@@ -215,11 +216,10 @@ fn check(settings: &mut Settings, args: &Create) -> Result<()> {
     if settings.userns == "auto" && is_rootless() {
         return Err(unsupported("--userns auto", "it needs root; an ordinary user's containers have a user namespace anyway"));
     }
-    if settings.userns == "auto" {
-        return Err(unsupported(
-            "--userns auto",
-            "layers are not shifted yet; containers of an ordinary user always have a user namespace",
-        ));
+    for (flag, wanted) in [("--pid", &settings.pid), ("--ipc", &settings.ipc)] {
+        if settings.userns == "auto" && wanted.starts_with("container:") {
+            return Err(Error::new(format!("conflicting options: {flag} {wanted} and --userns auto")));
+        }
     }
     for stream in &args.attach {
         if !["stdin", "stdout", "stderr"].contains(&stream.to_ascii_lowercase().as_str()) {

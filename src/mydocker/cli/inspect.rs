@@ -169,6 +169,11 @@ fn host_config(record: &Record) -> Value {
         "RestartPolicy": {"Name": policy, "MaximumRetryCount": retries},
         "AutoRemove": settings.auto_remove,
         "LogConfig": {"Type": if settings.log.none { "none" } else { "json-file" }, "Config": log},
+        "UsernsMode": settings.userns,
+        "IDMappings": record.first_id.map(|first| {
+            let map = [format!("0:{first}:{}", crate::mydocker::userns::COUNT)];
+            json!({"UidMap": map, "GidMap": map})
+        }),
         "CapAdd": settings.cap_add,
         "CapDrop": settings.cap_drop,
         "CgroupnsMode": if settings.cgroupns.is_empty() { "private" } else { &settings.cgroupns },

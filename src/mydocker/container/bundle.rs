@@ -14,6 +14,8 @@ pub struct Prepared {
     pub network: Option<PathBuf>,
     /// Namespaces of other containers: kind and path.
     pub shared: Vec<(&'static str, PathBuf)>,
+    /// The user namespace to join (`--userns auto`); the root file system is then mounted at `rootfs` already.
+    pub user: Option<PathBuf>,
     /// Volumes, binds and tmpfs, with their sources.
     pub mounts: Vec<Mount>,
     /// The program that reaps for `--init`, on the host.
@@ -153,6 +155,9 @@ fn namespaces(settings: &Settings, prepared: &Prepared) -> Vec<Namespace> {
             all.push(new(kind, String::new()));
         }
     }
+    if let Some(path) = &prepared.user {
+        all.push(new("user", path.to_string_lossy().into_owned()));
+    }
     if let Some(path) = &prepared.network {
         all.push(new("network", path.to_string_lossy().into_owned()));
     }
@@ -163,31 +168,24 @@ fn mounts(container: &Container, record: &Record, prepared: &Prepared) -> Result
     let settings = &record.settings;
     let ro: &[&str] = if settings.privileged { &[] } else { &["ro"] };
     let with = |base: &[&'static str]| [base, ro].concat();
-    // What shows a namespace of the host's is mounted by nobody but its owner.
-    let bound = |path: &str| Mount {
-        source: path.into(),
-        kind: "bind".into(),
-        ..mount(path, "", &[&["rbind", "nosuid", "noexec", "nodev"], ro].concat())
-    };
-    let proc = match settings.pid == "host" && is_rootless() {
-        true => Mount { options: ["rbind", "nosuid", "noexec", "nodev"].map(str::to_owned).to_vec(), ..bound("/proc") },
+    let shifted = prepared.user.is_some();
+    // Nobody but the owner of a namespace mounts what shows it. For the network's, the runtime sees to that.
+    let proc = match settings.pid == "host" && (shifted || is_rootless()) {
+        true => Mount { source: "/proc".into(), kind: "bind".into(), ..mount("/proc", "", &["rbind", "nosuid", "noexec", "nodev"]) },
         false => mount("/proc", "proc", &["nosuid", "noexec", "nodev"]),
-    };
-    let sys = match prepared.network.is_none() && is_rootless() {
-        true => bound("/sys"),
-        false => mount("/sys", "sysfs", &with(&["nosuid", "noexec", "nodev"])),
     };
     // The group tty has no id where there is but one.
     let tty = if is_rootless() && has_one_id() { &[][..] } else { &["gid=5"] };
     let shm = format!("size={}", settings.shm_size.unwrap_or(64 << 20));
-    let mut all = vec![
-        overlay(container, record)?,
+    // With ids of its own the root has been mounted already: only the host's root may map the ids of the layers.
+    let mut all = if shifted { Vec::new() } else { vec![overlay(container, record)?] };
+    all.extend([
         proc,
         mount("/dev", "tmpfs", &["nosuid", "strictatime", "mode=755", "size=65536k"]),
         mount("/dev/pts", "devpts", &[&["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620"], tty].concat()),
-        sys,
+        mount("/sys", "sysfs", &with(&["nosuid", "noexec", "nodev"])),
         mount("/sys/fs/cgroup", "cgroup", &with(&["nosuid", "noexec", "nodev"])),
-    ];
+    ]);
     let bind =
         |source: String, destination: &str, options: &[&str]| Mount { source, kind: "bind".into(), ..mount(destination, "", options) };
     if settings.ipc == "host" {
@@ -203,7 +201,7 @@ fn mounts(container: &Container, record: &Record, prepared: &Prepared) -> Result
         let destination = format!("/etc/{name}");
         if !users.iter().any(|mount| mount.destination == destination) {
             let source = container.dir().join(name).to_string_lossy().into_owned();
-            users.push(bind(source, &destination, &["rbind", "rprivate"]));
+            users.push(bind(source, &destination, if shifted { &["rbind", "rprivate", "idmap"] } else { &["rbind", "rprivate"] }));
         }
     }
     if let Some(init) = &prepared.init {

@@ -5,6 +5,7 @@ use super::{Layers, Record, State, Status, journal};
 use crate::cgroup::Manager;
 use crate::lifecycle::Runtime;
 use crate::mydocker::files::{self, Dirs, Lock, make_dir, read_json, write, write_json};
+use crate::mydocker::userns::free_ids;
 use crate::store::{ContainerId, ProcessId, Root};
 use crate::sys::{Context, Error, Kind, Result};
 use rustix::fd::OwnedFd;
@@ -48,6 +49,12 @@ impl Containers {
         let parent = self.dirs.containers();
         make_dir(&parent)?;
         let _lock = self.lock()?;
+        let mut record = record.clone();
+        if record.settings.userns == "auto" {
+            let others = self.list()?.into_iter().filter_map(|other| other.record().ok()?.first_id);
+            record.first_id = Some(free_ids(&others.collect::<Vec<_>>())?);
+        }
+        let record = &record;
         self.claim(&record.name, &record.id)?;
         // A leading dot: no id begins with one, so nobody lists it before it is complete.
         let temporary = parent.join(format!(".{}", record.id));

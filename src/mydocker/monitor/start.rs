@@ -5,11 +5,11 @@ use crate::mydocker::container::{Container, Containers, Prepared, Record, Status
 use crate::mydocker::files;
 use crate::mydocker::image::is_static;
 use crate::mydocker::network::{Attachment, Guest, Mode, Namespace, Networks, names, ports, rootless};
-use crate::mydocker::userns::{has_one_id, is_rootless};
+use crate::mydocker::userns::{self, has_one_id, is_rootless};
 use crate::mydocker::volume::{self, Volumes};
 use crate::spec::Mount;
 use crate::store::ProcessId;
-use crate::sys::{Context, Error, Kind, Log, Result};
+use crate::sys::{Context, Error, Kind, Log, Result, ns, setns};
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{Mode as FileMode, OFlags};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
@@ -71,24 +71,52 @@ pub fn settle(container: &Container) -> Result<()> {
 fn try_start(container: &Container, record: &Record, ready: impl Ready) -> Result<Started> {
     let mode = Mode::parse_all(&record.settings.networks)?;
     let mut prepared = Prepared { shared: shared(container, record)?, ..Prepared::default() };
-    let Wired { attachments, servers, held, user, warnings } = wire(container, record, &mode, &mut prepared)?;
+    let owner = record.first_id.map(userns::of_ids).transpose()?;
+    prepared.user = owner.as_ref().map(|owner| format!("/proc/self/fd/{}", rustix::fd::AsRawFd::as_raw_fd(owner)).into());
+    let Wired { attachments, servers, held, user, warnings } = wire(container, record, &mode, owner.as_ref(), &mut prepared)?;
     etc(container, record, &mode, &attachments, &servers)?;
     prepared.mounts = volumes(container, record)?;
     if record.settings.init {
         prepared.init = Some(reaper(container)?);
     }
+    let aside = owner.as_ref().zip(record.first_id).map(|(owner, first)| Aside::mount(container, record, first, owner)).transpose()?;
     let (spec, identity) = bundle(container, record, &prepared)?;
     let text = serde_json::to_vec(&spec).map_err(|e| Error::new(format!("write the configuration: {e}")))?;
     files::write(&container.dir().join("config.json"), &text)?;
     let mut helper = None;
-    let mut started = execute(container, record, identity.uid, |process| {
+    let uid = record.first_id.map_or(identity.uid, |first| first.saturating_add(identity.uid));
+    let mut started = execute(container, record, uid, |process| {
         // Its namespace must be there, and its program not yet run.
         let connect = |program| rootless::connect(&program, &container.run_dir(), process.pid, &published(record)?);
         helper = user.map(connect).transpose()?;
         ready(process, attachments, helper.as_ref().map(|helper| helper.ports.clone()).unwrap_or_default())
     })?;
+    drop(aside);
     (started.link, started.warnings) = (Link { _held: held, _helper: helper }, warnings);
     Ok(started)
+}
+
+/// The mount namespace in which the root of a container with ids of its own is mounted, until the runtime has it. Dropped, we are
+/// back in the host's, and what was mounted is nobody's but the container's.
+struct Aside {
+    before: OwnedFd,
+}
+
+impl Aside {
+    fn mount(container: &Container, record: &Record, first: u32, owner: &OwnedFd) -> Result<Self> {
+        let path = "/proc/self/ns/mnt";
+        let before = rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, FileMode::empty()).context(|| format!("open {path}"))?;
+        let aside = Self { before };
+        container.mount_shifted(record, first, owner)?;
+        Ok(aside)
+    }
+}
+
+impl Drop for Aside {
+    fn drop(&mut self) {
+        // To its root directory, which is where a monitor is.
+        let _ = setns(&self.before, ns::MOUNT);
+    }
 }
 
 /// A network namespace that is ready, or will be.
@@ -104,7 +132,7 @@ struct Wired {
 }
 
 /// Finds or makes the container's network.
-fn wire(container: &Container, record: &Record, mode: &Mode, prepared: &mut Prepared) -> Result<Wired> {
+fn wire(container: &Container, record: &Record, mode: &Mode, owner: Option<&OwnedFd>, prepared: &mut Prepared) -> Result<Wired> {
     let settings = &record.settings;
     let joins = match mode {
         Mode::Host => return Ok(Wired::default()),
@@ -132,7 +160,11 @@ fn wire(container: &Container, record: &Record, mode: &Mode, prepared: &mut Prep
     }
     let networks = Networks::open(container.dirs())?;
     let namespace = Namespace::of(container.dirs(), container.id());
-    namespace.make()?;
+    match owner {
+        // So that its root may listen on any port and ping.
+        Some(owner) => namespace.make_for(owner)?,
+        None => namespace.make()?,
+    }
     let specs = published(record)?;
     let dns: Vec<Ipv4Addr> = settings.dns.iter().filter_map(|ip| ip.parse().ok()).collect();
     let guest = Guest { id: &record.id, name: &record.name, namespace: namespace.path(), joins: &joins, ports: &specs, dns: &dns };
@@ -156,7 +188,12 @@ fn volumes(container: &Container, record: &Record) -> Result<Vec<Mount>> {
             volumes.provide(&mut mount, root.as_fd())?;
         }
         mount.prepare()?;
-        all.push(mount.spec());
+        let mut spec = mount.spec();
+        // Ours to map; a bind shows the host's ids as they are.
+        if record.first_id.is_some() && mount.kind == volume::Kind::Volume {
+            spec.options.push("idmap".into());
+        }
+        all.push(spec);
     }
     Ok(all)
 }
