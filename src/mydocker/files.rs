@@ -67,24 +67,36 @@ pub fn make_dir(path: &Path) -> Result<()> {
     DirBuilder::new().recursive(true).mode(0o700).create(path).context(|| format!("make the directory {}", path.display()))
 }
 
+/// Whether what is written must outlive a loss of power, for which a flush of the disk is waited for. What means nothing after a
+/// reboot need not; it may then be empty or as it was before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Keep {
+    /// On the disk when the call returns.
+    Always,
+    /// When the kernel likes.
+    UntilReboot,
+}
+
 /// Replaces a file in one step: readers see the old text or the new one, also after a crash.
-pub fn write(path: &Path, text: &[u8]) -> Result<()> {
+pub fn write(path: &Path, text: &[u8], keep: Keep) -> Result<()> {
     let what = || format!("write {}", path.display());
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let temporary = path.with_file_name(format!(".{name}.{}", random(8)));
     let done = File::create_new(&temporary).and_then(|mut file| {
         file.write_all(text)?;
-        file.sync_data()?;
+        if keep == Keep::Always {
+            file.sync_data()?;
+        }
         fs::rename(&temporary, path)
     });
     done.inspect_err(|_| drop(fs::remove_file(&temporary))).context(what)
 }
 
 /// [`write`] of a JSON document.
-pub fn write_json(path: &Path, value: &impl Serialize) -> Result<()> {
+pub fn write_json(path: &Path, value: &impl Serialize, keep: Keep) -> Result<()> {
     let mut text = serde_json::to_vec_pretty(value).map_err(|e| Error::new(format!("write {}: {e}", path.display())))?;
     text.push(b'\n');
-    write(path, &text)
+    write(path, &text, keep)
 }
 
 /// A JSON document; `None` if there is no such file.

@@ -4,7 +4,7 @@
 //! A process, the *keeper*, holds it open as long as anybody is in it. Whoever is in it has a shared lock on `Dirs::run/userns`, its
 //! *lease*; the keeper waits for all of them to be gone.
 
-use super::files::{Dirs, Lock, make_dir, read_json, write_json};
+use super::files::{Dirs, Keep, Lock, make_dir, read_json, write_json};
 use crate::arm;
 use crate::sandbox;
 use crate::spec::IdMapping;
@@ -94,7 +94,7 @@ fn make(run: &Path, record: &Path) -> Result<OwnedFd> {
         Ok(Cloned::Parent(pid, pidfd)) => {
             let made = sandbox::map(pid, &maps, by_helper, true).and_then(|()| {
                 let keeper = ProcessId::of(pid)?;
-                write_json(record, &keeper)?;
+                write_json(record, &keeper, Keep::UntilReboot)?;
                 open(keeper).ok_or_else(|| Error::new(what()))
             });
             made.inspect_err(|_| {

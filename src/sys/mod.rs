@@ -16,7 +16,7 @@ mod scheduling;
 mod seccomp;
 mod time;
 
-pub use alloc::{Arena, keep, only_kept};
+pub use alloc::{Arena, keep, only_kept, retire_arena};
 pub use bpf::*;
 pub use entry::arguments;
 pub use error::{Context, Error, Kind, Result};

@@ -52,6 +52,9 @@ pub fn run(args: Vec<OsString>) -> i32 {
     if args.first().is_some_and(|name| name.as_encoded_bytes().ends_with(b"docker-init")) {
         return super::monitor::init(&args);
     }
+    if let Some(code) = monitor(&args) {
+        return code;
+    }
     let cli = match Cli::try_parse_from(&args) {
         Ok(cli) => cli,
         Err(error) => return usage(&error),
@@ -63,6 +66,21 @@ pub fn run(args: Vec<OsString>) -> i32 {
     match dispatch(&cli.command, &dirs, &args) {
         Ok(code) => code,
         Err(error) => fail(&cli.command, &error),
+    }
+}
+
+/// The monitor's own command line, as [`monitor::begin`] writes it: to read it by clap would take longer than all else of its start,
+/// and memory for as long as it stays.
+fn monitor(args: &[OsString]) -> Option<i32> {
+    match args {
+        [_, root, data, run_root, run, command, id]
+            if root == "--root" && run_root == "--run-root" && command.as_os_str() == monitor::COMMAND =>
+        {
+            crate::sys::retire_arena();
+            let dirs = Dirs { data: data.into(), run: run.into() };
+            Some(id.to_str().map_or(1, |id| monitor::main(&dirs, id)))
+        }
+        _ => None,
     }
 }
 
@@ -87,7 +105,6 @@ fn dispatch(command: &Command, dirs: &Dirs, args: &[OsString]) -> Result<i32> {
         Command::Man { directory } => pages::man(Cli::command(), directory).map(|()| 0),
         Command::Image(command) => images::run(command, dirs),
         Command::Inspect(options) => inspect::inspect(options, dirs),
-        Command::Monitor { id } => Ok(monitor::main(dirs, id)),
     }
 }
 

@@ -82,7 +82,7 @@ fn try_start(container: &Container, record: &Record, ready: impl Ready) -> Resul
     let aside = owner.as_ref().zip(record.first_id).map(|(owner, first)| Aside::mount(container, record, first, owner)).transpose()?;
     let (spec, identity) = bundle(container, record, &prepared)?;
     let text = serde_json::to_vec(&spec).map_err(|e| Error::new(format!("write the configuration: {e}")))?;
-    files::write(&container.dir().join("config.json"), &text)?;
+    files::write(&container.dir().join("config.json"), &text, files::Keep::UntilReboot)?;
     let mut helper = None;
     let uid = record.first_id.map_or(identity.uid, |first| first.saturating_add(identity.uid));
     let mut started = execute(container, record, uid, |process| {
