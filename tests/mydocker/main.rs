@@ -6,10 +6,19 @@
 mod common;
 mod host;
 
+mod archives;
+mod changes;
+mod clearing;
+mod copies;
+mod events;
 mod faults;
 mod flags;
 mod floor;
+mod lists;
 mod logs;
 mod policies;
+mod registry;
 mod streams;
 mod terminal;
+mod usage;
+mod volumes_networks;
