@@ -64,7 +64,7 @@ fn limits_are_what_was_asked_for() {
         "--memory-swap",
         "48m",
         "--cpus",
-        "1.5",
+        "0.5",
         "--cpuset-cpus",
         "0",
         "--pids-limit",
@@ -79,7 +79,7 @@ fn limits_are_what_was_asked_for() {
         two.or_else(|_| one()).unwrap_or_else(|e| panic!("{v1}: {e}")).trim().to_owned()
     };
     assert_eq!(read("memory", "memory.limit_in_bytes", "memory.max"), (32 << 20).to_string());
-    assert!(["150000", "150000 100000"].contains(&read("cpu", "cpu.cfs_quota_us", "cpu.max").as_str()));
+    assert!(["50000", "50000 100000"].contains(&read("cpu", "cpu.cfs_quota_us", "cpu.max").as_str()));
     assert_eq!(read("pids", "pids.max", "pids.max"), "17");
     assert_eq!(host.exec(&id, "grep Cpus_allowed_list /proc/self/status"), "Cpus_allowed_list:\t0\n");
     // What needs more memory than that is killed, and that is known afterwards.
@@ -97,6 +97,9 @@ fn limits_are_what_was_asked_for() {
     ]);
     assert_eq!((said.code, host.inspect("big", "{{.State.OOMKilled}}").as_str()), (137, "true"), "{said:?}");
     host.run(&["-m", "1k", "busybox", "true"]).fails(125, &["minimum memory limit"]);
+    host.run(&["--cpus", "9999", "busybox", "true"]).fails(125, &["range of CPUs is from 0.01 to"]);
+    host.run(&["--no-such-flag=1", "busybox", "true"]).fails(125, &["unknown flag: --no-such-flag ("]);
+    host.my(&["exec", "-x", "big", "true"]).fails(125, &["unknown flag: -x"]);
     host.clear();
 }
 
