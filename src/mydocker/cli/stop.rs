@@ -144,10 +144,11 @@ pub fn clear(container: &Container, before: &State) -> Result<()> {
         ends(process, Some(PATIENCE));
     }
     monitor::settle(container)?;
-    let died = process.is_some();
+    let up = before.status.is_up() || before.status == Status::Restarting;
+    let mut died = process.is_some();
     let change = |state: &mut State| {
-        let up = |status: Status| status.is_up() || status == Status::Restarting;
-        if died || up(state.status) || up(before.status) {
+        died |= up && state.unseen();
+        if died {
             (state.status, state.exit_code, state.finished) = (Status::Exited, 137, rfc3339_now());
             state.error.clear();
         }
@@ -271,6 +272,17 @@ pub fn rm(args: &Rm, dirs: &Dirs) -> Result<i32> {
 
 /// Removes a container; one that is up only by force.
 pub fn remove(container: &Container, force: bool, volumes: bool) -> Result<()> {
+    for _ in 0..16 {
+        match try_remove(container, force, volumes) {
+            // Started after we looked: by force, that one is ended as well.
+            Err(error) if force && error.get_kind() == ErrorKind::WrongState => {}
+            other => return other,
+        }
+    }
+    try_remove(container, force, volumes)
+}
+
+fn try_remove(container: &Container, force: bool, volumes: bool) -> Result<()> {
     let state = container.state()?;
     let record = container.record()?;
     if state.status.is_up() || state.status == Status::Restarting || container.monitored(&state) {

@@ -301,7 +301,7 @@ impl Container {
             let written = fs::metadata(&path).and_then(|meta| meta.modified()).ok();
             state.finished = written.map(files::rfc3339).unwrap_or_default();
             (state.status, state.exit_code) = (Status::Exited, 255);
-            state.error = "its end was not seen: the host was restarted, or its monitor killed".into();
+            state.error = super::state::UNSEEN.into();
             state.attachments.clear();
             if let Some(health) = &mut state.health {
                 health.status = "unhealthy".into();
