@@ -104,7 +104,7 @@ fn save_writes_whole_files_and_no_terminal() {
     host.my(&["save", "-o", "whole.tar", "busybox"]).ok();
     assert_eq!(fs::read(host.dir.join("whole.tar")).unwrap(), archive);
     for words in ["save busybox", "export c1"] {
-        let line = format!("{} --root {} {words}", super::MYDOCKER, host.dir.join("root").display());
+        let line = format!("{} --root {} {words}", crate::host::MYDOCKER, host.dir.join("root").display());
         host.my(&["create", "--name", "c1", "--network", "none", "busybox"]);
         let said = Command::new("script").args(["-qec", &line, "/dev/null"]).stdin(Stdio::null()).output().unwrap();
         let text = String::from_utf8_lossy(&said.stdout).into_owned();

@@ -1,7 +1,7 @@
 //! `events`.
 
 use crate::common::eventually;
-use crate::host::{Host, end};
+use crate::host::Host;
 use serde_json::Value;
 use std::io::Read;
 use std::process::Stdio;

@@ -48,7 +48,7 @@ impl Host {
 
     /// The image `busybox`.
     pub fn import(&self) {
-        self.fed(&["import", "-", "busybox"], tarball()).ok();
+        self.fed(&["import", "-c", "CMD [\"sh\"]", "-", "busybox"], tarball()).ok();
     }
 
     /// Without an image.

@@ -1,7 +1,7 @@
 //! `stats`, `top`, `update`, and docker's other spellings.
 
 use crate::common::eventually;
-use crate::host::Host;
+use crate::host::{Host, end};
 use nix::pty::{OpenptyResult, openpty};
 use std::fs::{self, File};
 use std::io::Read;
@@ -77,7 +77,7 @@ fn a_restart_policy_can_be_given_later() {
     host.my(&["update", "--restart", "sometimes", "phoenix"]).fails(1, &["invalid restart policy"]);
     host.ok(&["update", "--restart", "always", "phoenix"]);
     let first = host.pid("phoenix");
-    kill(first);
+    end(first);
     eventually("a restart", || host.inspect("phoenix", "{{.RestartCount}} {{.State.Running}}") == "1 true");
     host.ok(&["run", "-d", "--rm", "--name", "fleeting", "--network", "none", "busybox", "sleep", "1000"]);
     host.my(&["update", "--restart", "always", "fleeting"]).fails(1, &["AutoRemove"]);

@@ -1,8 +1,9 @@
 //! `volume` and `network`; what needs a network has a network namespace of its own.
 
 use crate::common::Said;
-use crate::host::{Host, MYDOCKER, end};
+use crate::host::{Host, MYDOCKER};
 use std::fs;
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 #[test]

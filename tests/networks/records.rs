@@ -1,23 +1,12 @@
 //! Networks, addresses and ports as they are recorded, and what a crash leaves of them.
 
 use crate::host::*;
-use keel::mydocker::files::Dirs;
-use keel::mydocker::network::ports::PortSpec;
-use keel::mydocker::network::rootless::{self, Program};
-use keel::mydocker::network::{Connected, Create, Guest, Join, Namespace, Network, Networks};
-use keel::sys::{self, ns};
-use rustix::fs::{CWD, FileType, Gid, Mode, Uid, makedev, mknodat};
-use rustix::mount::{MountPropagationFlags, UnmountFlags, mount_bind, mount_change, unmount};
-use rustix::thread::{set_thread_groups, set_thread_res_gid, set_thread_res_uid};
+use keel::mydocker::network::{Connected, Create, Guest, Join, Namespace, Network};
 use std::fs;
-use std::io::{Read, Write};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
-use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::net::{Ipv4Addr, TcpListener};
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
 use std::thread;
-use std::time::{Duration, Instant};
 
 #[test]
 fn networks_are_made_found_and_removed() {

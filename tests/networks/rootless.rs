@@ -1,23 +1,14 @@
 //! An ordinary user's network, by slirp4netns and by pasta.
 
 use crate::host::*;
-use keel::mydocker::files::Dirs;
 use keel::mydocker::network::ports::PortSpec;
 use keel::mydocker::network::rootless::{self, Program};
-use keel::mydocker::network::{Connected, Create, Guest, Join, Namespace, Network, Networks};
-use keel::sys::{self, ns};
-use rustix::fs::{CWD, FileType, Gid, Mode, Uid, makedev, mknodat};
-use rustix::mount::{MountPropagationFlags, UnmountFlags, mount_bind, mount_change, unmount};
-use rustix::thread::{set_thread_groups, set_thread_res_gid, set_thread_res_uid};
 use std::fs;
-use std::io::{Read, Write};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::time::Duration;
 
 /// Everything an ordinary user's container wants of its network, by one of the programs.
 fn rootless(program: Program) {

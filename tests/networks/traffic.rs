@@ -1,21 +1,10 @@
 //! Packets and names: bridge, NAT, published ports, DNS.
 
 use crate::host::*;
-use keel::mydocker::files::Dirs;
-use keel::mydocker::network::ports::PortSpec;
-use keel::mydocker::network::rootless::{self, Program};
-use keel::mydocker::network::{Connected, Create, Guest, Join, Namespace, Network, Networks};
-use keel::sys::{self, ns};
-use rustix::fs::{CWD, FileType, Gid, Mode, Uid, makedev, mknodat};
-use rustix::mount::{MountPropagationFlags, UnmountFlags, mount_bind, mount_change, unmount};
-use rustix::thread::{set_thread_groups, set_thread_res_gid, set_thread_res_uid};
+use keel::mydocker::network::Join;
 use std::fs;
-use std::io::{Read, Write};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
-use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::net::{IpAddr, Ipv4Addr, UdpSocket};
+use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
