@@ -278,6 +278,14 @@ impl Drop for Host {
     }
 }
 
+/// Whether limits of this controller can be set here; not every machine has cpuset.
+pub fn has_controller(name: &str) -> bool {
+    match fs::read_to_string("/sys/fs/cgroup/cgroup.controllers") {
+        Ok(present) => present.split_whitespace().any(|present| present == name),
+        Err(_) => Path::new("/sys/fs/cgroup").join(name).exists(),
+    }
+}
+
 /// Sends a signal to a process of ours.
 pub fn kill(pid: i32, signal: rustix::process::Signal) {
     let pid = rustix::process::Pid::from_raw(pid).unwrap();

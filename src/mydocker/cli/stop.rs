@@ -178,8 +178,8 @@ pub fn kill(args: &Kill, dirs: &Dirs) -> Result<i32> {
         pidfd_send_signal(&process, signal).map_err(|errno| Error::new(format!("signal container {name}")).errno(errno))?;
         if signal == Signal::KILL {
             if state.status == Status::Paused {
-                // A frozen process does not die of SIGKILL on cgroup v1.
-                unpause_one(&container)?;
+                // A frozen process does not die of SIGKILL on cgroup v1; on v2 it may be gone by now.
+                let _ = unpause_one(&container);
             }
             ends(&process, Some(PATIENCE));
             gone(&container, &state)?;
@@ -197,6 +197,15 @@ pub fn pause(args: &Names, dirs: &Dirs) -> Result<i32> {
     })
 }
 
+/// Writes down the new status, unless the container has ended meanwhile.
+fn replace(container: &Container, old: Status, new: Status) -> Result<State> {
+    container.change(|state| {
+        if state.status == old {
+            state.status = new;
+        }
+    })
+}
+
 /// Freezes a running container.
 pub fn pause_one(container: &Container) -> Result<()> {
     match container.state()?.status {
@@ -205,7 +214,7 @@ pub fn pause_one(container: &Container) -> Result<()> {
         _ => return Err(Error::new(format!("container {} is not running", container.id()))),
     }
     lifecycle::pause(&container.runtime()?, &container.runtime_id()?)?;
-    container.change(|state| state.status = Status::Paused)?;
+    replace(container, Status::Running, Status::Paused)?;
     tell(container, "pause", &[]);
     Ok(())
 }
@@ -213,7 +222,7 @@ pub fn pause_one(container: &Container) -> Result<()> {
 /// Thaws one.
 pub fn unpause_one(container: &Container) -> Result<()> {
     lifecycle::resume(&container.runtime()?, &container.runtime_id()?)?;
-    container.change(|state| state.status = Status::Running)?;
+    replace(container, Status::Paused, Status::Running)?;
     tell(container, "unpause", &[]);
     Ok(())
 }
