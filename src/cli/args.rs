@@ -131,6 +131,9 @@ pub struct Create {
     /// Pass this many further descriptors to the program
     #[arg(long, default_value_t = 0)]
     pub preserve_fds: u32,
+    /// Write how long each step took to this file, for chrome://tracing and Perfetto
+    #[arg(long, value_name = "FILE")]
+    pub trace: Option<PathBuf>,
     /// A name for the container
     pub id: String,
 }

@@ -20,6 +20,7 @@ pub fn options(create: &args::Create) -> CreateOptions {
         preserve_fds: create.preserve_fds,
         detach: false,
         keep: false,
+        trace: create.trace.as_deref().map(absolute),
     }
 }
 

@@ -13,6 +13,7 @@ mod notify;
 mod pause;
 mod start;
 mod status;
+mod timeline;
 mod update;
 
 pub use create::{CreateOptions, create, plan, run};

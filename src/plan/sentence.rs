@@ -51,6 +51,13 @@ fn scheduler(attr: &SchedAttr) -> String {
     sentence
 }
 
+impl Op {
+    /// The variant's name: `Attach`, `PivotRoot`.
+    pub fn name(&self) -> String {
+        format!("{self:?}").split([' ', '(', '{']).next().unwrap_or_default().to_owned()
+    }
+}
+
 impl Plan {
     /// What the one clone does, in words.
     pub fn clone_sentence(&self) -> String {

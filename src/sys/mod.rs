@@ -14,6 +14,7 @@ mod netlink;
 mod process;
 mod scheduling;
 mod seccomp;
+mod steps;
 mod time;
 
 pub use alloc::{Arena, keep, only_kept};
@@ -26,6 +27,7 @@ pub use netlink::{NetAddress, Netlink};
 pub use process::*;
 pub use scheduling::*;
 pub use seccomp::{pidfd_getfd, seccomp, seccomp_listener};
+pub use steps::{Step, Steps, now};
 pub use time::{local_offset, rfc3339, rfc3339_now};
 
 /// One instruction of a classic BPF program, `struct sock_filter` of linux/filter.h.
