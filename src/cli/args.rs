@@ -148,6 +148,12 @@ pub struct Run {
     /// Keep the container's state after its end
     #[arg(long)]
     pub keep: bool,
+    /// Tell which system calls the seccomp profile refuses, each once
+    #[arg(long)]
+    pub seccomp_log: bool,
+    /// Write the least seccomp profile that permits what the container did to this file
+    #[arg(long, value_name = "FILE")]
+    pub seccomp_record: Option<PathBuf>,
     /// Accepted for runc's callers: keel is no subreaper
     #[arg(long, hide = true)]
     pub no_subreaper: bool,

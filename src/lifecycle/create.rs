@@ -4,6 +4,7 @@ use super::hooks::{self, Place};
 use super::notify::{self, Notify};
 use super::status::Status;
 use super::timeline::{Timeline, traced};
+use super::watch::Watcher;
 use super::{Runtime, agent, cgroup_of, foreground, listen_fds, resctrl_of, write_pid_file};
 use crate::arm::{self, Armed};
 use crate::cgroup::{Cgroup, Devices, Entry, Layout, Manager, Resctrl};
@@ -41,6 +42,10 @@ pub struct CreateOptions {
     pub keep: bool,
     /// Where to write how long each step took.
     pub trace: Option<PathBuf>,
+    /// `run`: tell which system calls the seccomp profile refuses.
+    pub seccomp_log: bool,
+    /// `run`: where to write the least profile under which the container would run the same.
+    pub seccomp_record: Option<PathBuf>,
 }
 
 /// Everything that is decided before anything is touched.
@@ -50,6 +55,7 @@ struct Decided {
     facts: Facts,
     plan: Plan,
     filter: Option<Filter>,
+    watcher: Option<Watcher>,
     cgroup: Cgroup,
     resctrl: Option<Resctrl>,
     /// The container has a socket for sd_notify(3).
@@ -103,17 +109,17 @@ fn run_in(runtime: &Runtime, id: &ContainerId, options: &CreateOptions, log: &Lo
         return made.notify.map_or(Ok(()), |notify| notify.wait(&process.pidfd, process.pid)).map(|()| 0);
     };
     let code = timeline.step("wait for the program", "", || relay.wait(&process, made.notify.as_ref()))?;
-    if options.keep {
-        return Ok(code);
-    }
-    match made.container.lock() {
-        Err(error) if error.get_kind() == Kind::NoContainer => Ok(code), // deleted by somebody else
-        locked => {
-            locked?;
-            let delete = || super::delete::destroy(&made.container, &made.record, Some(&made.decided.spec), log);
-            timeline.step("delete", "", delete).map(|()| code)
+    if !options.keep {
+        match made.container.lock() {
+            Err(error) if error.get_kind() == Kind::NoContainer => {} // deleted by somebody else
+            locked => {
+                locked?;
+                let delete = || super::delete::destroy(&made.container, &made.record, Some(&made.decided.spec), log);
+                timeline.step("delete", "", delete)?;
+            }
         }
     }
+    made.decided.watcher.map_or(Ok(code), |watcher| watcher.finish(code))
 }
 
 fn no_console() -> Error {
@@ -138,6 +144,7 @@ fn decide(runtime: &Runtime, id: &ContainerId, options: &CreateOptions, park: bo
     );
     let listening = listen_fds();
     arm::preserved(options.preserve_fds + listening)?;
+    let mut watcher = Watcher::prepare(&mut spec, options)?;
     rootfs_exists(&bundle, &spec)?;
     let cgroup = timeline.step("locate the cgroup", "linux.cgroupsPath", || match runtime.manager {
         Manager::Cgroupfs => Cgroup::locate(&Layout::detect()?, &spec.linux.cgroups_path, id.as_str()),
@@ -151,6 +158,13 @@ fn decide(runtime: &Runtime, id: &ContainerId, options: &CreateOptions, park: bo
     let compile = |profile| timeline.step("compile the seccomp filter", "linux.seccomp", || plan::seccomp::compile(profile));
     let filter = spec.linux.seccomp.as_ref().map(compile).transpose()?;
     warnings.extend(filter.iter().flat_map(|f| f.warnings.clone()));
+    let filter = match &mut watcher {
+        Some(watcher) => {
+            warnings.extend(watcher.warnings());
+            filter.map(|filter| watcher.filter(filter))
+        }
+        None => filter,
+    };
     let chosen = Options {
         id: id.to_string(),
         bundle,
@@ -158,12 +172,13 @@ fn decide(runtime: &Runtime, id: &ContainerId, options: &CreateOptions, park: bo
         no_new_keyring: options.no_new_keyring,
         park,
         preserve_fds: options.preserve_fds + listening,
+        watched: watcher.as_ref().map(|watcher| watcher.mark),
     };
     let mut plan = timeline.step("plan", "", || list(&spec, &facts, &chosen))?;
     agent::exists(&spec)?;
     let resctrl = spec.linux.intel_rdt.as_ref().map(|rdt| Resctrl::locate(rdt, id.as_str())).transpose()?;
     warnings.append(&mut plan.warnings);
-    Ok(Decided { options: chosen, spec, facts, plan, filter, cgroup, resctrl, notifies, limits, devices, warnings })
+    Ok(Decided { options: chosen, spec, facts, plan, filter, watcher, cgroup, resctrl, notifies, limits, devices, warnings })
 }
 
 fn list(spec: &Spec, facts: &Facts, options: &Options) -> Result<Plan> {
@@ -295,7 +310,7 @@ impl Made {
         if decided.plan.ops.contains(&Op::Sync(Stage::Created)) {
             armed.listen(listener(&self.container)?);
         }
-        let (plan, facts, spec) = (&decided.plan, &decided.facts, &decided.spec);
+        let (plan, facts, spec, watcher) = (&decided.plan, &decided.facts, &decided.spec, &mut decided.watcher);
         let (record, container) = (&mut self.record, &self.container);
         for op in &plan.ops {
             log.debug(|| format!("the container's process will {}", plan.sentence(op)));
@@ -304,7 +319,10 @@ impl Made {
         let process = timeline.step("spawn", "", || {
             spawn(plan, &mut armed, facts, |stage, process| {
                 log.debug(|| format!("process {} waits: {stage:?}", process.pid));
-                reached(stage, process, spec, &place, record, container, options)
+                match (stage, watcher.as_mut()) {
+                    (Stage::Listener(_), Some(watcher)) => watcher.begin(process, log),
+                    _ => reached(stage, process, spec, &place, record, container, options),
+                }
             })
         });
         timeline.child(plan, armed.steps);

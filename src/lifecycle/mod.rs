@@ -15,6 +15,7 @@ mod start;
 mod status;
 mod timeline;
 mod update;
+mod watch;
 
 pub use create::{CreateOptions, create, plan, run};
 pub use delete::delete;

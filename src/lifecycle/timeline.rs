@@ -136,9 +136,10 @@ impl Child<'_> {
         for index in 0..self.plan.ops.len() {
             let (begun, ended, _) = self.steps.parent(index).read();
             if let (true, Op::Sync(stage)) = (begun != 0, &self.plan.ops[index]) {
+                let answer = format!("answer {}", format!("{stage:?}").split('(').next().unwrap_or_default());
                 let (times, args) =
                     ((begun, if ended == 0 { self.until } else { ended }), Map::from_iter([("index".into(), json!(index))]));
-                events.push(event(&format!("answer {stage:?}"), "host", host, self.zero, times, args));
+                events.push(event(&answer, "host", host, self.zero, times, args));
             }
             events.extend(self.operation(index, pid));
         }
