@@ -3,6 +3,7 @@
 //! All six are started by the same spawn as everything else, those of the container with its namespaces joined.
 
 use super::status::{State, Status, state_of};
+use super::timeline::Timeline;
 use crate::arm::Armed;
 use crate::plan::{self, Facts};
 use crate::sandbox::{Process, spawn};
@@ -25,6 +26,8 @@ pub(super) struct Place<'a> {
     pub facts: &'a Facts,
     /// The container's process and the kinds of namespaces to join, for the hooks that run in the container.
     pub container: Option<(BorrowedFd<'a>, u64)>,
+    /// Where it is noted how long each took.
+    pub timeline: &'a Timeline,
 }
 
 /// Runs the hooks of one kind in order. The first that fails ends it.
@@ -38,8 +41,11 @@ pub(super) fn run(kind: &'static str, hooks: &[Hook], record: &Record, status: S
         state.pid = record.init.map_or(0, |init| init.pid);
     }
     for (index, hook) in hooks.iter().enumerate() {
-        one(hook, &state, place)
-            .map_err(|e| e.within(format!("error running {kind} hook #{index}: {}", hook.path)).at(format!("hooks.{kind}[{index}]")))?;
+        let at = format!("hooks.{kind}[{index}]");
+        place
+            .timeline
+            .step("hook", &at, || one(hook, &state, place))
+            .map_err(|e| e.within(format!("error running {kind} hook #{index}: {}", hook.path)).at(at))?;
     }
     Ok(())
 }

@@ -71,6 +71,8 @@ pub struct Options {
     pub park: bool,
     /// Descriptors from 3 on that stay open.
     pub preserve_fds: u32,
+    /// The seccomp filter is one that [`seccomp::watched`] made, with this mark.
+    pub watched: Option<u64>,
 }
 
 /// Everything a start will do, decided before anything is touched.

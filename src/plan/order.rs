@@ -1,5 +1,6 @@
 //! The sequence of a create or run, the one place that states it, and why it is so.
 
+use super::seccomp::Handover;
 use super::{At, Facts, Join, NetDevice, Op, Options, Plan, Program, Stage, below_root, cstring, mounts, process};
 use crate::spec::{IdMapping, Namespace, Spec, names, sysctl};
 use crate::sys::{Error, Result, ns};
@@ -64,6 +65,10 @@ pub fn create(spec: &Spec, facts: &Facts, options: &Options) -> Result<Plan> {
     // Also without hooks `run` stops here: its record then knows the process before the program runs.
     let park = Op::Sync(if options.park { Stage::Created } else { Stage::StartContainer });
     process::identity(&mut plan, process, &spec.linux, facts, Some(park))?;
+    if let (Some(mark), Some(loaded)) = (options.watched, plan.ops.iter().position(|op| *op == Op::Seccomp)) {
+        // Whatever follows may be a call that is asked about.
+        plan.ops.insert(loaded + 1, Op::Sync(Stage::Listener(Handover::Marked(mark))));
+    }
     Ok(plan)
 }
 

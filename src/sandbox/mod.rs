@@ -13,4 +13,5 @@ mod report;
 mod spawn;
 
 pub use path::in_root;
+pub use report::failure;
 pub use spawn::{Process, released, spawn};
