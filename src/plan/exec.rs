@@ -31,8 +31,8 @@ pub fn exec(spec: &Spec, process: &Process, kinds: u64, traced: bool, facts: &Fa
         plan.ops.push(Op::Console { bind: false, size });
     }
     plan.ops.push(Op::CloseFds);
-    plan.groups_denied =
-        kinds & ns::USER != 0 && !facts.privileged && spec.linux.gid_mappings.len() == 1 && spec.linux.gid_mappings[0].size == 1;
+    plan.groups_denied = facts.groups_denied
+        || kinds & ns::USER != 0 && !facts.privileged && spec.linux.gid_mappings.len() == 1 && spec.linux.gid_mappings[0].size == 1;
     process::identity(&mut plan, process, &spec.linux, facts, None)?;
     Ok(plan)
 }
@@ -102,7 +102,8 @@ pub fn hook(hook: &Hook, inherited: &[std::ffi::CString], kinds: u64, facts: &Fa
         args: vec![hook.path.clone()],
         ..Program::default()
     };
-    let mut plan = Plan { process: program, groups_denied: kinds & ns::USER != 0 && !facts.privileged, ..Plan::default() };
+    let mut plan =
+        Plan { process: program, groups_denied: facts.groups_denied || kinds & ns::USER != 0 && !facts.privileged, ..Plan::default() };
     plan.ops.push(Op::Stdio);
     if kinds != 0 {
         join_init(&mut plan, kinds, false, facts);

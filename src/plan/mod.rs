@@ -35,6 +35,8 @@ pub struct Facts {
     pub privileged: bool,
     /// Effective capabilities, as a bit mask.
     pub capabilities: u64,
+    /// The kernel forbids setgroups(2) in our own user namespace, which has one group.
+    pub groups_denied: bool,
     /// AppArmor is enabled.
     pub apparmor: bool,
     /// SELinux is enabled.

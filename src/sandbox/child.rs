@@ -308,10 +308,14 @@ fn loopback_up() -> Result<()> {
     sys::loopback_up(socket_with(AddressFamily::INET, SocketType::DGRAM, SocketFlags::CLOEXEC, None)?)
 }
 
-/// Attaches the root to its own path, so that it is a mount point below a private parent, as pivot_root(2) wants it.
+/// Attaches the root to its own path, so that it is a mount point below a private parent, as pivot_root(2) wants it. Any place is as
+/// good: where root of a user namespace may not go there (a parent of mode 0700), it is /, which paths of the host pass by.
 fn attach_root(tree: usize, plan: &Plan, armed: &mut Armed, state: &mut State<'_>) -> Result<()> {
     let tree = armed.tree(tree)?;
-    let point = open_host(&plan.rootfs, OFlags::PATH | OFlags::DIRECTORY)?;
+    let point = match open_host(&plan.rootfs, OFlags::PATH | OFlags::DIRECTORY) {
+        Err(Errno::ACCESS) => open_host(c"/", OFlags::PATH | OFlags::DIRECTORY)?,
+        other => other?,
+    };
     mount::move_onto(tree.as_fd(), point.as_fd())?;
     leave_open(point);
     state.ground = Some(Ground::new(tree));

@@ -182,3 +182,33 @@ fn volumes_with_names_and_other_containers_networks() {
     host.my(&join).fails(125, &["first"]);
     host.clear();
 }
+
+#[test]
+fn seccomp_profiles_in_dockers_form_depend_on_capabilities() {
+    let host = Host::new();
+    let profile = r#"{"defaultAction": "SCMP_ACT_ALLOW", "archMap": [{"architecture": "SCMP_ARCH_X86_64", "subArchitectures": ["SCMP_ARCH_X86"]},
+        {"architecture": "SCMP_ARCH_AARCH64", "subArchitectures": null}], "syscalls": [
+        {"names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_ERRNO", "errnoRet": 28, "args": [], "comment": "", "includes": {}, "excludes": {"caps": ["CAP_SYS_TIME"]}},
+        {"names": ["chmod", "fchmodat"], "action": "SCMP_ACT_ERRNO", "errnoRet": 28, "includes": {"caps": ["CAP_SYS_TIME"], "minKernel": "4.8"}, "excludes": {}},
+        {"names": ["sync"], "action": "SCMP_ACT_KILL", "includes": {"arches": ["s390x"]}, "excludes": {}}]}"#;
+    std::fs::write(host.dir.join("profile.json"), profile).unwrap();
+    let run = |flags: &[&str]| {
+        let line = "mkdir /x 2>&1; chmod 600 /etc 2>&1; sync && echo synced";
+        host.sh(&[&["--security-opt", "seccomp=profile.json"], flags].concat(), line)
+    };
+    let full = "No space left on device";
+    let said = run(&[]);
+    assert!(said.starts_with("mkdir:") && said.contains(full) && said.lines().count() == 2, "{said}");
+    let said = run(&["--cap-add", "SYS_TIME"]);
+    assert!(said.starts_with("chmod:") && said.contains(full) && said.lines().count() == 2, "{said}");
+    // That of podman's distribution is docker's, with all of its conditions.
+    let shipped = "/usr/share/containers/seccomp.json";
+    if std::path::Path::new(shipped).exists() {
+        let flag = format!("seccomp={shipped}");
+        assert_eq!(host.sh(&["--security-opt", &flag], "hostname other 2>/dev/null || echo refused"), "refused\n");
+        assert_eq!(host.sh(&["--security-opt", &flag, "--cap-add", "SYS_ADMIN"], "hostname other && echo done"), "done\n");
+    }
+    std::fs::write(host.dir.join("profile.json"), profile.replace("minKernel", "maxKernel")).unwrap();
+    host.run(&["--rm", "--security-opt", "seccomp=profile.json", "busybox", "true"]).fails(125, &["decoding seccomp profile", "maxKernel"]);
+    host.nothing_left();
+}

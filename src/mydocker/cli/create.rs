@@ -6,6 +6,7 @@ use crate::mydocker::container::{Container, Containers, Device, Health, LogLimit
 use crate::mydocker::files::{self, Dirs};
 use crate::mydocker::image::{Image, Images};
 use crate::mydocker::network::{Mode, names::ExtraHost, ports::PortSpec};
+use crate::mydocker::userns::is_rootless;
 use crate::mydocker::volume::{self, Kind, MountPoint};
 use crate::sys::{Context, Error, Result, rfc3339_now};
 use serde_json::Value;
@@ -59,6 +60,7 @@ pub fn create(args: &Create, dirs: &Dirs) -> Result<Container> {
         args: args_all,
         entrypoint,
         settings,
+        first_id: None,
     };
     let container = store(&Containers::new(dirs), &mut record, args.name.is_none())?;
     drop(lock);
@@ -211,11 +213,13 @@ fn check(settings: &mut Settings, args: &Create) -> Result<()> {
     if settings.userns == "auto" && settings.privileged {
         return Err(Error::new("privileged mode is incompatible with user namespaces").hint("--userns host"));
     }
-    if settings.userns == "auto" {
-        return Err(unsupported(
-            "--userns auto",
-            "layers are not shifted yet; containers of an ordinary user always have a user namespace",
-        ));
+    if settings.userns == "auto" && is_rootless() {
+        return Err(unsupported("--userns auto", "it needs root; an ordinary user's containers have a user namespace anyway"));
+    }
+    for (flag, wanted) in [("--pid", &settings.pid), ("--ipc", &settings.ipc)] {
+        if settings.userns == "auto" && wanted.starts_with("container:") {
+            return Err(Error::new(format!("conflicting options: {flag} {wanted} and --userns auto")));
+        }
     }
     for stream in &args.attach {
         if !["stdin", "stdout", "stderr"].contains(&stream.to_ascii_lowercase().as_str()) {

@@ -153,7 +153,7 @@ pub fn clear(container: &Container, before: &State) -> Result<()> {
             state.error.clear();
         }
         (state.process, state.monitor) = (None, None);
-        state.attachments.clear();
+        state.disconnect();
     };
     container.change(change)?;
     if died {

@@ -231,7 +231,7 @@ pub fn info(args: &Format, dirs: &Dirs) -> Result<i32> {
         "NCPU": cpus(),
         "MemTotal": memory_total(),
         "Name": read("/proc/sys/kernel/hostname"),
-        "Rootless": !rustix::process::geteuid().is_root(),
+        "Rootless": crate::mydocker::userns::is_rootless(),
         "DockerRootDir": dirs.data,
         "RunDir": dirs.run,
     });

@@ -80,7 +80,7 @@ pub fn port(args: &PortArgs, dirs: &Dirs) -> Result<i32> {
     let state = container.state()?;
     // Without an interface there is no port, and no network directory need be made to find that out.
     let ports: Vec<Port> = if state.attachments.is_empty() {
-        Vec::new()
+        state.ports
     } else {
         Networks::open(dirs)?.leases()?.remove(container.id()).map(|lease| lease.ports).unwrap_or_default()
     };
