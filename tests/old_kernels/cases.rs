@@ -77,7 +77,15 @@ const SIMPLE: Case = Case {
 const STAYS: Case = Case { program: "echo up; exec sleep 1000", ..SIMPLE };
 const EXEC: Case = Case { what: After(&["exec", "ID", "echo", "ran"]), ..STAYS };
 const PAUSE: Case = Case { what: After(&["pause", "ID"]), prints: "", ..STAYS };
-const DELETE: Case = Case { what: After(&["delete", "--force", "ID"]), prints: "", expect: Works(""), ..STAYS };
+/// Nobody else would end the children of the container's first process.
+const KILL_ALL: Case = Case {
+    set: |bundle| namespaces(bundle).retain(|namespace| namespace["type"] != "pid"),
+    program: "sleep 1000 & sleep 1001 & echo up; exec sleep 1002",
+    what: After(&["kill", "--all", "ID", "KILL"]),
+    prints: "",
+    expect: Works(""),
+    ..STAYS
+};
 const KILL: Case = Case { what: After(&["kill", "ID", "KILL"]), prints: "", ..STAYS };
 
 const fn lacks(name: &'static str) -> Hide {
@@ -108,6 +116,11 @@ fn agent(bundle: &mut Bundle, names: Value) {
 
 fn namespaces(bundle: &mut Bundle) -> &mut Vec<Value> {
     bundle.config["linux"]["namespaces"].as_array_mut().unwrap()
+}
+
+fn own_cgroup_namespace(bundle: &mut Bundle) {
+    namespaces(bundle).retain(|namespace| namespace["type"] != "cgroup");
+    namespaces(bundle).push(json!({"type": "cgroup"}));
 }
 
 fn mounts(bundle: &mut Bundle) -> &mut Vec<Value> {
@@ -145,8 +158,7 @@ pub const CASES: &[Case] = &[
         set: |bundle| {
             let cgroup = mounts(bundle).iter_mut().find(|mount| mount["type"] == "cgroup").unwrap();
             cgroup["options"] = json!(["rw"]);
-            namespaces(bundle).retain(|namespace| namespace["type"] != "cgroup");
-            namespaces(bundle).push(json!({"type": "cgroup"}));
+            own_cgroup_namespace(bundle);
         },
         program: "mkdir /sys/fs/cgroup/below && echo 1 > /sys/fs/cgroup/below/cgroup.procs && echo up && exec sleep 1000",
         host: Host::V2,
@@ -214,6 +226,7 @@ pub const CASES: &[Case] = &[
         name: "EPERM",
         hide: &[When("fsopen", Errno::PERM, |call| call.text(0) == "cgroup2")],
         host: Host::V2,
+        set: own_cgroup_namespace,
         program: "test -e /sys/fs/cgroup/cgroup.procs && echo ran",
         ..SIMPLE
     },
@@ -287,9 +300,9 @@ pub const CASES: &[Case] = &[
         expect: Says(&["join", "invalid argument"]),
         ..EXEC
     },
-    Case { row: "kill a cgroup", name: "v1 freezer", hide: &[File("cgroup.kill")], host: Host::V1, ..DELETE },
-    Case { row: "kill a cgroup", name: "v2 freezer", hide: &[File("cgroup.kill")], host: Host::V2, ..DELETE },
-    Case { row: "kill a cgroup", name: "no freezer", hide: &[File("cgroup.kill"), File("cgroup.freeze")], host: Host::V2, ..DELETE },
+    Case { row: "kill a cgroup", name: "v1 freezer", hide: &[File("cgroup.kill")], host: Host::V1, ..KILL_ALL },
+    Case { row: "kill a cgroup", name: "v2 freezer", hide: &[File("cgroup.kill")], host: Host::V2, ..KILL_ALL },
+    Case { row: "kill a cgroup", name: "no freezer", hide: &[File("cgroup.kill"), File("cgroup.freeze")], host: Host::V2, ..KILL_ALL },
     Case {
         row: "news of OOM kills",
         hide: &[File("memory.oom_control"), File("memory.events")],
@@ -318,6 +331,12 @@ pub const CASES: &[Case] = &[
         row: "… replaced without a gap",
         hide: &[refuses("bpf", |call| call.args[0] == PROG_ATTACH && call.word(1, 2) & 0xffff_ffff != 0)],
         host: Host::V2,
+        // The cgroup of a stopped container keeps its program, and is taken over.
+        set: |bundle| bundle.config["linux"]["cgroupsPath"] = json!(format!("/{}", bundle.id())),
+        program: "echo up",
+        what: After(&["run", "second"]),
+        prints: "up",
+        expect: Works("up"),
         ..SIMPLE
     },
     Case { row: "access as the program will have it", hide: &[lacks("faccessat2")], ..SIMPLE },
@@ -334,10 +353,7 @@ pub const CASES: &[Case] = &[
     Case {
         row: "cgroup namespace",
         hide: &[refuses("unshare", |call| call.args[0] & libc::CLONE_NEWCGROUP as u64 != 0)],
-        set: |bundle| {
-            namespaces(bundle).retain(|namespace| namespace["type"] != "cgroup");
-            namespaces(bundle).push(json!({"type": "cgroup"}));
-        },
+        set: own_cgroup_namespace,
         expect: Says(&["create the namespaces: cgroup", "invalid argument"]),
         ..SIMPLE
     },

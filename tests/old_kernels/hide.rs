@@ -86,20 +86,26 @@ impl Call {
     }
 }
 
-/// Runs a closure, and whatever it starts, on such a kernel. The supervisor ends with the last process under the filter.
-pub fn under<T: Send + 'static>(hides: &'static [Hide], run: impl FnOnce() -> T + Send + 'static) -> (T, JoinHandle<()>) {
+/// Runs a closure, and whatever it starts, on such a kernel. The supervisor ends with the last process under the filter, and
+/// says how many calls it refused; none if the filter did that alone.
+pub fn under<T: Send + 'static>(hides: &'static [Hide], run: impl FnOnce() -> T + Send + 'static) -> (T, JoinHandle<Option<usize>>) {
     let (send, receive) = mpsc::channel::<OwnedFd>();
     let supervisor = std::thread::spawn(move || {
-        let Ok(listener) = receive.recv() else { return };
+        let listener = receive.recv().ok()?;
+        let mut refused = 0;
         while let Ok(request) = ScmpNotifReq::receive(listener.as_raw_fd()) {
             let empty = ScmpNotifRespFlags::empty();
             let response = match Call::of(&request).and_then(|call| call.refusal(hides)) {
-                Some(errno) => ScmpNotifResp::new_error(request.id, -errno.raw_os_error(), empty),
+                Some(errno) => {
+                    refused += 1;
+                    ScmpNotifResp::new_error(request.id, -errno.raw_os_error(), empty)
+                }
                 None => ScmpNotifResp::new_continue(request.id, empty),
             };
             // Who was killed meanwhile needs no answer.
             let _ = response.respond(listener.as_raw_fd());
         }
+        Some(refused)
     });
     let thread = std::thread::spawn(move || {
         let rules: Vec<_> = hides.iter().map(Hide::rule).collect();

@@ -122,10 +122,14 @@ fn run(case: &'static Case, old: bool) -> (Said, Vec<String>) {
         census.nothing_left(&bundle);
         left.extend(std::fs::read_dir(bundle.state_root()).into_iter().flatten().map(|e| format!("{:?}", e.unwrap().path())));
     }
+    if args.contains(&"--all") {
+        eventually("everybody was killed", || !census.found().iter().any(|line| line.starts_with("process ")));
+    }
     command(case, &bundle, &["delete", "--force", "ID"]).output().unwrap();
     census.nothing_left(&bundle);
     if let Some(supervisor) = supervisor {
-        supervisor.join().unwrap();
+        let refused = supervisor.join().unwrap();
+        assert_ne!(refused, Some(0), "{} ({}): the kernel was not asked", case.row, case.name);
     }
     (said, left)
 }
