@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{Bundle, Census, eventually};
+use common::{Bundle, Census, Said, eventually};
 use serde_json::{Value, json};
 use std::fs;
 use std::path::PathBuf;
@@ -241,6 +241,7 @@ fn a_hook_without_an_environment_has_the_callers() {
     let kinds = ["prestart", "createRuntime", "createContainer", "poststart", "poststop"];
     let all: Vec<_> = kinds.iter().flat_map(|kind| [(*kind, given.clone()), (*kind, none.clone())]).collect();
     let bundle = hooks(Bundle::new(&["true"]), &all);
-    let said = Said::of(bundle.command(&["run", "--bundle", bundle.dir.to_str().unwrap(), &bundle.id()]).env("KEEL_TEST", "yes").output().unwrap());
+    bundle.write();
+    let said = Said::of(bundle.command(&["run", &bundle.id()]).env("KEEL_TEST", "yes").output().unwrap());
     assert_eq!((said.code, said.err.as_str()), (0, ""));
 }

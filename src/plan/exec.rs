@@ -33,6 +33,7 @@ pub fn exec(spec: &Spec, process: &Process, kinds: u64, traced: bool, facts: &Fa
     plan.ops.push(Op::CloseFds);
     plan.groups_denied = facts.groups_denied
         || kinds & ns::USER != 0 && !facts.privileged && spec.linux.gid_mappings.len() == 1 && spec.linux.gid_mappings[0].size == 1;
+    plan.keeps_groups = process::keeps_groups(spec);
     process::identity(&mut plan, process, &spec.linux, facts, None)?;
     Ok(plan)
 }

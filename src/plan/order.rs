@@ -23,6 +23,7 @@ pub fn create(spec: &Spec, facts: &Facts, options: &Options) -> Result<Plan> {
         rootfs: cstring(&rootfs.to_string_lossy(), At::field("root.path"))?,
         process: Program::new(process)?,
         groups_denied: facts.groups_denied,
+        keeps_groups: process::keeps_groups(spec),
         ..Plan::default()
     };
     plan.ops.extend((0..facts.cgroup.tasks).map(Op::JoinCgroup));

@@ -154,7 +154,7 @@ fn step<'p>(op: &'p Op, index: u32, plan: &'p Plan, armed: &mut Armed, state: &m
         Op::JoinNamespace(i) => sys::setns(armed.joins.get(*i).ok_or(Errno::BADF)?, plan.joins[*i].kind),
         Op::JoinInit(kinds) => sys::setns(armed.init.as_ref().ok_or(Errno::BADF)?, *kinds),
         Op::CloneAgain(kinds) => clone_again(*kinds, state),
-        Op::BecomeRoot => become_root(plan.groups_denied),
+        Op::BecomeRoot => become_root(plan.groups_denied || plan.keeps_groups),
         Op::Unshare(kinds) => sys::unshare(*kinds),
         Op::TimeOffsets(offsets) => write_host(c"/proc/self/timens_offsets", offsets.as_bytes()),
         Op::Setsid => rustix::process::setsid().map(drop),
@@ -295,8 +295,8 @@ fn clone_again(kinds: u64, state: &State<'_>) -> Result<()> {
     }
 }
 
-fn become_root(groups_denied: bool) -> Result<()> {
-    if !groups_denied {
+fn become_root(with_groups: bool) -> Result<()> {
+    if !with_groups {
         sys::setgroups(&[])?;
     }
     rustix::thread::set_thread_res_gid(Gid::ROOT, Gid::ROOT, Gid::ROOT)?;
