@@ -1,5 +1,6 @@
 //! The sequence of a create or run, the one place that states it, and why it is so.
 
+use super::seccomp::Handover;
 use super::{At, Facts, Join, NetDevice, Op, Options, Plan, Program, Stage, below_root, cstring, mounts, process};
 use crate::spec::{IdMapping, Namespace, Spec, names, sysctl};
 use crate::sys::{Error, Result, ns};
@@ -22,6 +23,7 @@ pub fn create(spec: &Spec, facts: &Facts, options: &Options) -> Result<Plan> {
         rootfs: cstring(&rootfs.to_string_lossy(), At::field("root.path"))?,
         process: Program::new(process)?,
         groups_denied: facts.groups_denied,
+        keeps_groups: process::keeps_groups(spec),
         ..Plan::default()
     };
     plan.ops.extend((0..facts.cgroup.tasks).map(Op::JoinCgroup));
@@ -68,6 +70,10 @@ pub fn create(spec: &Spec, facts: &Facts, options: &Options) -> Result<Plan> {
     // Also without hooks `run` stops here: its record then knows the process before the program runs.
     let park = Op::Sync(if options.park { Stage::Created } else { Stage::StartContainer });
     process::identity(&mut plan, process, &spec.linux, facts, Some(park))?;
+    if let (Some(mark), Some(loaded)) = (options.watched, plan.ops.iter().position(|op| *op == Op::Seccomp)) {
+        // Whatever follows may be a call that is asked about.
+        plan.ops.insert(loaded + 1, Op::Sync(Stage::Listener(Handover::Marked(mark))));
+    }
     Ok(plan)
 }
 

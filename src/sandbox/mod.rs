@@ -14,4 +14,5 @@ mod spawn;
 
 pub use ids::map;
 pub use path::in_root;
+pub use report::failure;
 pub use spawn::{Process, released, spawn};

@@ -1,7 +1,7 @@
 //! `exec`: one more process in a running container.
 
 use super::args::Exec;
-use super::{create, with_code};
+use super::{OURS, create, options, with_code};
 use crate::arm;
 use crate::lifecycle::{self, ExecOptions};
 use crate::mydocker::container::{Containers, Layers, Record, Status, capabilities, journal, resolve};
@@ -16,7 +16,7 @@ use std::ffi::OsString;
 
 /// `mydocker exec`: the program's exit code.
 pub fn exec(args: &Exec, dirs: &Dirs, own_args: &[OsString]) -> Result<i32> {
-    let (name, command) = args.container_and_args.split_first().ok_or_else(|| Error::new("no container was named"))?;
+    let (name, command) = options::first_word(&args.container_and_args, "container").map_err(|error| with_code(OURS, error))?;
     let container = Containers::new(dirs).find(name)?;
     let process = must_run(&container)?;
     if container.state()?.status == Status::Paused {

@@ -173,7 +173,9 @@ fn fail(command: &Command, error: &Error) -> i32 {
 /// Help goes to stdout with 0; a wrong command line to stderr with docker's 125.
 fn usage(error: &clap::Error) -> i32 {
     match error.kind() {
-        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => print(&error.to_string()).map_or(1, |()| 0),
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
+            print(&error.to_string()).map_or(1, |()| 0)
+        }
         _ => {
             let _ = write!(std::io::stderr(), "{error}");
             OURS

@@ -94,6 +94,16 @@ impl State {
     }
 }
 
+/// The `error` of a container that was up when its monitor and its processes vanished.
+pub(super) const UNSEEN: &str = "its end was not seen: the host was restarted, or its monitor killed";
+
+impl State {
+    /// Whether nobody knows how it ended.
+    pub fn unseen(&self) -> bool {
+        self.error == UNSEEN
+    }
+}
+
 /// What the health checks said.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, rename_all = "PascalCase")]

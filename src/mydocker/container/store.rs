@@ -328,7 +328,7 @@ impl Container {
             let written = fs::metadata(self.dir.join("state.json")).and_then(|meta| meta.modified()).ok();
             state.finished = written.map(files::rfc3339).unwrap_or_default();
             (state.status, state.exit_code) = (Status::Exited, 255);
-            state.error = "its end was not seen: the host was restarted, or its monitor killed".into();
+            state.error = super::state::UNSEEN.into();
             state.disconnect();
             if let Some(health) = &mut state.health {
                 health.status = "unhealthy".into();
