@@ -3,17 +3,21 @@
 # The comment block at the head of a script is its help.
 usage() { sed -n '2,/^set/{/^set/d;s/^# \{0,1\}//;p}' "$0"; }
 
-# apt_install PACKAGE...: only what is missing, and only as root.
+# apt_install PACKAGE...: only what is missing, and only as root. Daemons among them are not started (policy-rc.d).
 apt_install() {
-  local missing=() package
+  local missing=() package policy=/usr/sbin/policy-rc.d status=0
   for package; do
     [ "$(dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null)" = installed ] || missing+=("$package")
   done
   [ ${#missing[@]} -gt 0 ] || return 0
   [ "$(id -u)" = 0 ] || { echo "${0##*/}: these packages are needed: ${missing[*]}" >&2; return 1; }
+  if [ -e "$policy" ]; then policy=; else printf '#!/bin/sh\nexit 101\n' > "$policy" && chmod +x "$policy"; fi
   { DEBIAN_FRONTEND=noninteractive apt-get -o DPkg::Lock::Timeout=120 install -y -qq "${missing[@]}" ||
     { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get -o DPkg::Lock::Timeout=120 install -y -qq "${missing[@]}"; }; } >/dev/null 2>&1 ||
-    { echo "${0##*/}: apt-get could not install ${missing[*]}" >&2; return 1; }
+    status=1
+  [ -z "$policy" ] || rm -f "$policy"
+  [ "$status" = 0 ] || echo "${0##*/}: apt-get could not install ${missing[*]}" >&2
+  return "$status"
 }
 
 # The package mirror that this machine's apt already uses.

@@ -5,6 +5,7 @@ mod id_map;
 mod own_binary;
 
 pub use facts::facts;
+pub use id_map::make as user_namespace;
 pub use own_binary::{executable, protect};
 
 use crate::plan::seccomp::Filter;

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 
 pub fn options(create: &args::Create) -> CreateOptions {
     CreateOptions {
+        groups_denied: false,
         bundle: create.bundle.clone(),
         pid_file: create.pid_file.as_deref().map(absolute),
         console_socket: create.console_socket.as_deref().map(absolute),

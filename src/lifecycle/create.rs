@@ -36,6 +36,8 @@ pub struct CreateOptions {
     pub no_new_keyring: bool,
     /// Descriptors from 3 on that stay open.
     pub preserve_fds: u32,
+    /// The kernel forbids setgroups(2) in our own user namespace.
+    pub groups_denied: bool,
     /// `run`: return once the program runs.
     pub detach: bool,
     /// `run`: keep the state directory after the exit.
@@ -124,6 +126,7 @@ pub(super) fn decide(runtime: &Runtime, id: &ContainerId, options: &CreateOption
     let mut facts = arm::facts(
         process.is_some_and(|p| !p.apparmor_profile.is_empty() || !p.selinux_label.is_empty()) || !spec.linux.mount_label.is_empty(),
     );
+    facts.groups_denied = options.groups_denied;
     let listening = listen_fds();
     arm::preserved(options.preserve_fds + listening)?;
     let mut watcher = Watcher::prepare(&mut spec, options)?;

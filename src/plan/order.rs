@@ -19,8 +19,13 @@ pub fn create(spec: &Spec, facts: &Facts, options: &Options) -> Result<Plan> {
     let process = spec.process.as_ref().ok_or_else(|| Error::new("there is no process to create").at("process"))?;
     let root = spec.root.as_ref().ok_or_else(|| Error::new("there is no root file system").at("root"))?;
     let rootfs = options.bundle.join(&root.path);
-    let mut plan =
-        Plan { rootfs: cstring(&rootfs.to_string_lossy(), At::field("root.path"))?, process: Program::new(process)?, ..Plan::default() };
+    let mut plan = Plan {
+        rootfs: cstring(&rootfs.to_string_lossy(), At::field("root.path"))?,
+        process: Program::new(process)?,
+        groups_denied: facts.groups_denied,
+        keeps_groups: process::keeps_groups(spec),
+        ..Plan::default()
+    };
     plan.ops.extend((0..facts.cgroup.tasks).map(Op::JoinCgroup));
     plan.ops.extend((0..process::resctrl_groups(&spec.linux)).map(Op::JoinResctrl));
     process::before_namespaces(&mut plan, process, facts)?;
@@ -191,7 +196,7 @@ fn namespaces(plan: &mut Plan, spec: &Spec, facts: &Facts) -> Result<()> {
     plan.join_outside = outside;
     if new & ns::USER != 0 {
         let maps = (spec.linux.uid_mappings.clone(), spec.linux.gid_mappings.clone());
-        plan.groups_denied = !facts.privileged && !needs_helper(&maps, facts);
+        plan.groups_denied = facts.groups_denied || !facts.privileged && !needs_helper(&maps, facts);
         plan.maps = Some(maps);
         // The offsets' file is the clone's own only until it changes its ids, which makes it non-dumpable (proc(5)).
         time(plan, new & ns::TIME, spec)?;

@@ -154,7 +154,7 @@ fn step<'p>(op: &'p Op, index: u32, plan: &'p Plan, armed: &mut Armed, state: &m
         Op::JoinNamespace(i) => sys::setns(armed.joins.get(*i).ok_or(Errno::BADF)?, plan.joins[*i].kind),
         Op::JoinInit(kinds) => sys::setns(armed.init.as_ref().ok_or(Errno::BADF)?, *kinds),
         Op::CloneAgain(kinds) => clone_again(*kinds, state),
-        Op::BecomeRoot => become_root(plan.groups_denied),
+        Op::BecomeRoot => become_root(plan.groups_denied || plan.keeps_groups),
         Op::Unshare(kinds) => sys::unshare(*kinds),
         Op::TimeOffsets(offsets) => write_host(c"/proc/self/timens_offsets", offsets.as_bytes()),
         Op::Setsid => rustix::process::setsid().map(drop),
@@ -295,8 +295,8 @@ fn clone_again(kinds: u64, state: &State<'_>) -> Result<()> {
     }
 }
 
-fn become_root(groups_denied: bool) -> Result<()> {
-    if !groups_denied {
+fn become_root(with_groups: bool) -> Result<()> {
+    if !with_groups {
         sys::setgroups(&[])?;
     }
     rustix::thread::set_thread_res_gid(Gid::ROOT, Gid::ROOT, Gid::ROOT)?;
@@ -308,10 +308,14 @@ fn loopback_up() -> Result<()> {
     sys::loopback_up(socket_with(AddressFamily::INET, SocketType::DGRAM, SocketFlags::CLOEXEC, None)?)
 }
 
-/// Attaches the root to its own path, so that it is a mount point below a private parent, as pivot_root(2) wants it.
+/// Attaches the root to its own path, so that it is a mount point below a private parent, as pivot_root(2) wants it. Any place is as
+/// good: where root of a user namespace may not go there (a parent of mode 0700), it is /, which paths of the host pass by.
 fn attach_root(tree: usize, plan: &Plan, armed: &mut Armed, state: &mut State<'_>) -> Result<()> {
     let tree = armed.tree(tree)?;
-    let point = open_host(&plan.rootfs, OFlags::PATH | OFlags::DIRECTORY)?;
+    let point = match open_host(&plan.rootfs, OFlags::PATH | OFlags::DIRECTORY) {
+        Err(Errno::ACCESS) => open_host(c"/", OFlags::PATH | OFlags::DIRECTORY)?,
+        other => other?,
+    };
     mount::move_onto(tree.as_fd(), point.as_fd())?;
     leave_open(point);
     state.ground = Some(Ground::new(tree));

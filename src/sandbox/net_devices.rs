@@ -13,9 +13,9 @@ use rustix::io::Errno;
 /// Moves the devices of the plan to `pid`. All are looked up before the first is touched.
 pub fn establish(plan: &Plan, pid: i32) -> Result<()> {
     let theirs = namespace(&format!("/proc/{pid}/ns/net"))?;
-    let what = || "open a netlink socket";
-    let mut outside = Netlink::open().context(what)?;
-    let mut inside = within(&theirs, || Netlink::open().context(what))?;
+    let open = || Netlink::open().context(|| "open a netlink socket").map_err(|e| e.at("linux.netDevices"));
+    let mut outside = open()?;
+    let mut inside = within(&theirs, open)?;
     let mut indices = Vec::with_capacity(plan.net_devices.len());
     for device in &plan.net_devices {
         let index =

@@ -18,7 +18,7 @@ mod seccomp_notify;
 mod steps;
 mod time;
 
-pub use alloc::{Arena, keep, only_kept};
+pub use alloc::{Arena, keep, only_kept, retire_arena};
 pub use bpf::*;
 pub use entry::arguments;
 pub use error::{Context, Error, Kind, Result};
