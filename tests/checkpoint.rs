@@ -294,7 +294,8 @@ fn a_joined_network_namespace_is_joined_again() {
     saved.start();
     eventually("it counts", || saved.count() > 0);
     saved.checkpoint(&[]);
-    saved.restore(&[]);
+    // As containerd always says.
+    saved.restore(&["-no-subreaper"]);
     let namespace = |pid: i32| fs::read_link(format!("/proc/{pid}/ns/net")).unwrap();
     assert_eq!(namespace(saved.bundle.pid()), namespace(holder.id().cast_signed()));
     saved.bundle.delete();

@@ -208,6 +208,12 @@ pub(super) struct Made {
     pub decided: Decided,
 }
 
+/// The ways into a new cgroup, as [`Entry`] has them.
+pub(super) struct Ways {
+    pub into: Option<OwnedFd>,
+    pub tasks: Vec<(String, OwnedFd)>,
+}
+
 impl Decided {
     /// Where the terminal goes: to the caller's socket, or to ours in the foreground.
     pub(super) fn console(&self, options: &CreateOptions, foreground: Option<OwnedFd>) -> Result<Option<OwnedFd>> {
@@ -247,8 +253,8 @@ impl Made {
         }
     }
 
-    /// Makes what describes a container, and its cgroup: the ways into it, `tasks` of v1 and the directory of v2.
-    pub(super) fn prepare(&mut self, timeline: &Timeline) -> Result<(Option<OwnedFd>, Vec<(String, OwnedFd)>)> {
+    /// Makes what describes a container, and its cgroup.
+    pub(super) fn prepare(&mut self, timeline: &Timeline) -> Result<Ways> {
         let decided = &mut self.decided;
         let bundle = decided.options.bundle.clone();
         let kinds = decided.spec.linux.namespaces.iter().filter_map(|n| spec::names::namespace(&n.kind));
@@ -294,11 +300,11 @@ impl Made {
             decided.facts.cgroup = view(&decided.cgroup);
             decided.plan = list(&decided.spec, &decided.facts, &decided.options)?;
         }
-        Ok((into, tasks))
+        Ok(Ways { into, tasks })
     }
 
     fn build(&mut self, options: &CreateOptions, console: Option<OwnedFd>, log: &Log, timeline: &Timeline) -> Result<Process> {
-        let (into, tasks) = self.prepare(timeline)?;
+        let Ways { into, tasks } = self.prepare(timeline)?;
         let decided = &mut self.decided;
         if console.is_some() && options.console_socket.is_none() {
             foreground::size_console(&mut decided.plan);

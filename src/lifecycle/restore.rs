@@ -5,7 +5,7 @@
 //! the host, and nothing is left of it if keel is killed.
 
 use super::checkpoint::{CriuOptions, External, Images, NETWORK, external, is_null, joins_network, supported};
-use super::create::{CreateOptions, Made, decide, no_console};
+use super::create::{CreateOptions, Made, Ways, decide, no_console};
 use super::criu::{Ask, Criu, Message, Surroundings, excerpt};
 use super::foreground::Relay;
 use super::hooks::{self, Place};
@@ -66,7 +66,7 @@ pub fn restore(runtime: &Runtime, id: &ContainerId, options: &RestoreOptions, lo
 }
 
 fn build(made: &mut Made, options: &RestoreOptions, images: Images, descriptors: &[String], console: Option<OwnedFd>) -> Result<Process> {
-    let (into, tasks) = made.prepare(&Timeline::OFF)?;
+    let Ways { into, tasks } = made.prepare(&Timeline::OFF)?;
     let groups = resctrl_of(&made.record)?.map(|groups| groups.create()).transpose()?.unwrap_or_default();
     let plan = &made.decided.plan;
     let mounts = external(plan)?;
@@ -187,7 +187,7 @@ fn remember(record: &mut Record, pid: i32) -> Result<()> {
 /// Pipes that were stdio are ours now, and a joined network namespace is the one that the configuration names.
 fn inherit(request: &mut Message, plan: &Plan, descriptors: &[String]) {
     let pipes = (0..3).zip(descriptors).filter(|(_, name)| name.starts_with("pipe:"));
-    let network = joins_network(plan).then(|| (Surroundings::FIRST, NETWORK));
+    let network = joins_network(plan).then_some((Surroundings::FIRST, NETWORK));
     for (fd, key) in pipes.map(|(fd, name)| (fd, name.as_str())).chain(network) {
         let mut inherited = Message::default();
         inherited.text(1, key);
