@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{Bundle, Census, eventually};
+use common::{Bundle, Census, Said, eventually};
 use serde_json::{Value, json};
 use std::fs;
 use std::path::PathBuf;
@@ -231,4 +231,17 @@ fn a_start_container_hook_without_an_environment_has_the_programs() {
     bundle.run().ok();
     let own = json!({"path": "/bin/sh", "args": ["sh", "-c", "test \"$ONE$TWO\" = 2"], "env": ["TWO=2"]});
     hooks(Bundle::new(&["true"]).with(|c| c["process"]["env"] = json!(["PATH=/bin", "ONE=two"])), &[("startContainer", own)]).run().ok();
+}
+
+#[test]
+fn a_hook_without_an_environment_has_the_callers() {
+    let given = sh("test \"$KEEL_TEST\" = yes");
+    let mut none = sh("test -z \"$KEEL_TEST\"");
+    none["env"] = json!([]);
+    let kinds = ["prestart", "createRuntime", "createContainer", "poststart", "poststop"];
+    let all: Vec<_> = kinds.iter().flat_map(|kind| [(*kind, given.clone()), (*kind, none.clone())]).collect();
+    let bundle = hooks(Bundle::new(&["true"]), &all);
+    bundle.write();
+    let said = Said::of(bundle.command(&["run", &bundle.id()]).env("KEEL_TEST", "yes").output().unwrap());
+    assert_eq!((said.code, said.err.as_str()), (0, ""));
 }

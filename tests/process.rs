@@ -32,6 +32,20 @@ fn the_callers_groups_do_not_leak() {
 }
 
 #[test]
+fn an_annotation_of_cruns_keeps_the_callers_groups() {
+    let bundle = Bundle::new(&["grep", "^Groups", "/proc/self/status"]).with(|c| {
+        c["annotations"] = json!({"run.oci.keep_original_groups": "1"});
+        c["process"]["user"]["additionalGids"] = json!([7]);
+    });
+    bundle.write();
+    let mut command = std::process::Command::new("/usr/bin/setpriv");
+    command.args(["--groups", "4,27"]).arg(common::KEEL).arg("--root").arg(bundle.state_root()).args(["run", &bundle.id()]);
+    let said = common::Said::of(command.current_dir(&bundle.dir).output().unwrap());
+    assert!(said.err.contains("process.user.additionalGids is ignored"), "{said:?}");
+    assert_eq!(said.ok().trim_end(), "Groups:\t4 27");
+}
+
+#[test]
 fn the_umask_is_022_or_as_given() {
     assert_eq!(Bundle::new(&["sh", "-c", "umask"]).run().ok(), "0022\n");
     let bundle = Bundle::new(&["sh", "-c", "umask"]).with(|c| c["process"]["user"]["umask"] = json!(0o077));

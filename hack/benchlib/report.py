@@ -27,9 +27,9 @@ def verdict(row, values, runtime):
     return results
 
 
-def table(rows, results, names, subject):
-    """Lines of cells: title, one per runtime, two ratios, goal."""
-    lines = [["row", *names, *(f"{subject}/{b}" for b in BASELINES if b in names), f"goal for {subject}"]]
+def table(rows, results, names, subject, baselines=BASELINES):
+    """Lines of cells: title, one per runtime, a ratio to each baseline, goal."""
+    lines = [["row", *names, *(f"{subject}/{b}" for b in baselines if b in names), f"goal for {subject}"]]
     for row in rows:
         values, failures = results.get(row.name, ({}, {}))
         cells = [f"{row.title}, {row.unit}" if row.unit else row.title]
@@ -38,7 +38,7 @@ def table(rows, results, names, subject):
                 cells.append(f"{number(statistics.median(values[name]))} ({number(min(values[name]))})")
             else:
                 cells.append("failed" if name in failures else "–")
-        for baseline in (b for b in BASELINES if b in names):
+        for baseline in (b for b in baselines if b in names):
             both = subject in values and baseline in values
             cells.append(f"{paired(values[subject], values[baseline]):.2f}" if both else "–")
         words = {True: "met", False: "NOT MET", None: "?"}

@@ -19,8 +19,10 @@ pub fn open(map: &IdMap, joins: &[OwnedFd]) -> Result<OwnedFd> {
     }
 }
 
-/// A user namespace lives as long as somebody holds it, but only a process can make one, so one is cloned for that time.
-fn make(uids: &[IdMapping], gids: &[IdMapping]) -> Result<OwnedFd> {
+/// Makes a user namespace with these maps of users and groups.
+///
+/// It lives as long as somebody holds it, but only a process can make one, so one is cloned for that time.
+pub fn make(uids: &[IdMapping], gids: &[IdMapping]) -> Result<OwnedFd> {
     let what = || "make a user namespace for idmapped mounts";
     let (wait, hold) = pipe_with(PipeFlags::CLOEXEC).context(what)?;
     match sys::clone3(ns::USER, None).context(what)? {

@@ -5,11 +5,12 @@ mod id_map;
 mod own_binary;
 
 pub use facts::facts;
+pub use id_map::make as user_namespace;
 pub use own_binary::{executable, protect};
 
 use crate::plan::seccomp::Filter;
 use crate::plan::{Op, Plan, Tree};
-use crate::sys::{CStrings, Context, Error, MountAttr, Result, close_range, keep, mount_setattr};
+use crate::sys::{CStrings, Context, Error, MountAttr, Result, Steps, close_range, keep, mount_setattr};
 use rustix::fd::OwnedFd;
 use rustix::fs::{CWD, Mode, OFlags};
 use rustix::io::Errno;
@@ -46,6 +47,8 @@ pub struct Armed {
     pub stdio: Option<[OwnedFd; 3]>,
     /// Descriptors from 3 on that stay open.
     pub preserve_fds: u32,
+    /// Where the times of the operations go, if somebody asks.
+    pub steps: Option<Steps>,
 }
 
 impl Armed {
@@ -86,6 +89,7 @@ impl Armed {
             init: None,
             stdio: None,
             preserve_fds: 0,
+            steps: None,
         })
     }
 }

@@ -2,4 +2,7 @@
 
 #![no_main]
 
+#[global_allocator]
+static ARENA: keel::sys::Arena = keel::sys::Arena;
+
 keel::entry!(keel::mydocker::cli::run);

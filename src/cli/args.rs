@@ -131,6 +131,9 @@ pub struct Create {
     /// Pass this many further descriptors to the program
     #[arg(long, default_value_t = 0)]
     pub preserve_fds: u32,
+    /// Write how long each step took to this file, for chrome://tracing and Perfetto
+    #[arg(long, value_name = "FILE")]
+    pub trace: Option<PathBuf>,
     /// A name for the container
     pub id: String,
 }
@@ -145,6 +148,12 @@ pub struct Run {
     /// Keep the container's state after its end
     #[arg(long)]
     pub keep: bool,
+    /// Tell which system calls the seccomp profile refuses, each once
+    #[arg(long)]
+    pub seccomp_log: bool,
+    /// Write the least seccomp profile that permits what the container did to this file
+    #[arg(long, value_name = "FILE")]
+    pub seccomp_record: Option<PathBuf>,
     /// Accepted for runc's callers: keel is no subreaper
     #[arg(long, hide = true)]
     pub no_subreaper: bool,

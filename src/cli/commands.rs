@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 
 pub fn options(create: &args::Create) -> CreateOptions {
     CreateOptions {
+        groups_denied: false,
         bundle: create.bundle.clone(),
         pid_file: create.pid_file.as_deref().map(absolute),
         console_socket: create.console_socket.as_deref().map(absolute),
@@ -18,8 +19,8 @@ pub fn options(create: &args::Create) -> CreateOptions {
         no_pivot: create.no_pivot,
         no_new_keyring: create.no_new_keyring,
         preserve_fds: create.preserve_fds,
-        detach: false,
-        keep: false,
+        trace: create.trace.as_deref().map(absolute),
+        ..CreateOptions::default()
     }
 }
 
@@ -44,7 +45,13 @@ pub fn create(options: &args::Create, runtime: &Runtime, log: &Log, args: &[OsSt
 pub fn run(options: &args::Run, runtime: &Runtime, log: &Log, args: &[OsString]) -> Result<i32> {
     let id = ContainerId::new(&options.create.id)?;
     harden(options.create.preserve_fds, args)?;
-    let chosen = CreateOptions { detach: options.detach, keep: options.keep, ..self::options(&options.create) };
+    let chosen = CreateOptions {
+        detach: options.detach,
+        keep: options.keep,
+        seccomp_log: options.seccomp_log,
+        seccomp_record: options.seccomp_record.as_deref().map(absolute),
+        ..self::options(&options.create)
+    };
     lifecycle::run(runtime, &id, &chosen, log)
 }
 

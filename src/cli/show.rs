@@ -96,8 +96,7 @@ pub fn plan(options: &args::Plan, runtime: &Runtime, log: &Log) -> Result<i32> {
     let text = match options.format {
         PlanFormat::Text => plan.text(),
         PlanFormat::Json => {
-            let name = |op: &Op| format!("{op:?}").split([' ', '(', '{']).next().unwrap_or_default().to_owned();
-            let row = |(i, op): (usize, &Op)| -> Value { json!({"index": i, "op": name(op), "does": plan.sentence(op), "at": place(op)}) };
+            let row = |(i, op): (usize, &Op)| -> Value { json!({"index": i, "op": op.name(), "does": plan.sentence(op), "at": place(op)}) };
             let ops: Vec<Value> = plan.ops.iter().enumerate().map(row).collect();
             json_text(&json!({"clone": plan.clone_sentence(), "ops": ops}))?
         }

@@ -3,6 +3,8 @@
 use super::hooks::{self, Place};
 use super::notify::{self, Notify};
 use super::status::Status;
+use super::timeline::{Timeline, traced};
+use super::watch::Watcher;
 use super::{Runtime, agent, cgroup_of, foreground, listen_fds, resctrl_of, write_pid_file};
 use crate::arm::{self, Armed};
 use crate::cgroup::{Cgroup, Devices, Entry, Layout, Manager, Resctrl};
@@ -34,10 +36,18 @@ pub struct CreateOptions {
     pub no_new_keyring: bool,
     /// Descriptors from 3 on that stay open.
     pub preserve_fds: u32,
+    /// The kernel forbids setgroups(2) in our own user namespace.
+    pub groups_denied: bool,
     /// `run`: return once the program runs.
     pub detach: bool,
     /// `run`: keep the state directory after the exit.
     pub keep: bool,
+    /// Where to write how long each step took.
+    pub trace: Option<PathBuf>,
+    /// `run`: tell which system calls the seccomp profile refuses.
+    pub seccomp_log: bool,
+    /// `run`: where to write the least profile under which the container would run the same.
+    pub seccomp_record: Option<PathBuf>,
 }
 
 /// Everything that is decided before anything is touched.
@@ -47,6 +57,7 @@ struct Decided {
     facts: Facts,
     plan: Plan,
     filter: Option<Filter>,
+    watcher: Option<Watcher>,
     cgroup: Cgroup,
     resctrl: Option<Resctrl>,
     /// The container has a socket for sd_notify(3).
@@ -58,48 +69,59 @@ struct Decided {
 
 /// `keel create`. Warnings are told once all has succeeded: on failure podman wants exactly one line in the log.
 pub fn create(runtime: &Runtime, id: &ContainerId, options: &CreateOptions, log: &Log) -> Result<()> {
-    let decided = decide(runtime, id, options, true)?;
+    traced(options.trace.as_deref(), options.preserve_fds, log, |timeline| create_in(runtime, id, options, log, timeline))
+}
+
+fn create_in(runtime: &Runtime, id: &ContainerId, options: &CreateOptions, log: &Log, timeline: &Timeline) -> Result<()> {
+    let decided = decide(runtime, id, options, true, timeline)?;
     if decided.plan.process.terminal && options.console_socket.is_none() {
         return Err(no_console());
     }
-    let (made, _) = Made::begin(runtime, id, options, decided, None, log)?;
+    let (made, _) = Made::begin(runtime, id, options, decided, None, log, timeline)?;
     made.decided.warnings.iter().for_each(|warning| log.warning(warning));
     Ok(())
 }
 
 /// `keel run`: the exit code of the program, or 0 when detached.
 pub fn run(runtime: &Runtime, id: &ContainerId, options: &CreateOptions, log: &Log) -> Result<i32> {
-    let decided = decide(runtime, id, options, false)?;
+    traced(options.trace.as_deref(), options.preserve_fds, log, |timeline| run_in(runtime, id, options, log, timeline))
+}
+
+fn run_in(runtime: &Runtime, id: &ContainerId, options: &CreateOptions, log: &Log, timeline: &Timeline) -> Result<i32> {
+    let decided = decide(runtime, id, options, false, timeline)?;
     let terminal = decided.plan.process.terminal;
     if terminal && options.detach && options.console_socket.is_none() {
         return Err(no_console());
     }
     let relay = (!options.detach).then(|| foreground::Relay::prepare(terminal && options.console_socket.is_none())).transpose()?;
     let console = relay.as_ref().and_then(foreground::Relay::socket);
-    let (made, process) = Made::begin(runtime, id, options, decided, console, log)?;
+    let (made, process) = Made::begin(runtime, id, options, decided, console, log, timeline)?;
     made.decided.warnings.iter().for_each(|warning| log.warning(warning));
-    let place = Place { facts: &made.decided.facts, container: None };
+    let place = Place { facts: &made.decided.facts, container: None, timeline };
     if let Err(error) = hooks::run("poststart", &made.decided.spec.hooks.poststart, &made.record, Status::Running, &place) {
         process.end();
-        made.undo();
+        made.undo(timeline);
         return Err(error);
     }
+    // The program may run for long, and keel be killed meanwhile.
+    let _ = timeline.write();
     // Others may pause, kill and delete it while it runs.
     made.container.unlock();
     let Some(relay) = relay else {
         return made.notify.map_or(Ok(()), |notify| notify.wait(&process.pidfd, process.pid)).map(|()| 0);
     };
-    let code = relay.wait(&process, made.notify.as_ref())?;
-    if options.keep {
-        return Ok(code);
-    }
-    match made.container.lock() {
-        Err(error) if error.get_kind() == Kind::NoContainer => Ok(code), // deleted by somebody else
-        locked => {
-            locked?;
-            super::delete::destroy(&made.container, &made.record, Some(&made.decided.spec), log).map(|()| code)
+    let code = timeline.step("wait for the program", "", || relay.wait(&process, made.notify.as_ref()))?;
+    if !options.keep {
+        match made.container.lock() {
+            Err(error) if error.get_kind() == Kind::NoContainer => {} // deleted by somebody else
+            locked => {
+                locked?;
+                let delete = || super::delete::destroy(&made.container, &made.record, Some(&made.decided.spec), log);
+                timeline.step("delete", "", delete)?;
+            }
         }
     }
+    made.decided.watcher.map_or(Ok(code), |watcher| watcher.finish(code))
 }
 
 fn no_console() -> Error {
@@ -110,32 +132,42 @@ fn no_console() -> Error {
 
 /// `keel plan`: what create would do, in order, without touching anything.
 pub fn plan(runtime: &Runtime, id: &ContainerId, options: &CreateOptions) -> Result<(Plan, Vec<String>)> {
-    decide(runtime, id, options, true).map(|decided| (decided.plan, decided.warnings))
+    decide(runtime, id, options, true, &Timeline::OFF).map(|decided| (decided.plan, decided.warnings))
 }
 
-fn decide(runtime: &Runtime, id: &ContainerId, options: &CreateOptions, park: bool) -> Result<Decided> {
+fn decide(runtime: &Runtime, id: &ContainerId, options: &CreateOptions, park: bool, timeline: &Timeline) -> Result<Decided> {
     let bundle = std::path::absolute(&options.bundle).context(|| format!("--bundle {}", options.bundle.display()))?;
-    let spec::Loaded { mut spec, mut warnings } = spec::load(&bundle)?;
-    warnings.extend(spec::validate(&spec)?);
+    let spec::Loaded { mut spec, mut warnings } = timeline.step("load", "", || spec::load(&bundle))?;
+    warnings.extend(timeline.step("validate", "", || spec::validate(&spec))?);
     let notifies = notify::offer(&mut spec, &runtime.root.path().join(id.as_str()).join(Container::NOTIFY))?;
     let process = spec.process.as_ref();
     let mut facts = arm::facts(
         process.is_some_and(|p| !p.apparmor_profile.is_empty() || !p.selinux_label.is_empty()) || !spec.linux.mount_label.is_empty(),
     );
+    facts.groups_denied = options.groups_denied;
     let listening = listen_fds();
     arm::preserved(options.preserve_fds + listening)?;
+    let mut watcher = Watcher::prepare(&mut spec, options)?;
     rootfs_exists(&bundle, &spec)?;
-    let cgroup = match runtime.manager {
-        Manager::Cgroupfs => Cgroup::locate(&Layout::detect()?, &spec.linux.cgroups_path, id.as_str())?,
-        Manager::Systemd => Cgroup::locate_unit(&Layout::detect()?, &spec.linux.cgroups_path, id.as_str(), &spec.annotations)?,
-        Manager::Disabled => Cgroup::none(&Layout::detect()?),
-    };
+    let cgroup = timeline.step("locate the cgroup", "linux.cgroupsPath", || match runtime.manager {
+        Manager::Cgroupfs => Cgroup::locate(&Layout::detect()?, &spec.linux.cgroups_path, id.as_str()),
+        Manager::Systemd => Cgroup::locate_unit(&Layout::detect()?, &spec.linux.cgroups_path, id.as_str(), &spec.annotations),
+        Manager::Disabled => Ok(Cgroup::none(&Layout::detect()?)),
+    })?;
     let limits = limits::writes(&spec.linux.resources, cgroup.version())?;
     warnings.extend_from_slice(&limits.warnings);
     let devices = if cgroup.is_none() { None } else { Some(Devices::new(&spec.linux.resources.devices)?) };
     facts.cgroup = view(&cgroup);
-    let filter = spec.linux.seccomp.as_ref().map(plan::seccomp::compile).transpose()?;
+    let compile = |profile| timeline.step("compile the seccomp filter", "linux.seccomp", || plan::seccomp::compile(profile));
+    let filter = spec.linux.seccomp.as_ref().map(compile).transpose()?;
     warnings.extend(filter.iter().flat_map(|f| f.warnings.clone()));
+    let filter = match &mut watcher {
+        Some(watcher) => {
+            warnings.extend(watcher.warnings());
+            filter.map(|filter| watcher.filter(filter))
+        }
+        None => filter,
+    };
     let chosen = Options {
         id: id.to_string(),
         bundle,
@@ -143,12 +175,13 @@ fn decide(runtime: &Runtime, id: &ContainerId, options: &CreateOptions, park: bo
         no_new_keyring: options.no_new_keyring,
         park,
         preserve_fds: options.preserve_fds + listening,
+        watched: watcher.as_ref().map(|watcher| watcher.mark),
     };
-    let mut plan = list(&spec, &facts, &chosen)?;
+    let mut plan = timeline.step("plan", "", || list(&spec, &facts, &chosen))?;
     agent::exists(&spec)?;
     let resctrl = spec.linux.intel_rdt.as_ref().map(|rdt| Resctrl::locate(rdt, id.as_str())).transpose()?;
     warnings.append(&mut plan.warnings);
-    Ok(Decided { options: chosen, spec, facts, plan, filter, cgroup, resctrl, notifies, limits, devices, warnings })
+    Ok(Decided { options: chosen, spec, facts, plan, filter, watcher, cgroup, resctrl, notifies, limits, devices, warnings })
 }
 
 fn list(spec: &Spec, facts: &Facts, options: &Options) -> Result<Plan> {
@@ -202,25 +235,26 @@ impl Made {
         decided: Decided,
         console: Option<OwnedFd>,
         log: &Log,
+        timeline: &Timeline,
     ) -> Result<(Self, Process)> {
         let console = match &options.console_socket {
             Some(path) if decided.plan.process.terminal => Some(arm::connect_to("console socket", path)?),
             Some(_) => return Err(Error::new("--console-socket without a terminal").at("process.terminal").hint("set terminal to true")),
             None => console,
         };
-        let container = runtime.root.create(id)?;
+        let container = timeline.step("make the state directory", "", || runtime.root.create(id))?;
         let record = Record::default();
         let mut made = Self { container, record, entry: None, notify: None, decided };
-        match made.build(options, console, log) {
+        match made.build(options, console, log, timeline) {
             Ok(process) => Ok((made, process)),
             Err(error) => {
-                made.undo();
+                made.undo(timeline);
                 Err(error)
             }
         }
     }
 
-    fn build(&mut self, options: &CreateOptions, console: Option<OwnedFd>, log: &Log) -> Result<Process> {
+    fn build(&mut self, options: &CreateOptions, console: Option<OwnedFd>, log: &Log, timeline: &Timeline) -> Result<Process> {
         let decided = &mut self.decided;
         let bundle = decided.options.bundle.clone();
         let kinds = decided.spec.linux.namespaces.iter().filter_map(|n| spec::names::namespace(&n.kind));
@@ -239,9 +273,11 @@ impl Made {
             annotations: decided.spec.annotations.clone(),
             ..Record::default()
         };
-        self.container.save(&self.record)?;
-        let text = serde_json::to_vec(&decided.spec).map_err(|e| Error::new(format!("write the configuration: {e}")))?;
-        self.container.save_config(&text)?;
+        timeline.step("write the record", "", || {
+            self.container.save(&self.record)?;
+            let text = serde_json::to_vec(&decided.spec).map_err(|e| Error::new(format!("write the configuration: {e}")))?;
+            self.container.save_config(&text)
+        })?;
         if decided.notifies {
             self.container.make_notify()?;
         }
@@ -251,8 +287,9 @@ impl Made {
         // Hooks run in the bundle, as runc's do.
         std::env::set_current_dir(&bundle).context(|| format!("change to the bundle {}", bundle.display()))?;
         let before = decided.cgroup.clone();
-        let mut entry =
-            decided.cgroup.create(&decided.limits, decided.devices.as_ref(), !decided.facts.privileged || decided.facts.uid != 0)?;
+        let rootless = !decided.facts.privileged || decided.facts.uid != 0;
+        let mut entry = timeline
+            .step("make the cgroup", "linux.resources", || decided.cgroup.create(&decided.limits, decided.devices.as_ref(), rootless))?;
         decided.warnings.append(&mut entry.warnings);
         let (into, tasks) = (entry.into.take(), std::mem::take(&mut entry.tasks));
         self.entry = Some(entry);
@@ -268,22 +305,30 @@ impl Made {
         }
         self.record.start_at = decided.plan.last as u32;
         let resctrl = resctrl_of(&self.record)?.map(|groups| groups.create()).transpose()?;
-        let mut armed = Armed::new(&decided.plan, decided.filter.take())?;
+        let mut armed = timeline.step("arm", "", || Armed::new(&decided.plan, decided.filter.take()))?;
+        armed.steps = timeline.steps(&decided.plan)?;
         (armed.into, armed.tasks, armed.console) = (into, tasks, console);
         armed.resctrl = resctrl.unwrap_or_default();
         armed.preserve_fds = options.preserve_fds + listen_fds();
         if decided.plan.ops.contains(&Op::Sync(Stage::Created)) {
             armed.listen(listener(&self.container)?);
         }
-        let (plan, facts, spec) = (&decided.plan, &decided.facts, &decided.spec);
+        let (plan, facts, spec, watcher) = (&decided.plan, &decided.facts, &decided.spec, &mut decided.watcher);
         let (record, container) = (&mut self.record, &self.container);
         for op in &plan.ops {
             log.debug(|| format!("the container's process will {}", plan.sentence(op)));
         }
-        let process = spawn(plan, &mut armed, facts, |stage, process| {
-            log.debug(|| format!("process {} waits: {stage:?}", process.pid));
-            reached(stage, process, spec, facts, record, container, options)
+        let place = Place { facts, container: None, timeline };
+        let process = timeline.step("spawn", "", || {
+            spawn(plan, &mut armed, facts, |stage, process| {
+                log.debug(|| format!("process {} waits: {stage:?}", process.pid));
+                match (stage, watcher.as_mut()) {
+                    (Stage::Listener(_), Some(watcher)) => watcher.begin(process, log),
+                    _ => reached(stage, process, spec, &place, record, container, options),
+                }
+            })
         });
+        timeline.child(plan, armed.steps);
         // Closed by our exit: a dozen system calls less. Trees, which would keep mounts busy, are closed already.
         std::mem::forget(armed);
         let process = process?;
@@ -295,11 +340,18 @@ impl Made {
     }
 
     /// Removes what was made, in reverse. The first failure has been told; a second would only hide it.
-    fn undo(mut self) {
+    fn undo(mut self, timeline: &Timeline) {
+        let _ = timeline.step("undo", "", || {
+            self.take_back(timeline);
+            Ok(())
+        });
+    }
+
+    fn take_back(&mut self, timeline: &Timeline) {
         let had_cgroup = self.entry.take().is_some();
         let stop = &self.decided.spec.hooks.poststop;
         if self.record.init.is_some() {
-            let place = Place { facts: &self.decided.facts, container: None };
+            let place = Place { facts: &self.decided.facts, container: None, timeline };
             let _ = hooks::run("poststop", stop, &self.record, Status::Stopped, &place);
         }
         if let Ok(Some(cgroup)) = cgroup_of(&self.record)
@@ -333,7 +385,7 @@ fn reached(
     stage: Stage,
     process: &Process,
     spec: &Spec,
-    facts: &Facts,
+    host: &Place<'_>,
     record: &mut Record,
     container: &Container,
     options: &CreateOptions,
@@ -346,13 +398,12 @@ fn reached(
             container.save(record)?;
         }
     }
-    let host = Place { facts, container: None };
-    let inside = Place { facts, container: Some((process.pidfd.as_fd(), record.namespaces & !ns::TIME)) };
+    let inside = Place { container: Some((process.pidfd.as_fd(), record.namespaces & !ns::TIME)), ..*host };
     match stage {
         Stage::Ids | Stage::NetDevices => Ok(()),
         Stage::CreateRuntime => {
-            hooks::run("prestart", &spec.hooks.prestart, record, Status::Creating, &host)?;
-            hooks::run("createRuntime", &spec.hooks.create_runtime, record, Status::Creating, &host)
+            hooks::run("prestart", &spec.hooks.prestart, record, Status::Creating, host)?;
+            hooks::run("createRuntime", &spec.hooks.create_runtime, record, Status::Creating, host)
         }
         Stage::CreateContainer => hooks::run("createContainer", &spec.hooks.create_container, record, Status::Creating, &inside),
         Stage::StartContainer => {

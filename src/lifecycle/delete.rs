@@ -2,6 +2,7 @@
 
 use super::hooks::{self, Place};
 use super::status::{Status, look};
+use super::timeline::Timeline;
 use super::{Runtime, cgroup_of, resctrl_of};
 use crate::arm;
 use crate::spec::{self, Spec};
@@ -106,7 +107,7 @@ fn poststop(spec: &Spec, record: &Record, log: &Log) {
         return;
     }
     let facts = arm::facts(false);
-    let place = Place { facts: &facts, container: None };
+    let place = Place { facts: &facts, container: None, timeline: &Timeline::OFF };
     for hook in &spec.hooks.poststop {
         if let Err(error) = hooks::run("poststop", std::slice::from_ref(hook), record, Status::Stopped, &place) {
             log.warning(&error.to_string());

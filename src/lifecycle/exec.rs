@@ -28,6 +28,8 @@ pub struct ExecOptions {
     pub preserve_fds: u32,
     /// Sub-cgroups: `[CONTROLLER,...:]PATH`.
     pub cgroups: Vec<String>,
+    /// The kernel forbids setgroups(2) in our own user namespace.
+    pub groups_denied: bool,
     /// Also into a paused container, where the program waits for `resume`.
     pub ignore_paused: bool,
 }
@@ -58,6 +60,7 @@ pub fn exec(
     }
     let wants_label = !process.apparmor_profile.is_empty() || !process.selinux_label.is_empty();
     let mut facts = arm::facts(wants_label);
+    facts.groups_denied = options.groups_denied;
     let listening = listen_fds();
     arm::preserved(options.preserve_fds + listening)?;
     let cgroup = cgroup_of(&present.record)?.ok_or_else(|| not_running(id))?;

@@ -1,8 +1,9 @@
-//! Hooks, config.md, "POSIX-platform Hooks": the state on stdin, only their own environment, a timeout.
+//! Hooks, config.md, "POSIX-platform Hooks": the state on stdin, an environment, a timeout.
 //!
 //! All six are started by the same spawn as everything else, those of the container with its namespaces joined.
 
 use super::status::{State, Status, state_of};
+use super::timeline::Timeline;
 use crate::arm::Armed;
 use crate::plan::{self, Facts};
 use crate::sandbox::{Process, spawn};
@@ -13,6 +14,8 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{MemfdFlags, SeekFrom, memfd_create, seek};
 use rustix::io::Errno;
+use std::ffi::{CString, OsString};
+use std::os::unix::ffi::OsStrExt;
 
 /// How much of a failed hook's output an error shows, in bytes from its end.
 const OUTPUT_SHOWN: u64 = 2048;
@@ -23,6 +26,8 @@ pub(super) struct Place<'a> {
     pub facts: &'a Facts,
     /// The container's process and the kinds of namespaces to join, for the hooks that run in the container.
     pub container: Option<(BorrowedFd<'a>, u64)>,
+    /// Where it is noted how long each took.
+    pub timeline: &'a Timeline,
 }
 
 /// Runs the hooks of one kind in order. The first that fails ends it.
@@ -36,18 +41,22 @@ pub(super) fn run(kind: &'static str, hooks: &[Hook], record: &Record, status: S
         state.pid = record.init.map_or(0, |init| init.pid);
     }
     for (index, hook) in hooks.iter().enumerate() {
-        one(hook, &state, place)
-            .map_err(|e| e.within(format!("error running {kind} hook #{index}: {}", hook.path)).at(format!("hooks.{kind}[{index}]")))?;
+        let at = format!("hooks.{kind}[{index}]");
+        place
+            .timeline
+            .step("hook", &at, || one(hook, &state, place))
+            .map_err(|e| e.within(format!("error running {kind} hook #{index}: {}", hook.path)).at(at))?;
     }
     Ok(())
 }
 
 /// The hooks `startContainer`: without an environment of their own they have the program's, as in runc, which has always
-/// run them in its first process.
+/// run them in its first process. All others have the caller's then, as in runc and crun: hooks that look for their tools
+/// in PATH count on it (NVIDIA's, for one).
 pub(super) fn start_container(spec: &Spec) -> Vec<Hook> {
     let mut hooks = spec.hooks.start_container.clone();
-    for hook in hooks.iter_mut().filter(|hook| hook.env.is_empty()) {
-        hook.env = spec.process.as_ref().map_or_else(Vec::new, |process| process.env.clone());
+    for hook in &mut hooks {
+        hook.env.get_or_insert_with(|| spec.process.as_ref().map_or_else(Vec::new, |process| process.env.clone()));
     }
     hooks
 }
@@ -57,7 +66,7 @@ fn one(hook: &Hook, state: &State, place: &Place<'_>) -> Result<()> {
     let input = memory(c"state", &text)?;
     let output = memory(c"output", b"")?;
     let kinds = place.container.as_ref().map_or(0, |(_, kinds)| *kinds);
-    let plan = plan::hook(hook, kinds, place.facts)?;
+    let plan = plan::hook(hook, &own_environment(), kinds, place.facts)?;
     let mut armed = Armed::new(&plan, None)?;
     let copy = |fd: BorrowedFd<'_>| rustix::io::fcntl_dupfd_cloexec(fd, 3).context(|| "copy a descriptor for the hook");
     armed.init = place.container.as_ref().map(|(init, _)| copy(*init)).transpose()?;
@@ -67,6 +76,11 @@ fn one(hook: &Hook, state: &State, place: &Place<'_>) -> Result<()> {
         0 => Ok(()),
         code => Err(Error::new(format!("exited with status {code}")).hint(said(output))),
     }
+}
+
+fn own_environment() -> Vec<CString> {
+    let entry = |(name, value): (OsString, OsString)| CString::new([name.as_bytes(), b"=", value.as_bytes()].concat()).ok();
+    std::env::vars_os().filter_map(entry).collect()
 }
 
 /// Waits on the pidfd; a hook that outlives its timeout is killed.

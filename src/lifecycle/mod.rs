@@ -13,7 +13,9 @@ mod notify;
 mod pause;
 mod start;
 mod status;
+mod timeline;
 mod update;
+mod watch;
 
 pub use create::{CreateOptions, create, plan, run};
 pub use delete::delete;

@@ -3,6 +3,7 @@
 use super::hooks::{self, Place};
 use super::notify::Notify;
 use super::status::{Status, look};
+use super::timeline::Timeline;
 use super::{Runtime, agent, delete};
 use crate::store::ContainerId;
 use crate::sys::{Context, Error, Kind, Result, ns};
@@ -31,7 +32,7 @@ pub fn start(runtime: &Runtime, id: &ContainerId, protect: impl FnOnce() -> Resu
         protect()?;
     }
     let facts = arm::facts(false);
-    let inside = Place { facts: &facts, container: Some((process.pidfd.as_fd(), record.namespaces & !ns::TIME)) };
+    let inside = Place { facts: &facts, container: Some((process.pidfd.as_fd(), record.namespaces & !ns::TIME)), timeline: &Timeline::OFF };
     if let Err(error) = hooks::run("startContainer", &hooks::start_container(&spec), record, Status::Created, &inside) {
         // runtime.md, "Lifecycle": a failed hook stops the container.
         let _ = delete::end(record, &process.pidfd);
@@ -45,7 +46,7 @@ pub fn start(runtime: &Runtime, id: &ContainerId, protect: impl FnOnce() -> Resu
         agent::tell(&spec, record, Status::Creating, process).inspect_err(|_| drop(delete::end(record, &process.pidfd)))
     };
     sandbox::released(&plan::after_start(&spec)?, record.start_at, socket, &mut process, listener)?;
-    let host = Place { facts: &facts, container: None };
+    let host = Place { facts: &facts, container: None, timeline: &Timeline::OFF };
     if let Err(error) = hooks::run("poststart", &spec.hooks.poststart, record, Status::Running, &host) {
         let _ = delete::end(record, &process.pidfd);
         return Err(error);

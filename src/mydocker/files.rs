@@ -1,6 +1,6 @@
 //! Where everything is kept, and how it is written: whole or not at all.
 
-use crate::sys::{Context, Error, Result};
+use crate::sys::{Context, Error, Result, in_user_namespace};
 use rustix::fs::{FlockOperation, Mode, OFlags, flock};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -20,14 +20,14 @@ pub struct Dirs {
 
 impl Dirs {
     /// `--root` or `$MYDOCKER_ROOT` if given, with `run` below it; else the system's for root, and for an ordinary user
-    /// those of the XDG base directory specification.
+    /// those of the XDG base directory specification, also for one who is root in a user namespace.
     pub fn new(given: Option<&Path>) -> Result<Self> {
         let variable = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
         if let Some(root) = given.map(Path::to_owned).or_else(|| variable("MYDOCKER_ROOT")) {
             let data = std::path::absolute(&root).context(|| format!("--root {}", root.display()))?;
             return Ok(Self { run: data.join("run"), data });
         }
-        if rustix::process::geteuid().is_root() {
+        if rustix::process::geteuid().is_root() && !in_user_namespace() {
             return Ok(Self { data: "/var/lib/mydocker".into(), run: "/run/mydocker".into() });
         }
         let data = variable("XDG_DATA_HOME").or_else(|| variable("HOME").map(|home| home.join(".local/share")));
@@ -67,24 +67,36 @@ pub fn make_dir(path: &Path) -> Result<()> {
     DirBuilder::new().recursive(true).mode(0o700).create(path).context(|| format!("make the directory {}", path.display()))
 }
 
+/// Whether what is written must outlive a loss of power, for which a flush of the disk is waited for. What means nothing after a
+/// reboot need not; it may then be empty or as it was before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Keep {
+    /// On the disk when the call returns.
+    Always,
+    /// When the kernel likes.
+    UntilReboot,
+}
+
 /// Replaces a file in one step: readers see the old text or the new one, also after a crash.
-pub fn write(path: &Path, text: &[u8]) -> Result<()> {
+pub fn write(path: &Path, text: &[u8], keep: Keep) -> Result<()> {
     let what = || format!("write {}", path.display());
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let temporary = path.with_file_name(format!(".{name}.{}", random(8)));
     let done = File::create_new(&temporary).and_then(|mut file| {
         file.write_all(text)?;
-        file.sync_data()?;
+        if keep == Keep::Always {
+            file.sync_data()?;
+        }
         fs::rename(&temporary, path)
     });
     done.inspect_err(|_| drop(fs::remove_file(&temporary))).context(what)
 }
 
 /// [`write`] of a JSON document.
-pub fn write_json(path: &Path, value: &impl Serialize) -> Result<()> {
+pub fn write_json(path: &Path, value: &impl Serialize, keep: Keep) -> Result<()> {
     let mut text = serde_json::to_vec_pretty(value).map_err(|e| Error::new(format!("write {}: {e}", path.display())))?;
     text.push(b'\n');
-    write(path, &text)
+    write(path, &text, keep)
 }
 
 /// A JSON document; `None` if there is no such file.

@@ -3,10 +3,11 @@
 //! Its own rooms, each using only those to its left:
 //!
 //! ```text
-//! files → image → {volume, network} → container → monitor → cli
+//! files → userns → image → {volume, network} → container → monitor → cli
 //! ```
 //!
 //! - [`files`]: where everything is kept; atomic writes, locks, ids.
+//! - [`userns`]: an ordinary user's user namespace.
 //! - [`image`]: references, the OCI layout with its blobs, layers unpacked once, archives, registries, commit.
 //! - [`volume`]: named volumes.
 //! - [`network`]: bridges, addresses, published ports and names, by netavark and aardvark-dns.
@@ -20,4 +21,5 @@ pub mod files;
 pub mod image;
 pub mod monitor;
 pub mod network;
+pub mod userns;
 pub mod volume;

@@ -31,8 +31,9 @@ pub fn exec(spec: &Spec, process: &Process, kinds: u64, traced: bool, facts: &Fa
         plan.ops.push(Op::Console { bind: false, size });
     }
     plan.ops.push(Op::CloseFds);
-    plan.groups_denied =
-        kinds & ns::USER != 0 && !facts.privileged && spec.linux.gid_mappings.len() == 1 && spec.linux.gid_mappings[0].size == 1;
+    plan.groups_denied = facts.groups_denied
+        || kinds & ns::USER != 0 && !facts.privileged && spec.linux.gid_mappings.len() == 1 && spec.linux.gid_mappings[0].size == 1;
+    plan.keeps_groups = process::keeps_groups(spec);
     process::identity(&mut plan, process, &spec.linux, facts, None)?;
     Ok(plan)
 }
@@ -91,18 +92,19 @@ fn join_init(plan: &mut Plan, kinds: u64, traced: bool, facts: &Facts) {
     }
 }
 
-/// A hook: on the host with `kinds` 0, else in the container's namespaces. It gets nothing of our environment.
-pub fn hook(hook: &Hook, kinds: u64, facts: &Facts) -> Result<Plan> {
+/// A hook: on the host with `kinds` 0, else in the container's namespaces. Without an environment of its own it gets `inherited`.
+pub fn hook(hook: &Hook, inherited: &[std::ffi::CString], kinds: u64, facts: &Facts) -> Result<Plan> {
     let args = if hook.args.is_empty() { vec![hook.path.clone()] } else { hook.args.clone() };
     let strings = |list: &[String]| list.iter().map(|s| cstring(s, At::default())).collect::<Result<Vec<_>>>();
     let program = Program {
         argv: strings(&args)?,
-        envp: strings(&hook.env)?,
+        envp: hook.env.as_deref().map(strings).transpose()?.unwrap_or_else(|| inherited.to_vec()),
         candidates: vec![cstring(&hook.path, At::default())?],
         args: vec![hook.path.clone()],
         ..Program::default()
     };
-    let mut plan = Plan { process: program, groups_denied: kinds & ns::USER != 0 && !facts.privileged, ..Plan::default() };
+    let mut plan =
+        Plan { process: program, groups_denied: facts.groups_denied || kinds & ns::USER != 0 && !facts.privileged, ..Plan::default() };
     plan.ops.push(Op::Stdio);
     if kinds != 0 {
         join_init(&mut plan, kinds, false, facts);

@@ -35,6 +35,8 @@ pub struct Facts {
     pub privileged: bool,
     /// Effective capabilities, as a bit mask.
     pub capabilities: u64,
+    /// The kernel forbids setgroups(2) in our own user namespace, which has one group.
+    pub groups_denied: bool,
     /// AppArmor is enabled.
     pub apparmor: bool,
     /// SELinux is enabled.
@@ -71,6 +73,8 @@ pub struct Options {
     pub park: bool,
     /// Descriptors from 3 on that stay open.
     pub preserve_fds: u32,
+    /// The seccomp filter is one that [`seccomp::watched`] made, with this mark.
+    pub watched: Option<u64>,
 }
 
 /// Everything a start will do, decided before anything is touched.
@@ -104,6 +108,8 @@ pub struct Plan {
     pub in_user_namespace: bool,
     /// The kernel forbids setgroups(2) in the user namespace, as only the user's own group is mapped.
     pub groups_denied: bool,
+    /// The caller's supplementary groups are to stay.
+    pub keeps_groups: bool,
     /// Limits and priorities that the parent sets, since the child has no privileges for them.
     pub outside: Vec<Op>,
     /// The CPUs that the parent goes to before the clone (exec).

@@ -1,5 +1,6 @@
 //! The sequence of a create or run, the one place that states it, and why it is so.
 
+use super::seccomp::Handover;
 use super::{At, Facts, Join, NetDevice, Op, Options, Plan, Program, Stage, below_root, cstring, mounts, process};
 use crate::spec::{IdMapping, Namespace, Spec, names, sysctl};
 use crate::sys::{Error, Result, ns};
@@ -18,8 +19,13 @@ pub fn create(spec: &Spec, facts: &Facts, options: &Options) -> Result<Plan> {
     let process = spec.process.as_ref().ok_or_else(|| Error::new("there is no process to create").at("process"))?;
     let root = spec.root.as_ref().ok_or_else(|| Error::new("there is no root file system").at("root"))?;
     let rootfs = options.bundle.join(&root.path);
-    let mut plan =
-        Plan { rootfs: cstring(&rootfs.to_string_lossy(), At::field("root.path"))?, process: Program::new(process)?, ..Plan::default() };
+    let mut plan = Plan {
+        rootfs: cstring(&rootfs.to_string_lossy(), At::field("root.path"))?,
+        process: Program::new(process)?,
+        groups_denied: facts.groups_denied,
+        keeps_groups: process::keeps_groups(spec),
+        ..Plan::default()
+    };
     plan.ops.extend((0..facts.cgroup.tasks).map(Op::JoinCgroup));
     plan.ops.extend((0..process::resctrl_groups(&spec.linux)).map(Op::JoinResctrl));
     process::before_namespaces(&mut plan, process, facts)?;
@@ -64,6 +70,10 @@ pub fn create(spec: &Spec, facts: &Facts, options: &Options) -> Result<Plan> {
     // Also without hooks `run` stops here: its record then knows the process before the program runs.
     let park = Op::Sync(if options.park { Stage::Created } else { Stage::StartContainer });
     process::identity(&mut plan, process, &spec.linux, facts, Some(park))?;
+    if let (Some(mark), Some(loaded)) = (options.watched, plan.ops.iter().position(|op| *op == Op::Seccomp)) {
+        // Whatever follows may be a call that is asked about.
+        plan.ops.insert(loaded + 1, Op::Sync(Stage::Listener(Handover::Marked(mark))));
+    }
     Ok(plan)
 }
 
@@ -186,7 +196,7 @@ fn namespaces(plan: &mut Plan, spec: &Spec, facts: &Facts) -> Result<()> {
     plan.join_outside = outside;
     if new & ns::USER != 0 {
         let maps = (spec.linux.uid_mappings.clone(), spec.linux.gid_mappings.clone());
-        plan.groups_denied = !facts.privileged && !needs_helper(&maps, facts);
+        plan.groups_denied = facts.groups_denied || !facts.privileged && !needs_helper(&maps, facts);
         plan.maps = Some(maps);
         // The offsets' file is the clone's own only until it changes its ids, which makes it non-dumpable (proc(5)).
         time(plan, new & ns::TIME, spec)?;

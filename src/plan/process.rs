@@ -135,6 +135,14 @@ fn rlimits(process: &spec::Process) -> Result<Vec<Op>> {
     process.rlimits.iter().enumerate().map(one).collect()
 }
 
+/// crun's annotation by which podman's `--group-add keep-groups` lets a program reach what its user's groups may.
+const KEEP_GROUPS: &str = "run.oci.keep_original_groups";
+
+/// Whether the caller's supplementary groups are to stay.
+pub(super) fn keeps_groups(spec: &spec::Spec) -> bool {
+    spec.annotations.get(KEEP_GROUPS).is_some_and(|value| value == "1")
+}
+
 /// From a root process in its namespaces to the user's program.
 ///
 /// The sequence and its reasons:
@@ -169,7 +177,12 @@ pub(super) fn identity(plan: &mut Plan, process: &spec::Process, linux: &spec::L
     if user.uid != 0 {
         ops.push(Op::KeepCaps);
     }
-    if !plan.groups_denied {
+    if plan.keeps_groups {
+        if !user.additional_gids.is_empty() {
+            let ignored = format!("process.user.additionalGids is ignored, as the annotation {KEEP_GROUPS} keeps the caller's groups");
+            plan.warnings.push(ignored);
+        }
+    } else if !plan.groups_denied {
         ops.push(Op::Groups(user.additional_gids.clone()));
     } else if !user.additional_gids.is_empty() {
         return Err(Error::new("additional groups cannot be set: the kernel forbids setgroups(2) where a user maps only its own id")

@@ -1,5 +1,6 @@
 //! `Op → sentence`: what `keel plan` prints and what an error names. The infinitive of what is done, to what.
 
+use super::seccomp::Handover;
 use super::{Op, Plan, Stage};
 use crate::spec::{names, numbers};
 use crate::sys::SchedAttr;
@@ -51,6 +52,13 @@ fn scheduler(attr: &SchedAttr) -> String {
     sentence
 }
 
+impl Op {
+    /// The variant's name: `Attach`, `PivotRoot`.
+    pub fn name(&self) -> String {
+        format!("{self:?}").split([' ', '(', '{']).next().unwrap_or_default().to_owned()
+    }
+}
+
 impl Plan {
     /// What the one clone does, in words.
     pub fn clone_sentence(&self) -> String {
@@ -92,6 +100,7 @@ impl Plan {
                 Stage::CreateContainer => "wait for the hooks createContainer".into(),
                 Stage::StartContainer => "wait for the hooks startContainer".into(),
                 Stage::Created => "wait for start".into(),
+                Stage::Listener(Handover::Marked(_)) => "hand the seccomp filter's listener to keel".into(),
                 Stage::Listener(_) => "hand the seccomp filter's listener to the agent".into(),
             },
             Op::JoinNamespace(i) => {

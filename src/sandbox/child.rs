@@ -10,7 +10,7 @@ use super::{console, mount, path};
 use crate::arm::{Armed, Last, clone_tree};
 use crate::plan::{Op, Plan, Stage, Target};
 use crate::spec::user;
-use crate::sys::{self, Cloned, MountAttr, mount_setattr};
+use crate::sys::{self, Cloned, MountAttr, Steps, mount_setattr};
 use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use rustix::fs::{Access, AtFlags, CWD, FileType, Gid, Mode, OFlags, Uid, accessat, fstat, statat};
 use rustix::io::{Errno, Result};
@@ -42,19 +42,37 @@ pub fn run(plan: &Plan, armed: &mut Armed, sync: OwnedFd) -> ! {
     rustix::process::umask(Mode::empty());
     let before = &plan.ops[..plan.last];
     for (index, op) in before.iter().enumerate() {
-        if let Err(errno) = step(op, index as u32, plan, armed, &mut state) {
-            report(&state.sync, index as u32, errno);
+        begin(armed.steps, index);
+        match step(op, index as u32, plan, armed, &mut state) {
+            Ok(()) => end(armed.steps, index),
+            Err(errno) => report(&state.sync, index as u32, errno, armed.steps),
         }
     }
     let Some(last) = armed.last.take() else { sys::exit(REPORTED) };
-    let waiting = Waiting { last, sync: state.sync, program: state.program };
+    let waiting = Waiting { last, sync: state.sync, program: state.program, steps: armed.steps };
     match before.last() {
-        Some(Op::Sync(Stage::Created)) => sys::only_kept(wait_for_start, waiting),
+        // Nobody reads the times of what `start` lets go.
+        Some(Op::Sync(Stage::Created)) => sys::only_kept(wait_for_start, Waiting { steps: None, ..waiting }),
         _ => finish(&waiting),
     }
 }
 
-fn report(sync: &OwnedFd, index: u32, errno: Errno) -> ! {
+fn begin(steps: Option<Steps>, index: usize) {
+    if let Some(steps) = steps {
+        steps.child(index).begin();
+    }
+}
+
+fn end(steps: Option<Steps>, index: usize) {
+    if let Some(steps) = steps {
+        steps.child(index).end();
+    }
+}
+
+fn report(sync: &OwnedFd, index: u32, errno: Errno, steps: Option<Steps>) -> ! {
+    if let Some(steps) = steps {
+        steps.child(index as usize).fail(errno.raw_os_error());
+    }
     let _ = Report { op: index, errno: errno.raw_os_error() }.send(sync);
     sys::exit(REPORTED)
 }
@@ -64,6 +82,7 @@ struct Waiting {
     last: Last,
     sync: OwnedFd,
     program: usize,
+    steps: Option<Steps>,
 }
 
 /// Waits on the listening socket for a connection that brings a byte. Connections without one are `state` asking whether
@@ -84,7 +103,14 @@ fn wait_for_start(mut waiting: Waiting) -> ! {
 fn finish(waiting: &Waiting) -> ! {
     let last = &waiting.last;
     let mut listener = None;
+    // Under the filter no clock is read: where the vDSO has none, that is a system call which the filter may kill for.
+    let mut steps = waiting.steps;
     for (index, op) in last.ops.iter().enumerate() {
+        let number = last.first as usize + index;
+        begin(steps, number);
+        if matches!(op, Op::Seccomp) {
+            steps = None;
+        }
         let done = match op {
             // A profile without rules asks for nothing.
             Op::Seccomp => match &last.filter {
@@ -95,7 +121,7 @@ fn finish(waiting: &Waiting) -> ! {
                 _ => Ok(()),
             },
             Op::Sync(Stage::Listener(how)) => match listener.take() {
-                Some(fd) => hand_over(waiting.sync.as_fd(), last.first + index as u32, fd, *how),
+                Some(fd) => hand_over(waiting.sync.as_fd(), number as u32, fd, *how),
                 None => Err(Errno::BADF),
             },
             Op::Capset { effective, permitted, inheritable } => capset(*effective, *permitted, *inheritable),
@@ -105,8 +131,9 @@ fn finish(waiting: &Waiting) -> ! {
             }),
             _ => Err(Errno::INVAL),
         };
-        if let Err(errno) = done {
-            report(&waiting.sync, last.first + index as u32, errno);
+        match done {
+            Ok(()) => end(steps, number),
+            Err(errno) => report(&waiting.sync, number as u32, errno, waiting.steps),
         }
     }
     sys::exit(REPORTED)
@@ -128,7 +155,7 @@ fn step<'p>(op: &'p Op, index: u32, plan: &'p Plan, armed: &mut Armed, state: &m
         Op::JoinNamespace(i) => sys::setns(armed.joins.get(*i).ok_or(Errno::BADF)?, plan.joins[*i].kind),
         Op::JoinInit(kinds) => sys::setns(armed.init.as_ref().ok_or(Errno::BADF)?, *kinds),
         Op::CloneAgain(kinds) => clone_again(*kinds, state),
-        Op::BecomeRoot => become_root(plan.groups_denied),
+        Op::BecomeRoot => become_root(plan.groups_denied || plan.keeps_groups),
         Op::Unshare(kinds) => sys::unshare(*kinds),
         Op::TimeOffsets(offsets) => write_host(c"/proc/self/timens_offsets", offsets.as_bytes()),
         Op::Setsid => rustix::process::setsid().map(drop),
@@ -269,8 +296,8 @@ fn clone_again(kinds: u64, state: &State<'_>) -> Result<()> {
     }
 }
 
-fn become_root(groups_denied: bool) -> Result<()> {
-    if !groups_denied {
+fn become_root(with_groups: bool) -> Result<()> {
+    if !with_groups {
         sys::setgroups(&[])?;
     }
     rustix::thread::set_thread_res_gid(Gid::ROOT, Gid::ROOT, Gid::ROOT)?;
@@ -282,10 +309,14 @@ fn loopback_up() -> Result<()> {
     sys::loopback_up(socket_with(AddressFamily::INET, SocketType::DGRAM, SocketFlags::CLOEXEC, None)?)
 }
 
-/// Attaches the root to its own path, so that it is a mount point below a private parent, as pivot_root(2) wants it.
+/// Attaches the root to its own path, so that it is a mount point below a private parent, as pivot_root(2) wants it. Any place is as
+/// good: where root of a user namespace may not go there (a parent of mode 0700), it is /, which paths of the host pass by.
 fn attach_root(tree: usize, plan: &Plan, armed: &mut Armed, state: &mut State<'_>) -> Result<()> {
     let tree = armed.tree(tree)?;
-    let point = open_host(&plan.rootfs, OFlags::PATH | OFlags::DIRECTORY)?;
+    let point = match open_host(&plan.rootfs, OFlags::PATH | OFlags::DIRECTORY) {
+        Err(Errno::ACCESS) => open_host(c"/", OFlags::PATH | OFlags::DIRECTORY)?,
+        other => other?,
+    };
     mount::move_onto(tree.as_fd(), point.as_fd())?;
     leave_open(point);
     state.ground = Some(Ground::new(tree));

@@ -19,16 +19,7 @@ pub fn establish(plan: &Plan, facts: &Facts, pid: i32) -> Result<()> {
                 return Err(Error::new(format!("{} id mappings; the kernel takes at most {MAP_LINES_MAX}", list.len())).at(field));
             }
         }
-        if needs_helper(maps, facts) {
-            helper("newuidmap", "uidmap", pid, &maps.0, "linux.uidMappings")?;
-            helper("newgidmap", "uidmap", pid, &maps.1, "linux.gidMappings")?;
-        } else {
-            if !facts.privileged {
-                write(pid, "setgroups", "deny", "linux.gidMappings")?;
-            }
-            write(pid, "uid_map", &IdMapping::map_text(&maps.0), "linux.uidMappings")?;
-            write(pid, "gid_map", &IdMapping::map_text(&maps.1), "linux.gidMappings")?;
-        }
+        map(pid, maps, needs_helper(maps, facts), !facts.privileged)?;
     }
     for (i, op) in plan.outside.iter().enumerate() {
         let done = match op {
@@ -40,6 +31,20 @@ pub fn establish(plan: &Plan, facts: &Facts, pid: i32) -> Result<()> {
         done.map_err(|errno| failed(plan, &plan.outside[i], errno))?;
     }
     Ok(())
+}
+
+/// Maps the ids of a process in a new user namespace: by newuidmap(1) and newgidmap(1), or by ourselves, after which who is
+/// not privileged may set no groups there.
+pub fn map(pid: i32, maps: &(Vec<IdMapping>, Vec<IdMapping>), by_helper: bool, deny_groups: bool) -> Result<()> {
+    if by_helper {
+        helper("newuidmap", "uidmap", pid, &maps.0, "linux.uidMappings")?;
+        return helper("newgidmap", "uidmap", pid, &maps.1, "linux.gidMappings");
+    }
+    if deny_groups {
+        write(pid, "setgroups", "deny", "linux.gidMappings")?;
+    }
+    write(pid, "uid_map", &IdMapping::map_text(&maps.0), "linux.uidMappings")?;
+    write(pid, "gid_map", &IdMapping::map_text(&maps.1), "linux.gidMappings")
 }
 
 /// One write of the whole map, as the kernel demands.

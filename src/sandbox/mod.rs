@@ -12,5 +12,7 @@ pub(crate) mod path;
 mod report;
 mod spawn;
 
+pub use ids::map;
 pub use path::in_root;
+pub use report::failure;
 pub use spawn::{Process, released, spawn};

@@ -5,7 +5,7 @@ use super::report::{CLONED, Report, failure};
 use super::{child, ids, listener, net_devices};
 use crate::arm::Armed;
 use crate::plan::{Facts, Op, Plan, Stage};
-use crate::sys::{self, Cloned, Context, Error, Result, ns};
+use crate::sys::{self, Cloned, Context, Error, Result, Steps, ns};
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
@@ -52,6 +52,9 @@ pub fn spawn(plan: &Plan, armed: &mut Armed, facts: &Facts, mut stage: impl FnMu
         sys::sched_setaffinity(cpus).context(what).map_err(|e| e.at("process.execCPUAffinity.initial"))?;
     }
     let outside = Outside::enter(plan, armed)?;
+    if let Some(steps) = armed.steps {
+        steps.cloned().begin();
+    }
     let cloned = sys::clone3(plan.clone, armed.into.as_ref().map(AsFd::as_fd));
     if let Ok(Cloned::Child) = cloned {
         drop(ours);
@@ -65,7 +68,11 @@ pub fn spawn(plan: &Plan, armed: &mut Armed, facts: &Facts, mut stage: impl FnMu
     armed.joins.clear();
     armed.id_maps.clear();
     let mut process = Process { pid, pidfd, listener: None };
-    match lead(plan, facts, &ours, &mut process, &mut stage) {
+    if let Some(steps) = armed.steps {
+        steps.cloned().end();
+        steps.set_pid(pid);
+    }
+    match lead(plan, facts, &ours, &mut process, armed.steps, &mut stage) {
         Ok(()) => Ok(process),
         Err(error) => {
             process.end();
@@ -79,24 +86,32 @@ fn lead(
     facts: &Facts,
     ours: &OwnedFd,
     process: &mut Process,
+    steps: Option<Steps>,
     stage: &mut impl FnMut(Stage, &Process) -> Result<()>,
 ) -> Result<()> {
     loop {
         let Some((report, sent)) = Report::receive(ours).context(|| "receive the child's report")? else {
-            return ended(process);
+            ended(process)?;
+            // The end of the exec, as far as it can be seen from here.
+            steps.inspect(|steps| steps.child(plan.ops.len() - 1).end());
+            return Ok(());
         };
         if report.op == CLONED {
             process.wait()?;
             *process = second(report.errno)?;
+            steps.inspect(|steps| steps.set_pid(report.errno));
             continue;
         }
+        let answer = steps.map(|steps| steps.parent(report.op as usize));
         let reached = reached(plan, report, sent, process)?;
+        answer.inspect(|answer| answer.begin());
         match reached {
             Stage::Ids => ids::establish(plan, facts, process.pid)?,
             Stage::NetDevices => net_devices::establish(plan, process.pid)?,
             other => stage(other, process)?,
         }
         process.listener = None;
+        answer.inspect(|answer| answer.end());
         match send(ours, b"+", SendFlags::NOSIGNAL) {
             // It has failed meanwhile: its report, or its end, is next.
             Err(Errno::PIPE) => continue,

@@ -146,7 +146,7 @@ object! {
 
 object! {
     /// config.md, one entry of the hooks; `timeout` in seconds
-    Hook { path: String, args: Vec<String>, env: Vec<String>, timeout: Option<i64>, }
+    Hook { path: String, args: Vec<String>, env: Option<Vec<String>>, timeout: Option<i64>, }
 }
 
 object! {

@@ -1,4 +1,4 @@
-//! The allocator of the `keel` binary: a pointer into a static arena.
+//! The allocator of both binaries: a pointer into a static arena.
 //!
 //! A command lives for milliseconds; what it allocates, some 200 KiB, is given back by its exit. The arena is part of
 //! `.bss`: no system call, and only pages that are written take memory. What does not fit goes to the C library.
@@ -26,6 +26,12 @@ static KEPT: AtomicUsize = AtomicUsize::new(SIZE);
 
 /// Whether allocations are made at the other end.
 static KEEPING: AtomicBool = AtomicBool::new(false);
+
+/// Leaves the arena as it is: from now on all allocations are the C library's, which gives back what is freed. For a process
+/// that stays.
+pub fn retire_arena() {
+    NEXT.store(SIZE, Ordering::Relaxed);
+}
 
 /// For `#[global_allocator]`.
 pub struct Arena;

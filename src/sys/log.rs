@@ -1,6 +1,7 @@
 //! `--log`, `--log-format`, `--debug`: lines that callers parse.
 
 use super::{Context, Result, plain, rfc3339_now};
+use rustix::fd::{AsFd, BorrowedFd};
 use std::fs::File;
 use std::io::Write;
 use std::path::Path;
@@ -21,6 +22,11 @@ impl Log {
             file.context(|| format!("open the log {}", path.display()))
         };
         Ok(Self { file: path.map(open).transpose()?, json, debug })
+    }
+
+    /// The log file, for a process that closes everything else.
+    pub fn descriptor(&self) -> Option<BorrowedFd<'_>> {
+        self.file.as_ref().map(AsFd::as_fd)
     }
 
     /// A failure; always on stderr too, where people look. Exactly one line in the file: podman parses it whole.

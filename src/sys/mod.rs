@@ -14,9 +14,11 @@ mod netlink;
 mod process;
 mod scheduling;
 mod seccomp;
+mod seccomp_notify;
+mod steps;
 mod time;
 
-pub use alloc::{Arena, keep, only_kept};
+pub use alloc::{Arena, keep, only_kept, retire_arena};
 pub use bpf::*;
 pub use entry::arguments;
 pub use error::{Context, Error, Kind, Result, plain};
@@ -26,6 +28,8 @@ pub use netlink::{NetAddress, Netlink};
 pub use process::*;
 pub use scheduling::*;
 pub use seccomp::{pidfd_getfd, seccomp, seccomp_listener};
+pub use seccomp_notify::{Notification, SeccompData, answer, notification, read_marked, send_marked, still_waits};
+pub use steps::{Step, Steps, now};
 pub use time::{local_offset, rfc3339, rfc3339_now};
 
 /// One instruction of a classic BPF program, `struct sock_filter` of linux/filter.h.

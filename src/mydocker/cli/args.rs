@@ -71,12 +71,6 @@ pub enum Command {
     },
     /// Display detailed information on containers, images, volumes and networks
     Inspect(Inspect),
-    /// The process that stands by a container
-    #[command(hide = true, name = "monitor")]
-    Monitor {
-        /// Its id
-        id: String,
-    },
 }
 
 /// What `container` has besides.

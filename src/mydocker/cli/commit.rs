@@ -6,6 +6,7 @@ use crate::mydocker::container::{Container, Containers, Record, Status};
 use crate::mydocker::files::Dirs;
 use crate::mydocker::image::{self, Difference, Image, Images, Reference};
 use crate::mydocker::network::ports::PortSpec;
+use crate::mydocker::userns::is_rootless;
 use crate::sys::{Error, Result};
 use clap::Args;
 use serde_json::{Map, Value, json};
@@ -89,7 +90,16 @@ pub fn commit(args: &Commit, dirs: &Dirs) -> Result<i32> {
         command: Some(&command),
     };
     let pause = args.pause && !args.no_pause && container.state()?.status == Status::Running;
-    let paused = if pause { stop::pause_one(&container).map(|()| Some(Paused(&container)))? } else { None };
+    let paused = match pause.then(|| stop::pause_one(&container)) {
+        Some(Ok(())) => Some(Paused(&container)),
+        // An ordinary user's container may have no cgroup to be paused by.
+        Some(Err(error)) if is_rootless() => {
+            eprintln!("WARNING: what the container writes meanwhile may be committed in part: {error}");
+            None
+        }
+        Some(Err(error)) => return Err(error),
+        None => None,
+    };
     let mut show = Show::bars();
     let made = images.commit(&asked, &mut |progress| show.watch(progress));
     drop(paused);
@@ -168,8 +178,11 @@ pub fn diff(args: &Diff, dirs: &Dirs) -> Result<i32> {
 /// `mydocker export`.
 pub fn export(args: &Export, dirs: &Dirs) -> Result<i32> {
     let container = Containers::new(dirs).find(&args.container)?;
-    let tree = container.snapshot(&container.record()?)?;
+    let record = container.record()?;
+    let up = container.state()?.status.is_up();
+    let first = if up { record.first_id.unwrap_or_default() } else { 0 };
+    let tree = container.snapshot(&record)?;
     let root = PathBuf::from(format!("/proc/self/fd/{}/.", tree.as_raw_fd()));
-    sink(args.output.as_deref(), "export", |out| image::export(&root, out))?;
+    sink(args.output.as_deref(), "export", |out| image::export(&root, first, out))?;
     Ok(0)
 }

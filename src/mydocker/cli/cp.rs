@@ -52,6 +52,8 @@ struct Side {
     /// How it was typed, for messages.
     typed: String,
     resolve: ResolveFlags,
+    /// The id on the host that is root's in a running container of `--userns auto`; else 0.
+    first: u32,
     /// Held while a stopped container's file system is mounted.
     _lock: Option<Lock>,
 }
@@ -68,7 +70,7 @@ impl Side {
         let whole = std::env::current_dir().context(|| "find the working directory")?.join(path);
         let whole = whole.to_str().ok_or_else(|| Error::new(format!("the path {} is not UTF-8", whole.display())))?;
         // `join` drops what ends a path only in our eyes.
-        Ok(Self { root, path: whole.to_owned(), typed: path.to_owned(), resolve: ResolveFlags::empty(), _lock: None })
+        Ok(Self { root, path: whole.to_owned(), typed: path.to_owned(), resolve: ResolveFlags::empty(), first: 0, _lock: None })
     }
 
     fn container(container: &Container, path: &str, typed: &str) -> Result<Self> {
@@ -77,10 +79,12 @@ impl Side {
         }
         let lock = container.lock()?;
         let (state, record) = (container.state()?, container.record()?);
-        let (root, lock) =
-            if state.status.is_up() { (container.live_root(&state)?, None) } else { (container.stopped_root(&record)?, Some(lock)) };
+        let (root, first, lock) = match state.status.is_up() {
+            true => (container.live_root(&state)?, record.first_id.unwrap_or_default(), None),
+            false => (container.stopped_root(&record)?, 0, Some(lock)),
+        };
         let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
-        Ok(Self { root, path: format!("/{path}"), typed: typed.to_owned(), resolve, _lock: lock })
+        Ok(Self { root, path: format!("/{path}"), typed: typed.to_owned(), resolve, first, _lock: lock })
     }
 
     fn open(&self, path: &[u8], flags: OFlags) -> rustix::io::Result<OwnedFd> {
@@ -187,7 +191,7 @@ fn to_stream(args: &Cp, source: &Side) -> Result<i32> {
         return Err(Error::new("cowardly refusing to copy an archive to a terminal").hint("redirect it to a file"));
     }
     let (place, shown, _) = origin(args, source)?;
-    pack(place.dir.as_fd(), &place.name, &shown, std::io::stdout().lock()).map(|()| 0)
+    pack(place.dir.as_fd(), &place.name, &shown, source.first, std::io::stdout().lock()).map(|()| 0)
 }
 
 fn from_stream(to: &Side) -> Result<Received> {
@@ -198,7 +202,7 @@ fn from_stream(to: &Side) -> Result<Received> {
     }
     let dir = directory(&place, to)?;
     // Who made the archive said whose the files are.
-    receive(BufReader::new(std::io::stdin().lock()), dir.as_fd(), Receive::default())
+    receive(BufReader::new(std::io::stdin().lock()), dir.as_fd(), Receive { first: to.first, ..Receive::default() })
 }
 
 /// The directory of a place, opened for work in it.
@@ -233,12 +237,12 @@ fn between(args: &Cp, side: &dyn Fn(&str) -> Result<Side>) -> Result<Received> {
     } else {
         Some((0, 0))
     };
-    let how = Receive { owner, distrusted: out };
+    let how = Receive { owner, first: to.first, distrusted: out };
     let (reader, writer) = std::io::pipe().context(|| "make a pipe")?;
     std::thread::scope(|scope| {
         let sender = scope.spawn(move || {
             let mut out = std::io::BufWriter::with_capacity(1 << 16, writer);
-            pack(from.dir.as_fd(), &from.name, &shown, &mut out).and_then(|()| out.flush().context(|| "write to a pipe"))
+            pack(from.dir.as_fd(), &from.name, &shown, source.first, &mut out).and_then(|()| out.flush().context(|| "write to a pipe"))
         });
         let done = receive(BufReader::with_capacity(1 << 16, reader), target.as_fd(), how);
         let sent = sender.join().map_err(|_| Error::new("the thread that reads died"))?;

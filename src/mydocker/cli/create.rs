@@ -1,11 +1,12 @@
 //! `create` and `run`: from what was typed to a container's record.
 
 use super::args::{Create, Limits};
-use super::{names, options, units};
+use super::{names, options, system, units};
 use crate::mydocker::container::{Container, Containers, Device, Health, LogLimits, Record, Resources, Restart, Settings, Ulimit};
 use crate::mydocker::files::{self, Dirs};
 use crate::mydocker::image::{Image, Images};
 use crate::mydocker::network::{Mode, names::ExtraHost, ports::PortSpec};
+use crate::mydocker::userns::is_rootless;
 use crate::mydocker::volume::{self, Kind, MountPoint};
 use crate::sys::{Context, Error, Result, rfc3339_now};
 use serde_json::Value;
@@ -20,7 +21,7 @@ fn unsupported(flag: &str, why: &str) -> Error {
 
 /// Makes a container from an image, which is got first if it is missing.
 pub fn create(args: &Create, dirs: &Dirs) -> Result<Container> {
-    let (image_name, command) = args.image_and_args.split_first().ok_or_else(|| Error::new("no image was named"))?;
+    let (image_name, command) = options::first_word(&args.image_and_args, "image")?;
     if let Some(platform) = &args.platform {
         let own = format!("linux/{}", if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" });
         if *platform != own && platform != "linux" {
@@ -53,12 +54,13 @@ pub fn create(args: &Create, dirs: &Dirs) -> Result<Container> {
         id: files::random(64),
         name: args.name.clone().unwrap_or_default(),
         created: rfc3339_now(),
-        image: image_name.clone(),
+        image: image_name.to_owned(),
         image_id: image.id.to_string(),
         layers: unpacked.iter().map(layer).collect(),
         args: args_all,
         entrypoint,
         settings,
+        first_id: None,
     };
     let container = store(&Containers::new(dirs), &mut record, args.name.is_none())?;
     drop(lock);
@@ -211,11 +213,13 @@ fn check(settings: &mut Settings, args: &Create) -> Result<()> {
     if settings.userns == "auto" && settings.privileged {
         return Err(Error::new("privileged mode is incompatible with user namespaces").hint("--userns host"));
     }
-    if settings.userns == "auto" {
-        return Err(unsupported(
-            "--userns auto",
-            "layers are not shifted yet; containers of an ordinary user always have a user namespace",
-        ));
+    if settings.userns == "auto" && is_rootless() {
+        return Err(unsupported("--userns auto", "it needs root; an ordinary user's containers have a user namespace anyway"));
+    }
+    for (flag, wanted) in [("--pid", &settings.pid), ("--ipc", &settings.ipc)] {
+        if settings.userns == "auto" && wanted.starts_with("container:") {
+            return Err(Error::new(format!("conflicting options: {flag} {wanted} and --userns auto")));
+        }
     }
     for stream in &args.attach {
         if !["stdin", "stdout", "stderr"].contains(&stream.to_ascii_lowercase().as_str()) {
@@ -336,6 +340,10 @@ pub fn resources(limits: &Limits) -> Result<Resources> {
             .ok_or_else(|| Error::new(format!("invalid value: {value}, valid memory swappiness range is 0-100")))
     });
     let quota = limits.cpus.as_deref().map(options::cpus).transpose()?;
+    let cpus = system::cpus();
+    if quota.is_some_and(|quota| quota > i64::from(cpus) * options::CPU_PERIOD as i64) {
+        return Err(Error::new(format!("range of CPUs is from 0.01 to {cpus}.00, as there are only {cpus} CPUs available")));
+    }
     Ok(Resources {
         memory,
         memory_swap,

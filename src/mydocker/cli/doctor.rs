@@ -7,7 +7,7 @@ use super::{print, words::Words};
 use crate::cgroup::Cgroup;
 use crate::lifecycle;
 use crate::mydocker::container::{Container, Containers, State, Status};
-use crate::mydocker::files::{Dirs, Lock, read_json};
+use crate::mydocker::files::{Dirs, Lock};
 use crate::mydocker::image::Images;
 use crate::mydocker::monitor;
 use crate::mydocker::network::{Namespace, Networks};
@@ -110,6 +110,8 @@ fn examine(dirs: &Dirs) -> Result<Vec<Finding>> {
             Ok(finding) => all.extend(finding),
             // Removed meanwhile.
             Err(error) if error.get_kind() == Kind::NoContainer => {}
+            // Among the files that were left.
+            Err(_) if !container.is_whole() => {}
             Err(error) => {
                 let words = format!("container {} cannot be read: {error}", short(container.id()));
                 let mend = Mend::Not(format!("remove {} by hand", container.dir().display()));
@@ -147,7 +149,7 @@ fn state(container: &Container) -> Result<Option<Finding>> {
     let _lock = container.lock()?;
     let record = container.record()?;
     let now = container.state()?;
-    let written: State = read_json(&container.dir().join("state.json"))?.unwrap_or_default();
+    let written: State = container.written_state()?;
     let monitored = container.monitored(&now);
     let name = || format!("container {} ({})", record.short(), record.name);
     let found = |what: String, holders: Vec<i32>, mend: Mend| Some(Finding { kind: "state", what, holders, mend });

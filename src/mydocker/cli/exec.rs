@@ -1,12 +1,13 @@
 //! `exec`: one more process in a running container.
 
 use super::args::Exec;
-use super::{create, with_code};
+use super::{OURS, create, options, with_code};
 use crate::arm;
 use crate::lifecycle::{self, ExecOptions};
 use crate::mydocker::container::{Containers, Layers, Record, Status, capabilities, journal, resolve};
 use crate::mydocker::files::Dirs;
 use crate::mydocker::monitor::{must_run, protocol::failure_code};
+use crate::mydocker::userns::has_one_id;
 use crate::spec::{self, Capabilities, Spec};
 use crate::sys::{Context, Error, Log, Result};
 use rustix::fs::{Mode, OFlags};
@@ -15,7 +16,7 @@ use std::ffi::OsString;
 
 /// `mydocker exec`: the program's exit code.
 pub fn exec(args: &Exec, dirs: &Dirs, own_args: &[OsString]) -> Result<i32> {
-    let (name, command) = args.container_and_args.split_first().ok_or_else(|| Error::new("no container was named"))?;
+    let (name, command) = options::first_word(&args.container_and_args, "container").map_err(|error| with_code(OURS, error))?;
     let container = Containers::new(dirs).find(name)?;
     let process = must_run(&container)?;
     if container.state()?.status == Status::Paused {
@@ -36,7 +37,7 @@ pub fn exec(args: &Exec, dirs: &Dirs, own_args: &[OsString]) -> Result<i32> {
         }
     }
     // A detached program has nobody to hand a terminal to.
-    let options = ExecOptions { detach: args.detach, ..ExecOptions::default() };
+    let options = ExecOptions { detach: args.detach, groups_denied: has_one_id(), ..ExecOptions::default() };
     let layers = Layers::new(vec![format!("/proc/{}/root", process.pid).into()]);
     let log = Log::open(None, false, false)?;
     let make = |spec: &Spec| program(args, command, env, &record, &layers, spec);

@@ -5,7 +5,7 @@ use super::{print, template};
 use crate::mydocker::container::{Container, Containers, Device, Record, Resources, State, Status, Ulimit};
 use crate::mydocker::files::Dirs;
 use crate::mydocker::image::Images;
-use crate::mydocker::network::Networks;
+use crate::mydocker::network::{Networks, ports::Port};
 use crate::mydocker::volume::{Kind, Volumes};
 use crate::sys::{Kind as ErrorKind, Result};
 use serde_json::{Map, Value, json};
@@ -108,7 +108,7 @@ fn container_value(container: &Container, size: bool) -> Result<Value> {
             "UpperDir": container.upper(),
             "WorkDir": container.dir().join("work"),
         }},
-        "Mounts": mounts(&record),
+        "Mounts": mounts(&record, container.dirs())?,
         "Config": config(&record),
         "NetworkSettings": network(container, &record, &state)?,
     });
@@ -169,6 +169,11 @@ fn host_config(record: &Record) -> Value {
         "RestartPolicy": {"Name": policy, "MaximumRetryCount": retries},
         "AutoRemove": settings.auto_remove,
         "LogConfig": {"Type": if settings.log.none { "none" } else { "json-file" }, "Config": log},
+        "UsernsMode": settings.userns,
+        "IDMappings": record.first_id.map(|first| {
+            let map = [format!("0:{first}:{}", crate::mydocker::userns::COUNT)];
+            json!({"UidMap": map, "GidMap": map})
+        }),
         "CapAdd": settings.cap_add,
         "CapDrop": settings.cap_drop,
         "CgroupnsMode": if settings.cgroupns.is_empty() { "private" } else { &settings.cgroupns },
@@ -242,14 +247,17 @@ fn config(record: &Record) -> Value {
     })
 }
 
-fn mounts(record: &Record) -> Vec<Value> {
+fn mounts(record: &Record, dirs: &Dirs) -> Result<Vec<Value>> {
+    let volumes = Volumes::open(dirs)?;
     let mounts = record.settings.mounts.iter();
-    mounts
+    let all = mounts
         .map(|mount| {
+            // Of a volume that has not been provided yet, or is gone, there is none.
+            let place = if mount.kind == Kind::Volume { volumes.get(&mount.name).ok().map(|volume| volumes.data(&volume)) } else { None };
             json!({
                 "Type": mount.kind,
                 "Name": mount.name,
-                "Source": mount.source,
+                "Source": place.map_or_else(|| mount.source.clone(), |place| place.to_string_lossy().into_owned()),
                 "Destination": mount.destination,
                 "Driver": if mount.kind == Kind::Volume { "local" } else { "" },
                 "Mode": mount.options.join(","),
@@ -257,7 +265,8 @@ fn mounts(record: &Record) -> Vec<Value> {
                 "Propagation": mount.propagation,
             })
         })
-        .collect()
+        .collect();
+    Ok(all)
 }
 
 fn network(container: &Container, record: &Record, state: &State) -> Result<Value> {
@@ -272,15 +281,17 @@ fn network(container: &Container, record: &Record, state: &State) -> Result<Valu
     for exposed in &record.settings.exposed {
         ports.insert(exposed.clone(), Value::Null);
     }
-    if !state.attachments.is_empty() {
-        for port in Networks::open(container.dirs())?.leases()?.get(&record.id).into_iter().flat_map(|lease| lease.ports.clone()) {
-            let words = super::ps::port_words(&port);
-            let key = words.split("->").nth(1).unwrap_or_default().to_owned();
-            let binding = json!({"HostIp": port.host_ip, "HostPort": port.host_port.to_string()});
-            match ports.entry(key).or_insert(Value::Null) {
-                Value::Array(list) => list.push(binding),
-                empty => *empty = json!([binding]),
-            }
+    let published: Vec<Port> = match state.attachments.is_empty() {
+        true => state.ports.clone(),
+        false => Networks::open(container.dirs())?.leases()?.remove(&record.id).map(|lease| lease.ports).unwrap_or_default(),
+    };
+    for port in published {
+        let words = super::ps::port_words(&port);
+        let key = words.split("->").nth(1).unwrap_or_default().to_owned();
+        let binding = json!({"HostIp": port.host_ip, "HostPort": port.host_port.to_string()});
+        match ports.entry(key).or_insert(Value::Null) {
+            Value::Array(list) => list.push(binding),
+            empty => *empty = json!([binding]),
         }
     }
     let first = state.attachments.first();

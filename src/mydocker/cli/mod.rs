@@ -32,8 +32,10 @@ mod update;
 mod volumes;
 pub mod words;
 
+use super::container::{Container, Containers, State};
 use super::files::Dirs;
-use super::monitor;
+use super::{monitor, userns};
+use crate::store::ProcessId;
 use crate::sys::{Context, Error, Kind, Result};
 use args::{Cli, Command, ContainerCommand, ContainersCommand};
 use clap::error::ErrorKind;
@@ -50,6 +52,9 @@ pub fn run(args: Vec<OsString>) -> i32 {
     if args.first().is_some_and(|name| name.as_encoded_bytes().ends_with(b"docker-init")) {
         return super::monitor::init(&args);
     }
+    if let Some(code) = monitor(&args) {
+        return code;
+    }
     let cli = match Cli::try_parse_from(&args) {
         Ok(cli) => cli,
         Err(error) => return usage(&error),
@@ -64,7 +69,25 @@ pub fn run(args: Vec<OsString>) -> i32 {
     }
 }
 
+/// The monitor's own command line, as [`monitor::begin`] writes it: to read it by clap would take longer than all else of its start,
+/// and memory for as long as it stays.
+fn monitor(args: &[OsString]) -> Option<i32> {
+    match args {
+        [_, root, data, run_root, run, command, id]
+            if root == "--root" && run_root == "--run-root" && command.as_os_str() == monitor::COMMAND =>
+        {
+            crate::sys::retire_arena();
+            let dirs = Dirs { data: data.into(), run: run.into() };
+            Some(id.to_str().map_or(1, |id| monitor::main(&dirs, id)))
+        }
+        _ => None,
+    }
+}
+
 fn dispatch(command: &Command, dirs: &Dirs, args: &[OsString]) -> Result<i32> {
+    if !matches!(command, Command::Version(_) | Command::Completion { .. } | Command::Man { .. }) {
+        userns::enter(dirs, || monitors(dirs))?;
+    }
     match command {
         Command::Container(command) | Command::Containers { command: ContainersCommand::Any(command) } => {
             on_containers(command, dirs, args)
@@ -82,8 +105,18 @@ fn dispatch(command: &Command, dirs: &Dirs, args: &[OsString]) -> Result<i32> {
         Command::Man { directory } => pages::man(Cli::command(), directory).map(|()| 0),
         Command::Image(command) => images::run(command, dirs),
         Command::Inspect(options) => inspect::inspect(options, dirs),
-        Command::Monitor { id } => Ok(monitor::main(dirs, id)),
     }
+}
+
+/// The monitors and programs of all containers that are up.
+fn monitors(dirs: &Dirs) -> Vec<ProcessId> {
+    let containers = Containers::new(dirs).list().unwrap_or_default();
+    let states = containers.iter().filter_map(|container| container.state().ok().map(|state| (container, state)));
+    let alive = |(container, state): (&Container, State)| {
+        let monitor = state.monitor.filter(|_| container.monitored(&state));
+        monitor.or(state.process.filter(|_| container.process(&state).is_some()))
+    };
+    states.filter_map(alive).collect()
 }
 
 fn on_containers(command: &ContainerCommand, dirs: &Dirs, args: &[OsString]) -> Result<i32> {
@@ -139,7 +172,9 @@ fn fail(command: &Command, error: &Error) -> i32 {
 /// Help goes to stdout with 0; a wrong command line to stderr with docker's 125.
 fn usage(error: &clap::Error) -> i32 {
     match error.kind() {
-        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => print(&error.to_string()).map_or(1, |()| 0),
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
+            print(&error.to_string()).map_or(1, |()| 0)
+        }
         _ => {
             let _ = write!(std::io::stderr(), "{error}");
             OURS

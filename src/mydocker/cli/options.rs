@@ -3,6 +3,16 @@
 use crate::sys::{Context, Error, Result};
 use std::path::Path;
 
+/// The first word that is no flag, such as an image's name: a flag that is not known is taken for it, as flags end there.
+pub fn first_word<'a>(words: &'a [String], what: &str) -> Result<(&'a str, &'a [String])> {
+    let (first, rest) = words.split_first().ok_or_else(|| Error::new(format!("no {what} was named")))?;
+    if first.starts_with('-') {
+        let flag = first.split('=').next().unwrap_or_default();
+        return Err(Error::new(format!("unknown flag: {flag}")).hint(format!("flags end at the name of the {what}")));
+    }
+    Ok((first, rest))
+}
+
 /// The period of the CPU quota that docker uses, in microseconds.
 pub const CPU_PERIOD: u64 = 100_000;
 

@@ -44,7 +44,8 @@ pub fn ps(args: &Ps, dirs: &Dirs) -> Result<i32> {
         return Ok(0);
     }
     let published = published(dirs, kept.iter().any(|(_, state)| !state.attachments.is_empty()));
-    let rows: Vec<Value> = kept.iter().map(|(record, state)| row(record, state, published.get(&record.id), args, dirs)).collect();
+    let rows: Vec<Value> =
+        kept.iter().map(|(record, state)| row(record, state, published.get(&record.id).or(Some(&state.ports)), args, dirs)).collect();
     let default = if args.size { format!("{DEFAULT}\t{{{{.Size}}}}") } else { DEFAULT.to_owned() };
     print(&template::list(args.format.as_deref(), &default, &HEADINGS, &rows)?)?;
     Ok(0)

@@ -128,7 +128,8 @@ pub fn begin(container: &Container) -> Result<()> {
 fn by_policy(containers: &Containers) -> Result<i32> {
     let mut wanted = Vec::new();
     for container in containers.list()? {
-        let (record, state) = (container.record()?, container.state()?);
+        // One that cannot be read is for `system doctor`, and keeps none of the others down.
+        let (Ok(record), Ok(state)) = (container.record(), container.state()) else { continue };
         let policy = record.settings.restart;
         let again = policy == Restart::Always || policy == Restart::UnlessStopped && !state.stopped_by_user;
         if state.status == Status::Exited && again {

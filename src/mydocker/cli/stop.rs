@@ -144,15 +144,16 @@ pub fn clear(container: &Container, before: &State) -> Result<()> {
         ends(process, Some(PATIENCE));
     }
     monitor::settle(container)?;
-    let died = process.is_some();
+    let up = before.status.is_up() || before.status == Status::Restarting;
+    let mut died = process.is_some();
     let change = |state: &mut State| {
-        let up = |status: Status| status.is_up() || status == Status::Restarting;
-        if died || up(state.status) || up(before.status) {
+        died |= up && state.unseen();
+        if died {
             (state.status, state.exit_code, state.finished) = (Status::Exited, 137, rfc3339_now());
             state.error.clear();
         }
         (state.process, state.monitor) = (None, None);
-        state.attachments.clear();
+        state.disconnect();
     };
     container.change(change)?;
     if died {
@@ -177,8 +178,8 @@ pub fn kill(args: &Kill, dirs: &Dirs) -> Result<i32> {
         pidfd_send_signal(&process, signal).map_err(|errno| Error::new(format!("signal container {name}")).errno(errno))?;
         if signal == Signal::KILL {
             if state.status == Status::Paused {
-                // A frozen process does not die of SIGKILL on cgroup v1.
-                unpause_one(&container)?;
+                // A frozen process does not die of SIGKILL on cgroup v1; on v2 it may be gone by now.
+                let _ = unpause_one(&container);
             }
             ends(&process, Some(PATIENCE));
             gone(&container, &state)?;
@@ -196,6 +197,15 @@ pub fn pause(args: &Names, dirs: &Dirs) -> Result<i32> {
     })
 }
 
+/// Writes down the new status, unless the container has ended meanwhile.
+fn replace(container: &Container, old: Status, new: Status) -> Result<State> {
+    container.change(|state| {
+        if state.status == old {
+            state.status = new;
+        }
+    })
+}
+
 /// Freezes a running container.
 pub fn pause_one(container: &Container) -> Result<()> {
     match container.state()?.status {
@@ -204,7 +214,7 @@ pub fn pause_one(container: &Container) -> Result<()> {
         _ => return Err(Error::new(format!("container {} is not running", container.id()))),
     }
     lifecycle::pause(&container.runtime()?, &container.runtime_id()?)?;
-    container.change(|state| state.status = Status::Paused)?;
+    replace(container, Status::Running, Status::Paused)?;
     tell(container, "pause", &[]);
     Ok(())
 }
@@ -212,7 +222,7 @@ pub fn pause_one(container: &Container) -> Result<()> {
 /// Thaws one.
 pub fn unpause_one(container: &Container) -> Result<()> {
     lifecycle::resume(&container.runtime()?, &container.runtime_id()?)?;
-    container.change(|state| state.status = Status::Running)?;
+    replace(container, Status::Paused, Status::Running)?;
     tell(container, "unpause", &[]);
     Ok(())
 }
@@ -271,6 +281,17 @@ pub fn rm(args: &Rm, dirs: &Dirs) -> Result<i32> {
 
 /// Removes a container; one that is up only by force.
 pub fn remove(container: &Container, force: bool, volumes: bool) -> Result<()> {
+    for _ in 0..16 {
+        match try_remove(container, force, volumes) {
+            // Started after we looked: by force, that one is ended as well.
+            Err(error) if force && error.get_kind() == ErrorKind::WrongState => {}
+            other => return other,
+        }
+    }
+    try_remove(container, force, volumes)
+}
+
+fn try_remove(container: &Container, force: bool, volumes: bool) -> Result<()> {
     let state = container.state()?;
     let record = container.record()?;
     if state.status.is_up() || state.status == Status::Restarting || container.monitored(&state) {

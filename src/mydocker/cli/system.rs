@@ -47,6 +47,11 @@ pub struct Format {
     pub format: Option<String>,
 }
 
+/// CPUs that this process may run on.
+pub fn cpus() -> u32 {
+    rustix::thread::sched_getaffinity(None).map_or(1, |set| set.count())
+}
+
 /// Runs one command; the exit code.
 pub fn run(command: &Command, dirs: &Dirs) -> Result<i32> {
     match command {
@@ -223,10 +228,10 @@ pub fn info(args: &Format, dirs: &Dirs) -> Result<i32> {
         "OperatingSystem": system(),
         "OSType": "linux",
         "Architecture": std::env::consts::ARCH,
-        "NCPU": std::thread::available_parallelism().map_or(1, usize::from),
+        "NCPU": cpus(),
         "MemTotal": memory_total(),
         "Name": read("/proc/sys/kernel/hostname"),
-        "Rootless": !rustix::process::geteuid().is_root(),
+        "Rootless": crate::mydocker::userns::is_rootless(),
         "DockerRootDir": dirs.data,
         "RunDir": dirs.run,
     });

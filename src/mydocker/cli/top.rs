@@ -1,6 +1,6 @@
 //! `top` and `port`: a container's processes, and where its ports are.
 
-use super::{print, ps, table};
+use super::{options, print, ps, table};
 use crate::lifecycle;
 use crate::mydocker::container::Containers;
 use crate::mydocker::files::Dirs;
@@ -31,7 +31,7 @@ pub struct PortArgs {
 
 /// `mydocker top`: what the host's ps(1) says of the container's processes.
 pub fn top(args: &Top, dirs: &Dirs) -> Result<i32> {
-    let (name, options) = args.container_and_options.split_first().ok_or_else(|| Error::new("no container was named"))?;
+    let (name, options) = options::first_word(&args.container_and_options, "container")?;
     let container = Containers::new(dirs).find(name)?;
     must_run(&container)?;
     let pids = lifecycle::processes(&container.runtime()?, &container.runtime_id()?)?;
@@ -80,7 +80,7 @@ pub fn port(args: &PortArgs, dirs: &Dirs) -> Result<i32> {
     let state = container.state()?;
     // Without an interface there is no port, and no network directory need be made to find that out.
     let ports: Vec<Port> = if state.attachments.is_empty() {
-        Vec::new()
+        state.ports
     } else {
         Networks::open(dirs)?.leases()?.remove(container.id()).map(|lease| lease.ports).unwrap_or_default()
     };

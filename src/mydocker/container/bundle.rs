@@ -1,6 +1,7 @@
 //! The bundle of a container: the runtime's configuration, made anew at each start from the record.
 
 use super::{Container, Record, Security, Settings, User, capabilities, resolve};
+use crate::mydocker::userns::{has_one_id, is_rootless};
 use crate::spec::{self, Capabilities, Device, DeviceRule, Linux, Mount, Namespace, Pids, Process, Resources, Rlimit, Root, Spec};
 use crate::sys::{Context, Error, Result};
 use rustix::fs::{FileType, Mode, OFlags};
@@ -13,6 +14,8 @@ pub struct Prepared {
     pub network: Option<PathBuf>,
     /// Namespaces of other containers: kind and path.
     pub shared: Vec<(&'static str, PathBuf)>,
+    /// The user namespace to join (`--userns auto`); the root file system is then mounted at `rootfs` already.
+    pub user: Option<PathBuf>,
     /// Volumes, binds and tmpfs, with their sources.
     pub mounts: Vec<Mount>,
     /// The program that reaps for `--init`, on the host.
@@ -43,7 +46,7 @@ fn mount(destination: &str, kind: &str, options: &[&str]) -> Mount {
 }
 
 /// Paths that docker hides or protects.
-const MASKED: [&str; 11] = [
+const MASKED: [&str; 12] = [
     "/proc/asound",
     "/proc/acpi",
     "/proc/interrupts",
@@ -54,6 +57,7 @@ const MASKED: [&str; 11] = [
     "/proc/timer_stats",
     "/proc/sched_debug",
     "/proc/scsi",
+    "/sys/devices/virtual/powercap",
     "/sys/firmware",
 ];
 const READ_ONLY: [&str; 5] = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
@@ -62,7 +66,10 @@ const READ_ONLY: [&str; 5] = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys",
 pub fn bundle(container: &Container, record: &Record, prepared: &Prepared) -> Result<(Spec, User)> {
     let settings = &record.settings;
     let layers = container.layers(record);
-    let user = resolve(&settings.user, &settings.groups, &layers)?;
+    let mut user = resolve(&settings.user, &settings.groups, &layers)?;
+    if settings.groups.is_empty() && is_rootless() && has_one_id() {
+        user.groups.clear(); // those of the image's files do not exist here
+    }
     let capabilities = capabilities(settings)?;
     let security = Security::of(settings, &capabilities)?;
     let hostname = if settings.hostname.is_empty() { record.short() } else { &settings.hostname };
@@ -129,8 +136,9 @@ fn sets(names: &[String], uid: u32) -> Capabilities {
 
 fn cgroups_path(record: &Record) -> String {
     match record.settings.cgroup_parent.as_str() {
-        "" if rustix::process::geteuid().is_root() => format!("/mydocker/{}", record.id),
-        "" => format!("mydocker/{}", record.id),
+        // Below our own cgroup, if that was delegated to the user; else there is none, and limits are refused.
+        "" if is_rootless() => String::new(),
+        "" => format!("/mydocker/{}", record.id),
         parent => format!("{}/{}", parent.trim_end_matches('/'), record.id),
     }
 }
@@ -148,6 +156,9 @@ fn namespaces(settings: &Settings, prepared: &Prepared) -> Vec<Namespace> {
             all.push(new(kind, String::new()));
         }
     }
+    if let Some(path) = &prepared.user {
+        all.push(new("user", path.to_string_lossy().into_owned()));
+    }
     if let Some(path) = &prepared.network {
         all.push(new("network", path.to_string_lossy().into_owned()));
     }
@@ -158,15 +169,24 @@ fn mounts(container: &Container, record: &Record, prepared: &Prepared) -> Result
     let settings = &record.settings;
     let ro: &[&str] = if settings.privileged { &[] } else { &["ro"] };
     let with = |base: &[&'static str]| [base, ro].concat();
+    let shifted = prepared.user.is_some();
+    // Nobody but the owner of a namespace mounts what shows it. For the network's, the runtime sees to that.
+    let proc = match settings.pid == "host" && (shifted || is_rootless()) {
+        true => Mount { source: "/proc".into(), kind: "bind".into(), ..mount("/proc", "", &["rbind", "nosuid", "noexec", "nodev"]) },
+        false => mount("/proc", "proc", &["nosuid", "noexec", "nodev"]),
+    };
+    // The group tty has no id where there is but one.
+    let tty = if is_rootless() && has_one_id() { &[][..] } else { &["gid=5"] };
     let shm = format!("size={}", settings.shm_size.unwrap_or(64 << 20));
-    let mut all = vec![
-        overlay(container, record)?,
-        mount("/proc", "proc", &["nosuid", "noexec", "nodev"]),
+    // With ids of its own the root has been mounted already: only the host's root may map the ids of the layers.
+    let mut all = if shifted { Vec::new() } else { vec![overlay(container, record)?] };
+    all.extend([
+        proc,
         mount("/dev", "tmpfs", &["nosuid", "strictatime", "mode=755", "size=65536k"]),
-        mount("/dev/pts", "devpts", &["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"]),
+        mount("/dev/pts", "devpts", &[&["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620"], tty].concat()),
         mount("/sys", "sysfs", &with(&["nosuid", "noexec", "nodev"])),
         mount("/sys/fs/cgroup", "cgroup", &with(&["nosuid", "noexec", "nodev"])),
-    ];
+    ]);
     let bind =
         |source: String, destination: &str, options: &[&str]| Mount { source, kind: "bind".into(), ..mount(destination, "", options) };
     if settings.ipc == "host" {
@@ -182,7 +202,7 @@ fn mounts(container: &Container, record: &Record, prepared: &Prepared) -> Result
         let destination = format!("/etc/{name}");
         if !users.iter().any(|mount| mount.destination == destination) {
             let source = container.dir().join(name).to_string_lossy().into_owned();
-            users.push(bind(source, &destination, &["rbind", "rprivate"]));
+            users.push(bind(source, &destination, if shifted { &["rbind", "rprivate", "idmap"] } else { &["rbind", "rprivate"] }));
         }
     }
     if let Some(init) = &prepared.init {
@@ -209,7 +229,7 @@ fn overlay(container: &Container, record: &Record) -> Result<Mount> {
     }
     let lower = if lowers.is_empty() { text(&container.dir().join("rootfs")) } else { lowers.join(":") };
     let mut options = vec![format!("lowerdir={lower}"), format!("upperdir={upper}"), format!("workdir={work}")];
-    if !rustix::process::geteuid().is_root() {
+    if is_rootless() {
         options.push("userxattr".into());
     }
     Ok(Mount { options, ..mount("/", "overlay", &[]) })
@@ -302,7 +322,8 @@ fn host_devices(dir: &Path, devices: &mut Vec<Device>, depth: usize) -> Result<(
             if depth < 8 && !NOT.iter().any(|not| name == *not) {
                 host_devices(&path, devices, depth + 1)?;
             }
-        } else if !kind.is_symlink() && name != "console" {
+        } else if !kind.is_symlink() && name != "console" && name != "ptmx" {
+            // Those two are the container's own.
             // A node that vanishes meanwhile is not there to be given.
             devices.extend(node(&path, &path.to_string_lossy()).ok().flatten());
         }

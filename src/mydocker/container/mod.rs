@@ -5,6 +5,7 @@ mod files;
 pub mod journal;
 mod profile;
 mod record;
+mod security;
 mod settings;
 mod state;
 mod store;
@@ -13,8 +14,8 @@ mod users;
 
 pub use bundle::{Prepared, bundle, environment, limits};
 pub use files::Layers;
-pub use profile::{Security, capabilities, settle_security};
 pub use record::Record;
+pub use security::{Security, capabilities, settle_security};
 pub use settings::{Device, Health, LogLimits, Resources, Restart, Settings, Ulimit};
 pub use state::{HealthState, Probe, State, Status};
 pub use store::{Container, Containers};

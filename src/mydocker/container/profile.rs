@@ -1,182 +1,196 @@
-//! Capabilities, seccomp profile and labels of a container, by docker's defaults and options.
+//! A seccomp profile of the user's, in the form of the runtime specification or in docker's, of which its own `default.json` is:
+//! `archMap` for `architectures`, one `name` for `names`, and rules that hold only under conditions (`includes`, `excludes`). What
+//! docker's daemon would make of it for a container is made here.
 
-use super::Settings;
-use crate::spec::{Seccomp, SyscallRule, names};
-use crate::sys::{Context, Error, Result};
+use crate::spec::Seccomp;
+use crate::sys::{Error, Result};
 use serde::Deserialize;
-use std::collections::BTreeMap;
+use serde_json::Value;
 
-/// docker's default set.
-const DEFAULT: [&str; 14] = [
-    "CAP_AUDIT_WRITE",
-    "CAP_CHOWN",
-    "CAP_DAC_OVERRIDE",
-    "CAP_FOWNER",
-    "CAP_FSETID",
-    "CAP_KILL",
-    "CAP_MKNOD",
-    "CAP_NET_BIND_SERVICE",
-    "CAP_NET_RAW",
-    "CAP_SETFCAP",
-    "CAP_SETGID",
-    "CAP_SETPCAP",
-    "CAP_SETUID",
-    "CAP_SYS_CHROOT",
-];
-
-/// Every capability that this kernel has.
-fn all() -> Vec<String> {
-    let last = std::fs::read_to_string("/proc/sys/kernel/cap_last_cap").ok().and_then(|text| text.trim().parse::<u32>().ok());
-    let mask = last.filter(|last| *last < 63).map_or(u64::MAX, |last| (1 << (last + 1)) - 1);
-    names::capability_names(mask).split(',').map(|name| name.trim().to_owned()).filter(|name| !name.is_empty()).collect()
+/// The members of a profile that the specification does not know.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct Docker {
+    architectures: Option<Vec<String>>,
+    arch_map: Option<Vec<Architecture>>,
+    syscalls: Vec<Rule>,
 }
 
-/// The capabilities by `--privileged`, `--cap-add` and `--cap-drop`: `ALL` first, then single ones, as docker does.
-pub fn capabilities(settings: &Settings) -> Result<Vec<String>> {
-    if settings.privileged {
-        return Ok(all());
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct Architecture {
+    architecture: String,
+    sub_architectures: Option<Vec<String>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Rule {
+    name: String,
+    names: Option<Vec<String>>,
+    includes: Option<Conditions>,
+    excludes: Option<Conditions>,
+}
+
+/// An unknown condition must not be taken for one that holds.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "camelCase")]
+struct Conditions {
+    caps: Option<Vec<String>>,
+    arches: Option<Vec<String>>,
+    min_kernel: Option<String>,
+}
+
+/// What the conditions are about.
+struct Here<'a> {
+    capabilities: &'a [String],
+    /// As Go names it.
+    arch: &'a str,
+    kernel: (u64, u64),
+}
+
+impl Here<'_> {
+    fn is_at_least(&self, version: &str) -> std::result::Result<bool, String> {
+        let wanted = kernel(version).ok_or_else(|| format!("invalid minKernel {version:?}: expected x.y"))?;
+        Ok(self.kernel >= wanted)
     }
-    let full = |name: &String| {
-        let upper = name.to_ascii_uppercase();
-        let name = if upper == "ALL" || upper.starts_with("CAP_") { upper } else { format!("CAP_{upper}") };
-        if name == "ALL" || names::capability(&name).is_some() { Ok(name) } else { Err(Error::new(format!("invalid capability: {name}"))) }
-    };
-    let add = settings.cap_add.iter().map(full).collect::<Result<Vec<_>>>()?;
-    let drop = settings.cap_drop.iter().map(full).collect::<Result<Vec<_>>>()?;
-    let has = |list: &[String], name: &str| list.iter().any(|entry| entry == name);
-    let mut set = if has(&add, "ALL") { all() } else { DEFAULT.map(String::from).to_vec() };
-    if has(&drop, "ALL") {
-        set.clear();
+
+    /// All that a rule includes must be so: every capability, one of the architectures, the kernel.
+    fn includes(&self, conditions: &Conditions) -> std::result::Result<bool, String> {
+        let has = |cap: &String| self.capabilities.contains(cap);
+        let kernel = conditions.min_kernel.as_deref().map_or(Ok(true), |version| self.is_at_least(version))?;
+        let arches = conditions.arches.as_ref().filter(|arches| !arches.is_empty());
+        let arch = arches.is_none_or(|arches| arches.iter().any(|arch| arch == self.arch));
+        Ok(kernel && arch && conditions.caps.iter().flatten().all(has))
     }
-    set.retain(|name| !has(&drop, name));
-    set.extend(add.iter().filter(|name| *name != "ALL").cloned());
-    set.sort();
-    set.dedup();
-    Ok(set)
+
+    /// Anything that it excludes takes it away.
+    fn excludes(&self, conditions: &Conditions) -> std::result::Result<bool, String> {
+        let has = |cap: &String| self.capabilities.contains(cap);
+        let kernel = conditions.min_kernel.as_deref().map_or(Ok(false), |version| self.is_at_least(version))?;
+        let arch = conditions.arches.iter().flatten().any(|arch| arch == self.arch);
+        Ok(kernel || arch || conditions.caps.iter().flatten().any(has))
+    }
 }
 
-/// What `--security-opt` amounts to.
-#[derive(Clone, Debug, Default)]
-pub struct Security {
-    /// The filter; none if unconfined.
-    pub seccomp: Option<Seccomp>,
-    /// `no-new-privileges`.
-    pub no_new_privileges: bool,
-    /// AppArmor's profile.
-    pub apparmor: String,
-    /// SELinux's label.
-    pub selinux: String,
-    /// `systempaths=unconfined`: nothing is masked.
-    pub unmasked: bool,
+/// `4.8`, or what uname(2) says.
+fn kernel(text: &str) -> Option<(u64, u64)> {
+    let (major, rest) = text.split_once('.')?;
+    let minor: String = rest.chars().take_while(char::is_ascii_digit).collect();
+    Some((major.parse().ok()?, minor.parse().ok()?))
 }
 
-/// `seccomp.json`: the default profile, and what each capability adds to it.
-#[derive(Deserialize)]
-struct Profile {
-    capabilities: BTreeMap<String, Vec<String>>,
-    profile: Seccomp,
+/// The filter for a container with these capabilities.
+pub fn parse(path: &str, text: &str, capabilities: &[String]) -> Result<Seccomp> {
+    let release = rustix::system::uname().release().to_string_lossy().into_owned();
+    let arch = if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" };
+    let here = Here { capabilities, arch, kernel: kernel(&release).unwrap_or_default() };
+    resolve(text, &here).map_err(|why| Error::new(format!("decoding seccomp profile ({path}) failed: {why}")))
 }
 
-impl Security {
-    /// Reads the options; a profile's file is read now.
-    pub fn of(settings: &Settings, capabilities: &[String]) -> Result<Self> {
-        let mut security = Self::default();
-        let mut filter = if settings.privileged { None } else { Some("builtin") };
-        let mut selinux = Vec::new();
-        for option in &settings.security {
-            let (key, value) = option.split_once(['=', ':']).map_or((option.as_str(), None), |(key, value)| (key, Some(value)));
-            match (key, value) {
-                ("seccomp", Some("unconfined")) => filter = None,
-                ("seccomp", Some(path)) => filter = Some(path),
-                ("no-new-privileges", None | Some("true")) => security.no_new_privileges = true,
-                ("no-new-privileges", Some("false")) => security.no_new_privileges = false,
-                ("apparmor", Some(profile)) => security.apparmor = if profile == "unconfined" { String::new() } else { profile.to_owned() },
-                ("label", Some("disable")) => selinux.clear(),
-                ("label", Some(part))
-                    if part.split_once(':').is_some_and(|(kind, _)| ["user", "role", "type", "level"].contains(&kind)) =>
-                {
-                    selinux.push(part.to_owned());
-                }
-                ("systempaths", Some("unconfined")) => security.unmasked = true,
-                _ => return Err(Error::new(format!("invalid --security-opt: {option:?}"))),
+fn resolve(text: &str, here: &Here<'_>) -> std::result::Result<Seccomp, String> {
+    let mut value: Value = serde_json::from_str(text).map_err(|e| e.to_string())?;
+    let docker: Docker = Docker::deserialize(&value).map_err(|e| e.to_string())?;
+    let mut kept = Vec::with_capacity(docker.syscalls.len());
+    for (i, rule) in docker.syscalls.iter().enumerate() {
+        let includes = rule.includes.as_ref().map_or(Ok(true), |conditions| here.includes(conditions))?;
+        let excludes = rule.excludes.as_ref().map_or(Ok(false), |conditions| here.excludes(conditions))?;
+        if !includes || excludes {
+            continue;
+        }
+        let mut entry = value["syscalls"][i].take();
+        if !rule.name.is_empty() {
+            if rule.names.as_ref().is_some_and(|names| !names.is_empty()) {
+                return Err("both \"name\" and \"names\" are specified in a rule, use either one".into());
             }
+            entry["names"] = Value::from(vec![rule.name.clone()]);
         }
-        security.seccomp = match filter {
-            None => None,
-            Some("builtin") => Some(default(capabilities)?),
-            Some(text) if text.starts_with('{') => Some(parse("given", text)?),
-            Some(path) => Some(parse(path, &read(path)?)?),
-        };
-        if !selinux.is_empty() {
-            let part = |kind: &str, default: &str| {
-                let found = selinux.iter().find_map(|part| part.strip_prefix(kind)?.strip_prefix(':'));
-                found.unwrap_or(default).to_owned()
-            };
-            security.selinux =
-                [part("user", "system_u"), part("role", "system_r"), part("type", "container_t"), part("level", "s0")].join(":");
+        // Go writes what is empty as null.
+        if let Value::Object(members) = &mut entry {
+            members.retain(|key, value| !value.is_null() && !["name", "comment", "includes", "excludes"].contains(&key.as_str()));
         }
-        Ok(security)
+        kept.push(entry);
     }
-}
-
-/// The default profile for a set of capabilities.
-fn default(capabilities: &[String]) -> Result<Seccomp> {
-    let parsed: std::result::Result<Profile, _> = serde_json::from_str(include_str!("seccomp.json"));
-    let Profile { capabilities: by_capability, mut profile } =
-        parsed.map_err(|e| Error::new(format!("the built-in seccomp profile: {e}")))?;
-    if cfg!(target_arch = "aarch64") {
-        profile.architectures = vec!["SCMP_ARCH_AARCH64".into(), "SCMP_ARCH_ARM".into()];
+    if let Value::Object(members) = &mut value {
+        members.insert("syscalls".into(), Value::Array(kept));
+        members.retain(|key, value| !value.is_null() && key != "archMap");
     }
-    let mut names: Vec<String> =
-        by_capability.into_iter().filter(|(name, _)| capabilities.contains(name)).flat_map(|(_, calls)| calls).collect();
-    names.sort();
-    names.dedup();
-    // A call that is allowed whole needs no rule with conditions, nor one that denies it.
-    profile.syscalls.retain(|rule| rule.names.len() > 1 || !names.contains(&rule.names[0]));
-    if !names.is_empty() {
-        profile.syscalls.push(SyscallRule { names, action: "SCMP_ACT_ALLOW".into(), ..SyscallRule::default() });
-    }
-    Ok(profile)
-}
-
-fn read(path: &str) -> Result<String> {
-    std::fs::read_to_string(path).context(|| format!("opening seccomp profile ({path}) failed"))
-}
-
-/// Checks the options as a start will, and puts the text of a profile in the place of its path, as docker does: the file
-/// may be gone by then, and a relative path means something else to a monitor.
-pub fn settle_security(settings: &mut Settings) -> Result<()> {
-    for option in &mut settings.security {
-        if let Some(path) =
-            option.strip_prefix("seccomp=").filter(|path| !["unconfined", "builtin"].contains(path) && !path.starts_with('{'))
-        {
-            *option = format!("seccomp={}", read(path)?.trim_start());
+    let mut filter = Seccomp::deserialize(value).map_err(|e| e.to_string())?;
+    if let Some(map) = docker.arch_map.filter(|map| !map.is_empty()) {
+        if docker.architectures.is_some_and(|list| !list.is_empty()) {
+            return Err("both \"architectures\" and \"archMap\" are specified, use either one".into());
         }
-    }
-    Security::of(settings, &capabilities(settings)?).map(drop)
-}
-
-/// A profile in runtime-spec's form. docker's own files have more (archMap, includes, excludes): refused in a sentence.
-fn parse(path: &str, text: &str) -> Result<Seccomp> {
-    let bad = |why: String| Error::new(format!("decoding seccomp profile ({path}) failed: {why}"));
-    let value: serde_json::Value = serde_json::from_str(text).map_err(|e| bad(e.to_string()))?;
-    let conditional = value["syscalls"]
-        .as_array()
-        .into_iter()
-        .flatten()
-        .any(|rule| ["includes", "excludes"].iter().any(|key| rule[key].as_object().is_some_and(|conditions| !conditions.is_empty())));
-    if conditional {
-        return Err(bad("it has rules with \"includes\" or \"excludes\", which only docker's daemon understands".into())
-            .hint("give a profile in the form of the runtime specification, section seccomp"));
-    }
-    let mut filter: Seccomp = serde_json::from_value(value.clone()).map_err(|e| bad(e.to_string()))?;
-    if filter.architectures.is_empty() {
-        let entries = value["archMap"].as_array().into_iter().flatten();
-        let native = if cfg!(target_arch = "aarch64") { "SCMP_ARCH_AARCH64" } else { "SCMP_ARCH_X86_64" };
-        for entry in entries.filter(|entry| entry["architecture"] == native) {
-            let sub = entry["subArchitectures"].as_array().into_iter().flatten().filter_map(|name| name.as_str());
-            filter.architectures = std::iter::once(native).chain(sub).map(String::from).collect();
+        let native = if here.arch == "arm64" { "SCMP_ARCH_AARCH64" } else { "SCMP_ARCH_X86_64" };
+        for entry in map.into_iter().filter(|entry| entry.architecture == native) {
+            filter.architectures = std::iter::once(entry.architecture).chain(entry.sub_architectures.into_iter().flatten()).collect();
         }
     }
     Ok(filter)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(rules: &str, capabilities: &[&str], arch: &str, kernel: (u64, u64)) -> std::result::Result<Vec<String>, String> {
+        let capabilities: Vec<String> = capabilities.iter().map(|cap| (*cap).to_owned()).collect();
+        let text = format!(r#"{{"defaultAction":"SCMP_ACT_ERRNO","syscalls":[{rules}]}}"#);
+        let filter = resolve(&text, &Here { capabilities: &capabilities, arch, kernel })?;
+        Ok(filter.syscalls.into_iter().flat_map(|rule| rule.names).collect())
+    }
+
+    fn rule(conditions: &str) -> String {
+        format!(r#"{{"names":["acct"],"action":"SCMP_ACT_ALLOW","args":null,"comment":"",{conditions}}}"#)
+    }
+
+    #[test]
+    fn rules_hold_under_their_conditions() {
+        let holds = |conditions: &str| !names(&rule(conditions), &["CAP_A", "CAP_B"], "amd64", (5, 10)).unwrap().is_empty();
+        assert!(holds(r#""includes":{},"excludes":null"#));
+        assert!(holds(r#""includes":{"caps":["CAP_A","CAP_B"]}"#));
+        assert!(!holds(r#""includes":{"caps":["CAP_A","CAP_C"]}"#), "all of them");
+        assert!(!holds(r#""excludes":{"caps":["CAP_C","CAP_B"]}"#), "any of them");
+        assert!(holds(r#""excludes":{"caps":["CAP_C"]}"#));
+        assert!(holds(r#""includes":{"arches":["x32","amd64"]}"#) && !holds(r#""includes":{"arches":["arm64"]}"#));
+        assert!(!holds(r#""excludes":{"arches":["amd64"]}"#) && holds(r#""excludes":{"arches":["s390x"]}"#));
+        assert!(holds(r#""includes":{"minKernel":"4.8"}"#) && holds(r#""includes":{"minKernel":"5.10"}"#));
+        assert!(!holds(r#""includes":{"minKernel":"5.11"}"#) && !holds(r#""includes":{"minKernel":"6.0"}"#));
+        assert!(!holds(r#""excludes":{"minKernel":"4.8"}"#));
+        assert!(!holds(r#""includes":{"caps":["CAP_A"],"minKernel":"6.0"}"#), "both");
+    }
+
+    #[test]
+    fn old_and_wrong_forms() {
+        let old = r#"{"name":"read","action":"SCMP_ACT_ALLOW","args":[]}"#;
+        assert_eq!(names(old, &[], "amd64", (6, 1)).unwrap(), ["read"]);
+        for wrong in [
+            rule(r#""includes":{"minKernel":"new"}"#),
+            rule(r#""includes":{"kernel":"4.8"}"#),
+            r#"{"name":"read","names":["write"],"action":"SCMP_ACT_ALLOW"}"#.into(),
+        ] {
+            assert!(names(&wrong, &[], "amd64", (6, 1)).is_err(), "{wrong}");
+        }
+        let map = r#""archMap":[{"architecture":"SCMP_ARCH_X86_64","subArchitectures":["SCMP_ARCH_X86"]},{"architecture":"SCMP_ARCH_AARCH64","subArchitectures":null}]"#;
+        let filter = |head: &str, arch| {
+            let here = Here { capabilities: &[], arch, kernel: (6, 1) };
+            resolve(&format!(r#"{{"defaultAction":"SCMP_ACT_ALLOW",{head},"syscalls":[]}}"#), &here).map(|filter| filter.architectures)
+        };
+        assert_eq!(filter(map, "amd64").unwrap(), ["SCMP_ARCH_X86_64", "SCMP_ARCH_X86"]);
+        assert_eq!(filter(map, "arm64").unwrap(), ["SCMP_ARCH_AARCH64"]);
+        assert!(filter(&format!(r#"{map},"architectures":["SCMP_ARCH_X86"]"#), "amd64").is_err());
+    }
+
+    /// The container's own program sees what the profile allows it: with the capability, and without.
+    #[test]
+    fn capabilities_choose_between_rules() {
+        let rules = [
+            rule(r#""includes":{"caps":["CAP_SYS_PACCT"]}"#),
+            r#"{"names":["acct"],"action":"SCMP_ACT_KILL","excludes":{"caps":["CAP_SYS_PACCT"]}}"#.into(),
+        ]
+        .join(",");
+        let text = format!(r#"{{"defaultAction":"SCMP_ACT_ALLOW","syscalls":[{rules}]}}"#);
+        let action = |caps: &[String]| parse("x", &text, caps).unwrap().syscalls.iter().map(|rule| rule.action.clone()).collect::<Vec<_>>();
+        assert_eq!(action(&["CAP_SYS_PACCT".into()]), ["SCMP_ACT_ALLOW"]);
+        assert_eq!(action(&[]), ["SCMP_ACT_KILL"]);
+    }
 }

@@ -23,6 +23,9 @@ pub struct Record {
     pub args: Vec<String>,
     /// How many of `args` are the entry point's.
     pub entrypoint: usize,
+    /// `--userns auto`: the first of the host's ids that are this container's alone, [`crate::mydocker::userns::COUNT`] of them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub first_id: Option<u32>,
     /// Everything else that was asked for.
     pub settings: Settings,
 }

@@ -1,6 +1,6 @@
 //! How a container is: written by its monitor, and by commands when there is none.
 
-use crate::mydocker::network::Attachment;
+use crate::mydocker::network::{Attachment, ports::Port};
 use crate::store::ProcessId;
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -82,6 +82,26 @@ pub struct State {
     pub health: Option<HealthState>,
     /// Where it is reachable.
     pub attachments: Vec<Attachment>,
+    /// Published ports that are in no lease: an ordinary user's.
+    pub ports: Vec<Port>,
+}
+
+impl State {
+    /// It is reachable no more.
+    pub fn disconnect(&mut self) {
+        self.attachments.clear();
+        self.ports.clear();
+    }
+}
+
+/// The `error` of a container that was up when its monitor and its processes vanished.
+pub(super) const UNSEEN: &str = "its end was not seen: the host was restarted, or its monitor killed";
+
+impl State {
+    /// Whether nobody knows how it ended.
+    pub fn unseen(&self) -> bool {
+        self.error == UNSEEN
+    }
 }
 
 /// What the health checks said.

@@ -4,7 +4,8 @@ use super::tree::Overlay;
 use super::{Layers, Record, State, Status, journal};
 use crate::cgroup::Manager;
 use crate::lifecycle::Runtime;
-use crate::mydocker::files::{self, Dirs, Lock, make_dir, read_json, write, write_json};
+use crate::mydocker::files::{self, Dirs, Keep, Lock, make_dir, read_json, write, write_json};
+use crate::mydocker::userns::free_ids;
 use crate::store::{ContainerId, ProcessId, Root};
 use crate::sys::{Context, Error, Kind, Result};
 use rustix::fd::OwnedFd;
@@ -48,13 +49,19 @@ impl Containers {
         let parent = self.dirs.containers();
         make_dir(&parent)?;
         let _lock = self.lock()?;
-        self.claim(&record.name, &record.id)?;
+        let mut record = record.clone();
+        if record.settings.userns == "auto" {
+            let others = self.list()?.into_iter().filter_map(|other| other.record().ok()?.first_id);
+            record.first_id = Some(free_ids(&others.collect::<Vec<_>>())?);
+        }
+        let record = &record;
+        self.claim(&record.name, &record.id, keep(record))?;
         // A leading dot: no id begins with one, so nobody lists it before it is complete.
         let temporary = parent.join(format!(".{}", record.id));
         let made = ["upper", "work", "rootfs"]
             .iter()
             .try_for_each(|name| make_dir(&temporary.join(name)))
-            .and_then(|()| write_json(&temporary.join("container.json"), record))
+            .and_then(|()| write_json(&temporary.join("container.json"), record, keep(record)))
             // The root directory of the container: what its upper layer says counts.
             .and_then(|()| open_to_all(&temporary.join("upper")))
             .and_then(|()| fs::rename(&temporary, container.dir()).context(|| format!("make {}", container.dir().display())));
@@ -72,7 +79,7 @@ impl Containers {
     }
 
     /// Takes a name. One whose container is gone or has another name is free: its removal or rename was killed.
-    fn claim(&self, name: &str, id: &str) -> Result<()> {
+    fn claim(&self, name: &str, id: &str, keep: Keep) -> Result<()> {
         let path = self.names().join(name);
         if let Ok(holder) = fs::read_to_string(&path)
             && holder != id
@@ -82,7 +89,7 @@ impl Containers {
             return Err(Error::new(format!("the container name \"/{name}\" is already in use by container \"{short}\""))
                 .hint("remove or rename that container to be able to reuse the name"));
         }
-        write(&path, id.as_bytes())
+        write(&path, id.as_bytes(), keep)
     }
 
     /// `mydocker rename`.
@@ -94,7 +101,7 @@ impl Containers {
         if record.name == name {
             return Err(Error::new("renaming a container with the same name as its current name"));
         }
-        self.claim(name, &record.id)?;
+        self.claim(name, &record.id, keep(&record))?;
         let old = std::mem::replace(&mut record.name, name.to_owned());
         container.save_record(&record)?;
         fs::remove_file(self.names().join(&old)).context(|| format!("free the name {old}"))?;
@@ -116,6 +123,7 @@ impl Containers {
         };
         let dangling = |path: &PathBuf| !fs::read_to_string(path).is_ok_and(|id| named(id, path));
         left.extend(entries(&self.names()).into_iter().filter(|path| hidden(path) || dangling(path)));
+        left.extend(self.list()?.iter().filter(|container| !container.is_whole()).map(|container| container.dir.clone()));
         let known = |path: &PathBuf| path.file_name().and_then(|name| name.to_str()).is_some_and(|id| self.container(id).exists());
         left.extend(entries(&self.dirs.run.join("containers")).into_iter().filter(|path| !known(path)));
         for path in left.iter().filter(|path| remove && path.symlink_metadata().is_ok()) {
@@ -180,6 +188,11 @@ impl Containers {
     fn container(&self, id: &str) -> Container {
         Container { id: id.to_owned(), dir: self.dirs.containers().join(id), dirs: self.dirs.clone(), boot: self.boot.clone() }
     }
+}
+
+/// A container that is to be removed when it ends is not missed after a reboot.
+fn keep(record: &Record) -> Keep {
+    if record.settings.auto_remove { Keep::UntilReboot } else { Keep::Always }
 }
 
 fn open_to_all(path: &Path) -> Result<()> {
@@ -267,6 +280,11 @@ impl Container {
         Ok(Runtime { root: Root::new(Some(&self.dirs.run.join("keel")))?, manager: Manager::Cgroupfs })
     }
 
+    /// Whether it has its record: a loss of power may take that of a container with `--rm`.
+    pub fn is_whole(&self) -> bool {
+        fs::metadata(self.dir.join("container.json")).is_ok_and(|meta| meta.len() > 0)
+    }
+
     fn exists(&self) -> bool {
         self.id.len() == 64 && self.dir.join("container.json").exists()
     }
@@ -289,20 +307,29 @@ impl Container {
 
     /// Writes the record; the caller has the lock.
     pub fn save_record(&self, record: &Record) -> Result<()> {
-        write_json(&self.dir.join("container.json"), record)
+        write_json(&self.dir.join("container.json"), record, keep(record))
+    }
+
+    /// What was written down last.
+    pub fn written_state(&self) -> Result<State> {
+        let path = self.dir.join("state.json");
+        read_json(&path).map(Option::unwrap_or_default).or_else(|error| match fs::metadata(&path) {
+            // A loss of power, for it is written without a flush of the disk: there is one only if it was started.
+            Ok(meta) if meta.len() == 0 => Ok(State { status: Status::Running, ..State::default() }),
+            _ => Err(error),
+        })
     }
 
     /// How it is, truthfully: what the state file says of processes that live no more is corrected.
     pub fn state(&self) -> Result<State> {
-        let path = self.dir.join("state.json");
-        let mut state: State = read_json(&path)?.unwrap_or_default();
+        let mut state = self.written_state()?;
         let busy = state.status.is_up() || state.status == Status::Restarting;
         if busy && !self.monitored(&state) && self.process(&state).is_none() {
-            let written = fs::metadata(&path).and_then(|meta| meta.modified()).ok();
+            let written = fs::metadata(self.dir.join("state.json")).and_then(|meta| meta.modified()).ok();
             state.finished = written.map(files::rfc3339).unwrap_or_default();
             (state.status, state.exit_code) = (Status::Exited, 255);
-            state.error = "its end was not seen: the host was restarted, or its monitor killed".into();
-            state.attachments.clear();
+            state.error = super::state::UNSEEN.into();
+            state.disconnect();
             if let Some(health) = &mut state.health {
                 health.status = "unhealthy".into();
             }
@@ -341,7 +368,7 @@ impl Container {
     fn locked_change(&self, change: impl FnOnce(&mut State) -> Result<()>) -> Result<State> {
         let mut state = self.state()?;
         change(&mut state)?;
-        write_json(&self.dir.join("state.json"), &state)?;
+        write_json(&self.dir.join("state.json"), &state, Keep::UntilReboot)?;
         Ok(state)
     }
 

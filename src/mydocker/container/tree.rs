@@ -1,11 +1,14 @@
 //! The file system of a container as one tree: what it shows while it runs, or its layers put together while it does not.
 
 use super::{Container, Record, State};
+use crate::arm::ID_MAP_REFUSED;
+use crate::mydocker::userns::{FileOwner, is_rootless};
 use crate::mydocker::volume::{Kind, MountPoint, Volumes};
 use crate::sandbox::{mount, path};
 use crate::sys::{self, Context, Error, MountAttr, Result, mount_setattr, ns};
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{Mode, OFlags, openat};
+use rustix::io::Errno;
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, MountPropagationFlags, fsconfig_create, fsconfig_set_string, fsmount, fsopen, mount_change,
 };
@@ -44,7 +47,7 @@ impl Overlay<'_> {
             fsconfig_set_string(&context, c"upperdir", upper)?;
             fsconfig_set_string(&context, c"workdir", work)?;
         }
-        if !rustix::process::geteuid().is_root() {
+        if is_rootless() {
             rustix::mount::fsconfig_set_flag(&context, c"userxattr")?;
         }
         fsconfig_create(&context)?;
@@ -54,10 +57,38 @@ impl Overlay<'_> {
 }
 
 impl Container {
+    /// Mounts the root of a container with ids of its own at `rootfs`, in a mount namespace of our own, which this moves into. The
+    /// layers' ids are mapped into those of the user namespace, so that on the disk they stay as the image has them. It is the
+    /// runtime that takes the mount from there into the container's.
+    pub fn mount_shifted(&self, record: &Record, first: u32, namespace: &OwnedFd) -> Result<()> {
+        let what = || format!("map the ids of container {}", record.short());
+        sys::unshare(ns::MOUNT).context(what)?;
+        mount_change("/", MountPropagationFlags::REC | MountPropagationFlags::DOWNSTREAM).context(what)?;
+        let (layers, place) = (self.dirs().layers(), self.dir().join("rootfs"));
+        for (tree, at) in [(layers.as_path(), &layers), (self.dir(), &place)] {
+            let hold = |path: &Path| rustix::fs::open(path, PLACE, Mode::empty()).context(what);
+            let mapped = mount::clone_fd(hold(tree)?.as_fd(), false).context(what)?;
+            let done = mount_setattr(&mapped, c"", false, &MountAttr::id_map(namespace));
+            done.context(what).map_err(|e| if e.get_errno() == Some(Errno::INVAL) { e.hint(ID_MAP_REFUSED) } else { e })?;
+            mount::move_onto(mapped.as_fd(), hold(at)?.as_fd()).context(what)?;
+        }
+        // What overlayfs itself makes in the upper layer has to be somebody's there.
+        let owner = FileOwner::new(first)?;
+        let overlay = self.overlay_in("rootfs/", record, true)?;
+        drop(owner);
+        let point = rustix::fs::open(&place, PLACE, Mode::empty()).context(what)?;
+        mount::move_onto(overlay.as_fd(), point.as_fd()).context(what)
+    }
+
     /// Mounts an overlay of the image's layers and the container's own.
     fn overlay(&self, record: &Record, write: bool) -> Result<OwnedFd> {
+        self.overlay_in("", record, write)
+    }
+
+    /// The same, with the container's directory below its directory.
+    fn overlay_in(&self, below: &str, record: &Record, write: bool) -> Result<OwnedFd> {
         let what = || format!("put the file system of container {} together", record.short());
-        let own = |name: &str| format!("../containers/{}/{name}", self.id());
+        let own = |name: &str| format!("../containers/{}/{below}{name}", self.id());
         let (upper, work, empty) = (own("upper"), own("work"), own("rootfs"));
         let mut lowers = record.layers.clone();
         if lowers.is_empty() {

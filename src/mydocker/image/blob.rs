@@ -128,7 +128,7 @@ impl Blobs {
     pub fn put(&self, bytes: &[u8]) -> Result<Digest> {
         let digest = Digest::of(bytes);
         if !self.has(&digest) {
-            files::write(&self.path(&digest), bytes)?;
+            files::write(&self.path(&digest), bytes, files::Keep::Always)?;
         }
         Ok(digest)
     }

@@ -7,6 +7,7 @@ use super::overlay::{is_kept, kind, open_dir, stat};
 use super::tar_read::{Entries, Entry, Kind};
 use super::unpack::{copy, times};
 use super::walk::names;
+use crate::mydocker::userns::{COUNT, FileOwner};
 use crate::sys::{Context, Error, Result};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Timestamps, Uid, XattrFlags};
@@ -19,6 +20,8 @@ use std::io::BufRead;
 pub struct Receive {
     /// Everything belongs to this user and group; without, to whom the archive says.
     pub owner: Option<(u32, u32)>,
+    /// The id on the host that is root's in the directory, for a container of `--userns auto`; else 0.
+    pub first: u32,
     /// What a container may not bring out of itself is left: device nodes, set-user-id and set-group-id.
     pub distrusted: bool,
 }
@@ -34,6 +37,7 @@ pub struct Received {
 
 /// Unpacks an archive into a directory, beside what is there.
 pub fn receive(source: impl BufRead, dir: BorrowedFd<'_>, how: Receive) -> Result<Received> {
+    let _owner = if how.first == 0 { None } else { Some(FileOwner::new(how.first)?) };
     let mut entries = Entries::new(source);
     let mut work = Work { dir, how, done: Received::default(), times: Vec::new() };
     while let Some(entry) = entries.next()? {
@@ -171,6 +175,10 @@ impl Work<'_> {
         let id = |id: u64| u32::try_from(id).ok().filter(|id| *id != u32::MAX);
         let said = || id(entry.uid).zip(id(entry.gid)).ok_or_else(|| Error::new(format!("there is no owner {}:{}", entry.uid, entry.gid)));
         let (uid, gid) = self.how.owner.map_or_else(said, Ok)?;
+        if self.how.first != 0 && (uid >= COUNT || gid >= COUNT) {
+            return Err(Error::new(format!("the container has no owner {uid}:{gid}")));
+        }
+        let (uid, gid) = (uid + self.how.first, gid + self.how.first);
         Ok((Uid::from_raw(uid), Gid::from_raw(gid)))
     }
 

@@ -156,7 +156,7 @@ impl Images {
         let before = index.0.clone();
         let done = change(&mut index)?;
         if before != index.0 {
-            files::write_json(&self.layout.join("index.json"), &index.0)?;
+            files::write_json(&self.layout.join("index.json"), &index.0, files::Keep::Always)?;
         }
         Ok(done)
     }

@@ -167,7 +167,7 @@ impl Images {
             return Ok(dir); // somebody was faster
         }
         if note.is_none() {
-            files::write_json(&dir.with_extension("json"), &Note { chain: chain.clone(), size: made.size })?;
+            files::write_json(&dir.with_extension("json"), &Note { chain: chain.clone(), size: made.size }, files::Keep::Always)?;
         }
         match fs::rename(&growing.0, &dir) {
             Err(error) if matches!(error.kind(), io::ErrorKind::AlreadyExists | io::ErrorKind::DirectoryNotEmpty) => {}

@@ -89,7 +89,7 @@ impl Images {
                 files::make_dir(dir)?;
             }
             // Image specification, "Image Layout": the version of the layout, not of the specification.
-            files::write(&marker, b"{\"imageLayoutVersion\":\"1.0.0\"}\n")?;
+            files::write(&marker, b"{\"imageLayoutVersion\":\"1.0.0\"}\n", files::Keep::Always)?;
         }
         Ok(images)
     }

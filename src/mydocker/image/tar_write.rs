@@ -2,6 +2,7 @@
 
 use super::overlay::{DIRECTORY, is_opaque, is_whiteout, kind, names, open_dir, read_xattrs, stat};
 use super::tar_read::{Entry, Kind};
+use crate::mydocker::userns::COUNT;
 use crate::sys::{Context, Error, Result};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{FileType, Mode, OFlags, Stat};
@@ -25,13 +26,15 @@ const SIZE_FIELD: u64 = 0o77_777_777_777;
 const ID_FIELD: u64 = 0o7_777_777;
 
 /// Writes the tree of a container's root file system as a plain archive, for `export` and `cp`. Sockets are left out.
-pub fn export(root: &Path, out: impl Write) -> Result<()> {
-    tree(root, out, Form::Plain)
+///
+/// `first` is the id on the host that is root's in the tree (`--userns auto`); 0 where the ids are as they should be.
+pub fn export(root: &Path, first: u32, out: impl Write) -> Result<()> {
+    tree(root, out, Form::Plain, first)
 }
 
 /// Writes one name of a directory, with all that is below it, under the name `shown`, for `cp`.
-pub fn pack(dir: BorrowedFd<'_>, name: &[u8], shown: &[u8], out: impl Write) -> Result<()> {
-    let mut walk = Walk { out: Writer::new(out), form: Form::Plain, links: HashMap::new() };
+pub fn pack(dir: BorrowedFd<'_>, name: &[u8], shown: &[u8], first: u32, out: impl Write) -> Result<()> {
+    let mut walk = Walk { out: Writer::new(out), form: Form::Plain, first, links: HashMap::new() };
     let what = || format!("archive {}", String::from_utf8_lossy(shown));
     let there = stat(dir, name).context(what)?;
     let mut path = shown.to_vec();
@@ -44,7 +47,7 @@ pub fn pack(dir: BorrowedFd<'_>, name: &[u8], shown: &[u8], out: impl Write) -> 
 
 /// Writes the upper directory of overlayfs as a layer of the image specification: whiteouts become `.wh.` entries.
 pub(super) fn layer(upper: &Path, out: impl Write) -> Result<()> {
-    tree(upper, out, Form::Layer)
+    tree(upper, out, Form::Layer, 0)
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -53,9 +56,9 @@ enum Form {
     Layer,
 }
 
-fn tree(root: &Path, out: impl Write, form: Form) -> Result<()> {
+fn tree(root: &Path, out: impl Write, form: Form, first: u32) -> Result<()> {
     let dir = rustix::fs::open(root, DIRECTORY, Mode::empty()).context(|| format!("open {}", root.display()))?;
-    let mut walk = Walk { out: Writer::new(out), form, links: HashMap::new() };
+    let mut walk = Walk { out: Writer::new(out), form, first, links: HashMap::new() };
     walk.dir(dir.as_fd(), &mut Vec::new(), 0)?;
     walk.out.finish().map(drop)
 }
@@ -63,6 +66,8 @@ fn tree(root: &Path, out: impl Write, form: Form) -> Result<()> {
 struct Walk<W> {
     out: Writer<W>,
     form: Form,
+    /// Which id is root's.
+    first: u32,
     /// The first name of each file that has several.
     links: HashMap<(u64, u64), Vec<u8>>,
 }
@@ -99,6 +104,7 @@ impl<W: Write> Walk<W> {
     /// One name of a directory; gives the directory that is to be entered, if it is one.
     fn one(&mut self, dir: BorrowedFd<'_>, name: &[u8], there: &Stat, path: &[u8]) -> Result<Option<OwnedFd>> {
         let mut entry = of_stat(there, path.to_vec());
+        (entry.uid, entry.gid) = (unshift(entry.uid, self.first), unshift(entry.gid, self.first));
         match kind(there) {
             FileType::Directory => {
                 let inner = opened(open_dir(dir, name))?;
@@ -161,6 +167,12 @@ fn opened<T>(result: rustix::io::Result<T>) -> Result<Option<T>> {
         Err(Errno::NOENT | Errno::LOOP | Errno::NOTDIR | Errno::NXIO) => Ok(None),
         other => other.map(Some).context(|| "open"),
     }
+}
+
+/// The container's id for one of the host's; of what it does not have, nobody's, as the kernel shows it there.
+fn unshift(id: u64, first: u32) -> u64 {
+    const OVERFLOW: u64 = 65534; // /proc/sys/kernel/overflowuid
+    if first == 0 { id } else { id.checked_sub(first.into()).filter(|id| *id < COUNT.into()).unwrap_or(OVERFLOW) }
 }
 
 fn of_stat(there: &Stat, path: Vec<u8>) -> Entry {

@@ -6,6 +6,7 @@
 use super::overlay::{DIRECTORY, Lowers, is_kept, is_whiteout, kind, make_whiteout, open_dir, read_xattrs, set_opaque, stat};
 use super::tar_read::{Entries, Entry, Kind};
 use super::walk::{PATH_LIMIT, Step, join, names};
+use crate::mydocker::userns::has_one_id;
 use crate::sys::{Context, Error, Result};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags, Stat, Timespec, Timestamps, XattrFlags};
@@ -64,9 +65,7 @@ enum Owners {
 
 /// Root keeps owners, but for one who is root only over the single id of a user namespace.
 fn owners() -> Owners {
-    let map = std::fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
-    let ids: u64 = map.lines().filter_map(|line| line.split_whitespace().nth(2)?.parse::<u64>().ok()).sum();
-    if rustix::process::geteuid().is_root() && ids != 1 { Owners::Kept } else { Owners::Ours }
+    if rustix::process::geteuid().is_root() && !has_one_id() { Owners::Kept } else { Owners::Ours }
 }
 
 /// A layer that is being made.

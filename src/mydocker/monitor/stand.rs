@@ -3,11 +3,10 @@
 use super::health::Health;
 use super::log::Writer;
 use super::protocol::{AHEAD, FRAME_MAX, Frame, Hello, Wire, failure_code};
-use super::start::{Started, settle, start};
+use super::start::{Link, Started, settle, start};
 use crate::lifecycle;
 use crate::mydocker::container::{Container, Containers, HealthState, Record, State, Status, journal};
 use crate::mydocker::files::{Dirs, make_dir};
-use crate::mydocker::network::ports::Held;
 use crate::store::ProcessId;
 use crate::sys::{Context, Error, Kind, Result, rfc3339_now};
 use nix::sys::signal::{SigSet, SigmaskHow, Signal as Number, sigprocmask};
@@ -68,8 +67,8 @@ struct Run {
     waiting: VecDeque<u8>,
     input_ended: bool,
     health: Option<Health>,
-    /// Published ports are ours while it runs.
-    _held: Option<Held>,
+    /// Its network is ours while it runs.
+    _link: Link,
     begun: Instant,
     /// When to kill it, as its foreground is gone.
     deadline: Option<Instant>,
@@ -193,21 +192,21 @@ impl Stand {
         let check = self.record.settings.health.clone();
         let health = check.as_ref().map(|_| HealthState { status: "starting".into(), ..HealthState::default() });
         // Written down before the program is executed: killed at any moment, we leave none that nobody knows of.
-        let ready = |process, attachments| {
+        let ready = |process, attachments, ports| {
             let changed = self.container.change(|state| {
                 let (monitor, boot, finished) = (state.monitor, std::mem::take(&mut state.boot), std::mem::take(&mut state.finished));
                 let running = State { status: Status::Running, process: Some(process), started: rfc3339_now(), ..State::default() };
-                *state = State { monitor, boot, finished, restarts, health, attachments, ..running };
+                *state = State { monitor, boot, finished, restarts, health, attachments, ports, ..running };
             });
             changed.map(drop)
         };
-        let Started { pidfd, process, outputs, input, held, warnings } = start(&self.container, &self.record, ready)?;
+        let Started { pidfd, process, outputs, input, link, warnings } = start(&self.container, &self.record, ready)?;
         self.program = Some(process.pid);
         journal::tell(self.container.dirs(), &self.record, "start", &[]);
         let tty = self.record.settings.tty;
         let health = check.map(|check| Health::new(check, &self.container));
         let waiting = VecDeque::new();
-        self.run = Some(Run { pidfd, tty, outputs, input, waiting, input_ended: false, health, _held: held, begun, deadline: None });
+        self.run = Some(Run { pidfd, tty, outputs, input, waiting, input_ended: false, health, _link: link, begun, deadline: None });
         for client in &mut self.clients {
             for warning in warnings.iter().filter(|_| restarts == 0) {
                 client.wire.send(&Frame::Errors(format!("WARNING: {warning}\n").into_bytes()));
@@ -223,7 +222,7 @@ impl Stand {
             *state = before;
             state.status = if state.started.is_empty() { Status::Created } else { Status::Exited };
             (state.exit_code, state.error, state.process, state.monitor) = (code, error.to_string(), None, None);
-            state.attachments.clear();
+            state.disconnect();
         });
     }
 
@@ -257,7 +256,7 @@ impl Stand {
             state.status = if again { Status::Restarting } else { Status::Exited };
             state.monitor = again.then_some(own);
             (state.process, state.exit_code, state.oom_killed, state.finished) = (None, code, oom, rfc3339_now());
-            state.attachments.clear();
+            state.disconnect();
         });
         journal::tell(self.container.dirs(), &self.record, "die", &[("exitCode", &code.to_string())]);
         lasted

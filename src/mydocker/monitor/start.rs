@@ -4,11 +4,12 @@ use crate::lifecycle::{self, CreateOptions};
 use crate::mydocker::container::{Container, Containers, Prepared, Record, Status, bundle};
 use crate::mydocker::files;
 use crate::mydocker::image::is_static;
-use crate::mydocker::network::{Attachment, Guest, Mode, Namespace, Networks, names, ports};
+use crate::mydocker::network::{Attachment, Guest, Mode, Namespace, Networks, names, ports, rootless};
+use crate::mydocker::userns::{self, has_one_id, is_rootless};
 use crate::mydocker::volume::{self, Volumes};
 use crate::spec::Mount;
 use crate::store::ProcessId;
-use crate::sys::{Context, Error, Kind, Log, Result};
+use crate::sys::{Context, Error, Kind, Log, Result, ns, setns};
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{Mode as FileMode, OFlags};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
@@ -27,15 +28,28 @@ pub struct Started {
     pub outputs: [Option<OwnedFd>; 2],
     /// stdin; with a terminal, its other end once more.
     pub input: Option<OwnedFd>,
-    /// Published ports, which stay ours as long as this lives.
-    pub held: Option<ports::Held>,
+    /// The network.
+    pub link: Link,
     /// For the user.
     pub warnings: Vec<String>,
 }
 
+/// What of a container's network lasts as long as whoever stands by it holds this.
+#[derive(Debug, Default)]
+pub struct Link {
+    /// Published ports, which stay ours.
+    _held: Option<ports::Held>,
+    /// The program that carries an ordinary user's traffic.
+    _helper: Option<rootless::Helper>,
+}
+
+/// Who is told of a container's process, interfaces and an ordinary user's ports before its program is executed.
+pub trait Ready: FnOnce(ProcessId, Vec<Attachment>, Vec<ports::Port>) -> Result<()> {}
+impl<F: FnOnce(ProcessId, Vec<Attachment>, Vec<ports::Port>) -> Result<()>> Ready for F {}
+
 /// Starts a container; `ready` is told of its process and interfaces before the program is executed. If that fails,
 /// nothing of it is left but its files.
-pub fn start(container: &Container, record: &Record, ready: impl FnOnce(ProcessId, Vec<Attachment>) -> Result<()>) -> Result<Started> {
+pub fn start(container: &Container, record: &Record, ready: impl Ready) -> Result<Started> {
     settle(container)?;
     try_start(container, record, ready).inspect_err(|_| {
         // The first failure is the one to tell.
@@ -54,49 +68,110 @@ pub fn settle(container: &Container) -> Result<()> {
     removed.and(left)
 }
 
-fn try_start(container: &Container, record: &Record, ready: impl FnOnce(ProcessId, Vec<Attachment>) -> Result<()>) -> Result<Started> {
-    let settings = &record.settings;
-    let mut warnings = Vec::new();
+fn try_start(container: &Container, record: &Record, ready: impl Ready) -> Result<Started> {
+    let mode = Mode::parse_all(&record.settings.networks)?;
     let mut prepared = Prepared { shared: shared(container, record)?, ..Prepared::default() };
-    let (mut attachments, mut held) = (Vec::new(), None);
-    let mode = Mode::parse_all(&settings.networks)?;
-    let mut dns_servers: Vec<Ipv4Addr> = Vec::new();
-    match &mode {
-        Mode::Host => {}
-        Mode::None => prepared.network = Some(PathBuf::new()),
-        Mode::Container(other) => prepared.network = Some(running(container, other)?.join("ns/net")),
-        Mode::Networks(joins) => {
-            let networks = Networks::open(container.dirs())?;
-            let namespace = Namespace::of(container.dirs(), container.id());
-            namespace.make()?;
-            let mut joins = joins.clone();
-            if let Some(first) = joins.first_mut() {
-                first.address = first.address.or(settings.ip);
-                first.mac = first.mac.take().or_else(|| settings.mac.clone());
-            }
-            joins.iter_mut().for_each(|join| join.aliases.extend(settings.aliases.iter().cloned()));
-            let specs = published(record)?;
-            let dns: Vec<Ipv4Addr> = settings.dns.iter().filter_map(|ip| ip.parse().ok()).collect();
-            let guest = Guest { id: &record.id, name: &record.name, namespace: namespace.path(), joins: &joins, ports: &specs, dns: &dns };
-            let connected = networks.setup(&guest)?;
-            prepared.network = Some(namespace.path().to_owned());
-            dns_servers = networks.resolvers(&connected.attachments)?;
-            attachments = connected.attachments;
-            held = Some(connected.held);
-            warnings.extend(connected.warnings);
-        }
-    }
-    etc(container, record, &mode, &attachments, &dns_servers)?;
+    let owner = record.first_id.map(userns::of_ids).transpose()?;
+    prepared.user = owner.as_ref().map(|owner| format!("/proc/self/fd/{}", rustix::fd::AsRawFd::as_raw_fd(owner)).into());
+    let Wired { attachments, servers, held, user, warnings } = wire(container, record, &mode, owner.as_ref(), &mut prepared)?;
+    etc(container, record, &mode, &attachments, &servers)?;
     prepared.mounts = volumes(container, record)?;
-    if settings.init {
+    if record.settings.init {
         prepared.init = Some(reaper(container)?);
     }
-    let (spec, user) = bundle(container, record, &prepared)?;
+    let aside = owner.as_ref().zip(record.first_id).map(|(owner, first)| Aside::mount(container, record, first, owner)).transpose()?;
+    let (spec, identity) = bundle(container, record, &prepared)?;
     let text = serde_json::to_vec(&spec).map_err(|e| Error::new(format!("write the configuration: {e}")))?;
-    files::write(&container.dir().join("config.json"), &text)?;
-    let mut started = execute(container, record, user.uid, |process| ready(process, attachments))?;
-    (started.held, started.warnings) = (held, warnings);
+    files::write(&container.dir().join("config.json"), &text, files::Keep::UntilReboot)?;
+    let mut helper = None;
+    let uid = record.first_id.map_or(identity.uid, |first| first.saturating_add(identity.uid));
+    let mut started = execute(container, record, uid, |process| {
+        // Its namespace must be there, and its program not yet run.
+        let connect = |program| rootless::connect(&program, &container.run_dir(), process.pid, &published(record)?);
+        helper = user.map(connect).transpose()?;
+        ready(process, attachments, helper.as_ref().map(|helper| helper.ports.clone()).unwrap_or_default())
+    })?;
+    drop(aside);
+    (started.link, started.warnings) = (Link { _held: held, _helper: helper }, warnings);
     Ok(started)
+}
+
+/// The mount namespace in which the root of a container with ids of its own is mounted, until the runtime has it. Dropped, we are
+/// back in the host's, and what was mounted is nobody's but the container's.
+struct Aside {
+    before: OwnedFd,
+}
+
+impl Aside {
+    fn mount(container: &Container, record: &Record, first: u32, owner: &OwnedFd) -> Result<Self> {
+        let path = "/proc/self/ns/mnt";
+        let before = rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, FileMode::empty()).context(|| format!("open {path}"))?;
+        let aside = Self { before };
+        container.mount_shifted(record, first, owner)?;
+        Ok(aside)
+    }
+}
+
+impl Drop for Aside {
+    fn drop(&mut self) {
+        // To its root directory, which is where a monitor is.
+        let _ = setns(&self.before, ns::MOUNT);
+    }
+}
+
+/// A network namespace that is ready, or will be.
+#[derive(Default)]
+struct Wired {
+    attachments: Vec<Attachment>,
+    /// Whom `resolv.conf` is to name instead of the host's servers.
+    servers: Vec<Ipv4Addr>,
+    held: Option<ports::Held>,
+    /// What connects an ordinary user's container once it is created.
+    user: Option<rootless::Program>,
+    warnings: Vec<String>,
+}
+
+/// Finds or makes the container's network.
+fn wire(container: &Container, record: &Record, mode: &Mode, owner: Option<&OwnedFd>, prepared: &mut Prepared) -> Result<Wired> {
+    let settings = &record.settings;
+    let joins = match mode {
+        Mode::Host => return Ok(Wired::default()),
+        Mode::None => {
+            prepared.network = Some(PathBuf::new());
+            return Ok(Wired::default());
+        }
+        Mode::Container(other) => {
+            prepared.network = Some(running(container, other)?.join("ns/net"));
+            return Ok(Wired::default());
+        }
+        Mode::Networks(joins) => joins,
+    };
+    let mut joins = joins.clone();
+    if let Some(first) = joins.first_mut() {
+        first.address = first.address.or(settings.ip);
+        first.mac = first.mac.take().or_else(|| settings.mac.clone());
+    }
+    joins.iter_mut().for_each(|join| join.aliases.extend(settings.aliases.iter().cloned()));
+    if is_rootless() {
+        rootless::accept(&joins)?;
+        prepared.network = Some(PathBuf::new());
+        let program = rootless::Program::find()?;
+        return Ok(Wired { servers: vec![rootless::name_server(&program)], user: Some(program), ..Wired::default() });
+    }
+    let networks = Networks::open(container.dirs())?;
+    let namespace = Namespace::of(container.dirs(), container.id());
+    match owner {
+        // So that its root may listen on any port and ping.
+        Some(owner) => namespace.make_for(owner)?,
+        None => namespace.make()?,
+    }
+    let specs = published(record)?;
+    let dns: Vec<Ipv4Addr> = settings.dns.iter().filter_map(|ip| ip.parse().ok()).collect();
+    let guest = Guest { id: &record.id, name: &record.name, namespace: namespace.path(), joins: &joins, ports: &specs, dns: &dns };
+    let connected = networks.setup(&guest)?;
+    prepared.network = Some(namespace.path().to_owned());
+    let servers = networks.resolvers(&connected.attachments)?;
+    Ok(Wired { attachments: connected.attachments, servers, held: Some(connected.held), user: None, warnings: connected.warnings })
 }
 
 /// Volumes are made if missing, and new ones filled with what the image has there.
@@ -113,7 +188,12 @@ fn volumes(container: &Container, record: &Record) -> Result<Vec<Mount>> {
             volumes.provide(&mut mount, root.as_fd())?;
         }
         mount.prepare()?;
-        all.push(mount.spec());
+        let mut spec = mount.spec();
+        // Ours to map; a bind shows the host's ids as they are.
+        if record.first_id.is_some() && mount.kind == volume::Kind::Volume {
+            spec.options.push("idmap".into());
+        }
+        all.push(spec);
     }
     Ok(all)
 }
@@ -224,7 +304,7 @@ fn null() -> Result<OwnedFd> {
 fn execute(container: &Container, record: &Record, uid: u32, ready: impl FnOnce(ProcessId) -> Result<()>) -> Result<Started> {
     let settings = &record.settings;
     let what = || "make the container's standard streams";
-    let mut options = CreateOptions { bundle: container.dir().to_owned(), ..CreateOptions::default() };
+    let mut options = CreateOptions { bundle: container.dir().to_owned(), groups_denied: has_one_id(), ..CreateOptions::default() };
     let (outputs, input);
     if settings.tty {
         let socket = Console::listen(container)?;
@@ -245,7 +325,13 @@ fn execute(container: &Container, record: &Record, uid: u32, ready: impl FnOnce(
         if uid != 0 {
             // So that the program can open /dev/stdout and its relatives, as docker's can.
             for fd in [&out_write, &err_write] {
-                rustix::fs::fchown(fd, Some(rustix::fs::Uid::from_raw(uid)), None).context(what)?;
+                match rustix::fs::fchown(fd, Some(rustix::fs::Uid::from_raw(uid)), None) {
+                    Err(rustix::io::Errno::INVAL) => {
+                        return Err(Error::new(format!("user {uid} does not exist in the user namespace"))
+                            .hint("give yourself more ids in /etc/subuid and /etc/subgid"));
+                    }
+                    other => other.context(what)?,
+                }
             }
         }
         let given = Stdio::give(&theirs, &out_write, &err_write)?;
@@ -264,7 +350,7 @@ fn execute(container: &Container, record: &Record, uid: u32, ready: impl FnOnce(
     let pidfd = process.open().ok_or_else(|| Error::new("the container's process ended before it was started"))?;
     ready(process)?;
     lifecycle::start(&runtime, &id, || Ok(()))?;
-    Ok(Started { pidfd, process, outputs, input, held: None, warnings: Vec::new() })
+    Ok(Started { pidfd, process, outputs, input, link: Link::default(), warnings: Vec::new() })
 }
 
 fn create(container: &Container, options: &CreateOptions) -> Result<()> {

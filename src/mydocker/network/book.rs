@@ -3,7 +3,7 @@
 use super::ports::{Port, Protocol};
 use super::store::Network;
 use super::subnet::Subnet;
-use crate::mydocker::files::{Dirs, Lock, make_dir, read_json, write_json};
+use crate::mydocker::files::{Dirs, Keep, Lock, make_dir, read_json, write_json};
 use crate::sys::{Context, Error, Result};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -88,7 +88,7 @@ impl Book {
     }
 
     pub(super) fn save(&self) -> Result<()> {
-        write_json(&self.path, &self.pages)
+        write_json(&self.path, &self.pages, Keep::UntilReboot)
     }
 
     pub(super) fn leases(&self) -> &BTreeMap<String, Lease> {

@@ -3,10 +3,13 @@
 //! netavark takes links and rules away through the namespace, which would die with the container's last process.
 
 use crate::mydocker::files::{Dirs, make_dir};
-use crate::sys::{self, Context, Result, ns};
+use crate::sys::{self, Cloned, Context, Error, Result, ns};
+use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{Mode, OFlags, fstatfs, open};
 use rustix::io::Errno;
 use rustix::mount::{UnmountFlags, mount_bind, unmount};
+use rustix::pipe::{PipeFlags, pipe_with};
+use rustix::process::{Signal, WaitId, WaitIdOptions, pidfd_send_signal, waitid};
 use std::fs::{self, File};
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -71,6 +74,34 @@ impl Namespace {
         let made = loopback().context(what).and_then(|()| self.bind(Path::new(OWN)));
         sys::setns(&own, ns::NET).context(|| "return to the host's network namespace")?;
         made.inspect_err(|_| drop(fs::remove_file(&self.path)))
+    }
+
+    /// A new namespace that belongs to a user namespace, with loopback up. A process of ours is in it until it is pinned.
+    pub fn make_for(&self, owner: &OwnedFd) -> Result<()> {
+        let what = || "make a network namespace for a user namespace";
+        let (ready, tell) = pipe_with(PipeFlags::CLOEXEC).context(what)?;
+        let (wait, hold) = pipe_with(PipeFlags::CLOEXEC).context(what)?;
+        match sys::clone3(0, None).context(what)? {
+            Cloned::Child => {
+                let made = sys::setns(owner, ns::USER).and_then(|()| sys::unshare(ns::NET)).and_then(|()| loopback());
+                let said = made.is_ok() && rustix::io::write(&tell, b"+").is_ok();
+                // Until it is pinned, or who wants it is gone and holds the other end no more.
+                drop(hold);
+                let _ = said && rustix::io::retry_on_intr(|| rustix::io::read(&wait, &mut [0; 1])).is_ok();
+                sys::exit(0)
+            }
+            Cloned::Parent(pid, pidfd) => {
+                drop(tell);
+                let came = rustix::io::retry_on_intr(|| rustix::io::read(&ready, &mut [0; 1]));
+                let pinned = match came.context(what) {
+                    Ok(1) => self.pin(Path::new(&format!("/proc/{pid}/ns/net"))),
+                    other => other.and_then(|_| Err(Error::new(what()))),
+                };
+                let _ = pidfd_send_signal(&pidfd, Signal::KILL);
+                let _ = rustix::io::retry_on_intr(|| waitid(WaitId::PidFd(pidfd.as_fd()), WaitIdOptions::EXITED));
+                pinned
+            }
+        }
     }
 
     /// Pins the namespace at `path` (`/proc/PID/ns/net`); one that is pinned already stays.

@@ -1,5 +1,6 @@
 //! The network of an ordinary user's container: slirp4netns or pasta, a program per container that carries its traffic.
 
+use super::mode::Join;
 use super::ports::{Port, PortSpec, Protocol, hold};
 use crate::store::ProcessId;
 use crate::sys::{Context, Error, Result};
@@ -68,6 +69,24 @@ impl Program {
     }
 }
 
+/// The name server of a container that a program connects, for its `resolv.conf`.
+pub fn name_server(program: &Program) -> Ipv4Addr {
+    if matches!(program, Program::Slirp4netns(_)) { SLIRP.1 } else { PASTA_DNS }
+}
+
+/// What an ordinary user's container may ask of its networks: the default one, and nothing in it that is a bridge's.
+pub fn accept(joins: &[Join]) -> Result<()> {
+    let hint = "without root there is the default network, host, none and container:NAME";
+    match joins {
+        [only] if only.network != "bridge" => Err(Error::new(format!("network {} needs root", only.network)).hint(hint)),
+        [only] if only.address.is_some() => Err(Error::new("--ip needs root").hint(hint)),
+        [only] if only.mac.is_some() => Err(Error::new("--mac-address needs root").hint(hint)),
+        [only] if !only.aliases.is_empty() => Err(Error::new("--network-alias needs root").hint(hint)),
+        [_] => Ok(()),
+        _ => Err(Error::new("several networks need root").hint(hint)),
+    }
+}
+
 /// Connects the network namespace of the process, which has a user namespace of its own. `dir` is for a socket.
 pub fn connect(program: &Program, dir: &Path, pid: i32, ports: &[PortSpec]) -> Result<Helper> {
     if let Some(port) = ports.iter().find(|port| port.protocol == Protocol::Sctp) {
@@ -81,24 +100,26 @@ pub fn connect(program: &Program, dir: &Path, pid: i32, ports: &[PortSpec]) -> R
     };
     helper.wait_for_route(pid)?;
     if matches!(program, Program::Slirp4netns(_)) {
-        let done = helper.ports.iter().try_for_each(|port| forward(&socket(dir, pid), port));
-        done?;
+        // By descriptor, as the path may be too long for a socket's address (unix(7)).
+        let dir = fs::File::open(dir).context(|| format!("open {}", dir.display()))?;
+        let place = PathBuf::from(format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&dir)));
+        helper.ports.iter().try_for_each(|port| forward(&place.join(socket(pid)), port))?;
     }
-    drop(fs::remove_file(socket(dir, pid))); // pasta has none
+    drop(fs::remove_file(dir.join(socket(pid)))); // pasta has none
     Ok(helper)
 }
 
-fn socket(dir: &Path, pid: i32) -> PathBuf {
-    dir.join(format!("slirp-{pid}.sock"))
+fn socket(pid: i32) -> String {
+    format!("slirp-{pid}.sock")
 }
 
 fn slirp(program: &Path, dir: &Path, pid: i32, ports: Vec<Port>) -> Result<Helper> {
-    let socket = socket(dir, pid);
-    drop(fs::remove_file(&socket)); // of an earlier process with this pid
+    drop(fs::remove_file(dir.join(socket(pid)))); // of an earlier process with this pid
     let mut command = Command::new(program);
+    command.current_dir(dir);
     command.args(["--configure", "--mtu=65520", "--disable-host-loopback", "--enable-sandbox", "--enable-seccomp"]);
     // It ends when the other end of its standard input is closed: with us, however we go.
-    command.arg("--exit-fd=0").arg("--api-socket").arg(socket).arg(pid.to_string()).arg("tap0");
+    command.arg("--exit-fd=0").arg("--api-socket").arg(socket(pid)).arg(pid.to_string()).arg("tap0");
     start(command, ports, Some(SLIRP.0), SLIRP.1)
 }
 

@@ -2,7 +2,7 @@
 
 use super::book::{self, Book};
 use super::subnet::{self, Subnet};
-use crate::mydocker::files::{Dirs, Lock, make_dir, random, read_json, write_json};
+use crate::mydocker::files::{Dirs, Keep, Lock, make_dir, random, read_json, write_json};
 use crate::sys::{Context, Error, Result, rfc3339_now};
 use rustix::io::Errno;
 use rustix::net::netdevice::name_to_index;
@@ -243,7 +243,7 @@ impl Networks {
         if driver == "bridge" {
             self.place(&mut network, create, &all)?;
         }
-        write_json(&self.path(name), &network)?;
+        write_json(&self.path(name), &network, Keep::Always)?;
         Ok(network)
     }
 

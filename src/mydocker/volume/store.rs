@@ -3,7 +3,7 @@
 use super::copy_up::copy_up;
 use super::flags::volume_name;
 use super::{Kind, MountPoint};
-use crate::mydocker::files::{Dirs, Lock, make_dir, random, read_json, write_json};
+use crate::mydocker::files::{Dirs, Keep, Lock, make_dir, random, read_json, write_json};
 use crate::sys::{Context, Error, Result, rfc3339_now};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{Mode, OFlags, ResolveFlags, open, openat2};
@@ -144,7 +144,7 @@ impl Volumes {
     }
 
     fn write(&self, volume: &Volume) -> Result<()> {
-        write_json(&self.dir.join(&volume.name).join(RECORD), volume)
+        write_json(&self.dir.join(&volume.name).join(RECORD), volume, Keep::Always)
     }
 
     fn entries(&self) -> Result<Vec<String>> {
@@ -168,7 +168,7 @@ impl Volumes {
         let made = make_dir(&aside.join(DATA))
             // As in the image of most volumes; whoever may not enter the directory above does not get here.
             .and_then(|()| fs::set_permissions(aside.join(DATA), std::os::unix::fs::PermissionsExt::from_mode(0o755)).context(what))
-            .and_then(|()| write_json(&aside.join(RECORD), &volume))
+            .and_then(|()| write_json(&aside.join(RECORD), &volume, Keep::Always))
             .and_then(|()| fs::rename(&aside, self.dir.join(&volume.name)).context(what));
         made.inspect_err(|_| drop(fs::remove_dir_all(&aside)))?;
         Ok(volume)

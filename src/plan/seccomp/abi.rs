@@ -24,6 +24,15 @@ pub(super) struct Abi {
 pub struct Family {
     pub(super) abis: &'static [Abi],
     pub(super) numbers: fn(&str) -> Option<&'static [u32]>,
+    /// The other way round: the ABI's place in `abis`, and a number of it.
+    pub(super) name: fn(usize, u32) -> Option<&'static str>,
+}
+
+impl Family {
+    /// The native ABI's name in a profile.
+    pub fn name(&self) -> &'static str {
+        self.abis[0].name
+    }
 }
 
 const AUDIT_ARCH_I386: u32 = 0x4000_0003;
@@ -39,6 +48,7 @@ pub static X86: Family = Family {
         Abi { name: "SCMP_ARCH_X86", audit: AUDIT_ARCH_I386, base: 0, private: None, wide: false, multiplexed: true },
     ],
     numbers: table::x86,
+    name: table::x86_name,
 };
 
 /// aarch64 kernels.
@@ -48,6 +58,7 @@ pub static ARM: Family = Family {
         Abi { name: "SCMP_ARCH_ARM", audit: AUDIT_ARCH_ARM, base: 0, private: Some(0x000f_0000), wide: false, multiplexed: false },
     ],
     numbers: table::arm,
+    name: table::arm_name,
 };
 
 /// The family this binary is built for.

@@ -18,6 +18,16 @@ const fn high(index: u8) -> u32 {
     low(index) + 4
 }
 
+/// The instructions that are written, for who reads them.
+pub(super) const LOAD: u32 = BPF_LD | BPF_W | BPF_ABS;
+pub(super) const AND: u32 = BPF_ALU | BPF_AND | BPF_K;
+pub(super) const JUMP: u32 = BPF_JMP | BPF_JA;
+pub(super) const EQUAL: u32 = BPF_JMP | BPF_K | BPF_JEQ;
+pub(super) const GREATER: u32 = BPF_JMP | BPF_K | BPF_JGT;
+pub(super) const GREATER_OR_EQUAL: u32 = BPF_JMP | BPF_K | BPF_JGE;
+pub(super) const ANY_BIT: u32 = BPF_JMP | BPF_K | BPF_JSET;
+pub(super) const RETURN: u32 = BPF_RET | BPF_K;
+
 /// Where a jump goes.
 #[derive(Clone, Copy)]
 pub(super) enum Target {
@@ -53,7 +63,7 @@ impl Program {
     }
 
     pub fn load(&mut self, offset: u32) -> Target {
-        self.push(BPF_LD | BPF_W | BPF_ABS, 0, 0, offset)
+        self.push(LOAD, 0, 0, offset)
     }
 
     /// An instruction that a jump written next, or next but one, reaches and that is or leads to the target.
@@ -65,11 +75,11 @@ impl Program {
         };
         match (known, target) {
             (Some(place), _) if here - place < 255 => return place,
-            (_, Target::To(place)) => self.push(BPF_JMP | BPF_JA, 0, 0, (here - place - 1) as u32),
+            (_, Target::To(place)) => self.push(JUMP, 0, 0, (here - place - 1) as u32),
             (_, Target::Return(value)) => {
                 self.returns.retain(|r| r.0 != value);
                 self.returns.push((value, here));
-                self.push(BPF_RET | BPF_K, 0, 0, value)
+                self.push(RETURN, 0, 0, value)
             }
         };
         here
@@ -86,11 +96,22 @@ impl Program {
         self.branch(BPF_JEQ, k, yes, no)
     }
 
+    /// Puts a finished program at the end of this one, which is empty so far; where it begins.
+    pub fn end_with(&mut self, program: &[SockFilter]) -> Target {
+        self.reversed.extend(program.iter().rev());
+        Target::To(self.reversed.len() - 1)
+    }
+
+    /// Whether all of an argument is equal to a value.
+    pub fn argument_equal(&mut self, index: u8, value: u64, yes: Target, no: Target) -> Target {
+        self.condition(Condition { index, test: Test::Equal, mask: u64::MAX, value, negated: false }, true, yes, no)
+    }
+
     /// The program begins here: whatever is written next must be reached by falling through.
     pub fn begin(&mut self, target: Target) {
         let place = self.near(target);
         if place + 1 != self.reversed.len() {
-            self.push(BPF_JMP | BPF_JA, 0, 0, (self.reversed.len() - place - 1) as u32);
+            self.push(JUMP, 0, 0, (self.reversed.len() - place - 1) as u32);
         }
     }
 
@@ -125,7 +146,7 @@ impl Program {
             (_, 0) => self.branch(BPF_JSET, mask, no, yes),
             _ => {
                 self.equal(value, yes, no);
-                self.push(BPF_ALU | BPF_AND | BPF_K, 0, 0, mask)
+                self.push(AND, 0, 0, mask)
             }
         };
         self.load(offset)

@@ -33,9 +33,11 @@ mod emit;
 mod profile;
 mod rules;
 mod table;
+mod watch;
 
 pub use abi::{ARCHITECTURES, ARM, Family, NATIVE, X86};
 pub use rules::{Handover, handover};
+pub use watch::{Call, minimal, permits, recordable, verdict, watched};
 
 use crate::spec;
 use crate::sys::{Error, Result, SockFilter};

@@ -169,4 +169,6 @@ pub enum Handover {
     Message,
     /// Its number is written, and the parent copies it.
     Number,
+    /// With a message whose unused argument has this value, which the filter lets pass: see [`super::watched`].
+    Marked(u64),
 }

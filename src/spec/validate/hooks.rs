@@ -26,8 +26,8 @@ fn one(hook: &Hook, at: impl Fn() -> String) -> Result<()> {
     for (i, arg) in hook.args.iter().enumerate() {
         no_nul(arg, || format!("{}.args[{i}]", at()))?;
     }
-    if !hook.env.is_empty() {
-        environment(&hook.env, &format!("{}.env", at()))?;
+    if let Some(env) = &hook.env {
+        environment(env, &format!("{}.env", at()))?;
     }
     match hook.timeout {
         Some(seconds) if seconds <= 0 => {

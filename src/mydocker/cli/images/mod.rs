@@ -12,6 +12,7 @@ pub use show::Show;
 
 use crate::mydocker::files::Dirs;
 use crate::mydocker::image::{Image, Images, Reference};
+use crate::mydocker::userns::has_one_id;
 use crate::sys::{Error, Result};
 use clap::{Args, Subcommand};
 use std::path::PathBuf;
@@ -145,7 +146,13 @@ fn own_platform(platform: Option<&str>) -> Result<()> {
 /// Its layers' directories, topmost first.
 pub fn unpack(images: &Images, image: &Image) -> Result<Vec<PathBuf>> {
     let mut show = Show::bars();
-    let layers = images.layers(image, &mut |progress| show.watch(progress))?;
+    let mut lost = has_one_id();
+    let layers = images.layers(image, &mut |progress| {
+        if std::mem::take(&mut lost) {
+            eprintln!("WARNING: without ranges in /etc/subuid and /etc/subgid all files of the image get the one owner 0");
+        }
+        show.watch(progress);
+    })?;
     show.finish();
     Ok(layers)
 }

@@ -65,6 +65,12 @@ impl<const ROWS: usize, const COLUMNS: usize, const BYTES: usize> Packed<ROWS, C
         &self.names[usize::from(self.starts[row])..end]
     }
 
+    /// The name of a number in a column; of several the first.
+    fn named(&self, column: usize, number: u32) -> Option<&str> {
+        let row = self.numbers.iter().position(|numbers| numbers.get(column) == Some(&number))?;
+        std::str::from_utf8(self.name(row)).ok()
+    }
+
     fn find(&self, name: &str) -> Option<&[u32]> {
         let mut slot = hash(name.as_bytes());
         loop {
@@ -97,4 +103,14 @@ pub(super) fn x86(name: &str) -> Option<&'static [u32]> {
 /// The numbers of a system call in aarch64 and arm (EABI).
 pub(super) fn arm(name: &str) -> Option<&'static [u32]> {
     ARM.find(name)
+}
+
+/// The system call with a number in a column of [`x86`].
+pub(super) fn x86_name(column: usize, number: u32) -> Option<&'static str> {
+    X86.named(column, number)
+}
+
+/// The system call with a number in a column of [`arm`].
+pub(super) fn arm_name(column: usize, number: u32) -> Option<&'static str> {
+    ARM.named(column, number)
 }

@@ -1,6 +1,6 @@
 //! `import`, `load`, `save`, and the books' flow through them.
 
-use super::{Host, members, tarball};
+use crate::host::{Host, members, tarball};
 use serde_json::{Value, json};
 use std::fs;
 use std::process::{Command, Stdio};
@@ -37,7 +37,7 @@ fn pack(files: &[(String, Vec<u8>)]) -> Vec<u8> {
 
 #[test]
 fn the_books_flow() {
-    let host = Host::bare();
+    let host = Host::bare("root");
     host.write("busybox.tar", tarball());
     // import → run → commit → save → load → run
     let id = host.my(&["import", "busybox.tar", "busybox"]).ok();
@@ -45,7 +45,7 @@ fn the_books_flow() {
     host.run(&["--name", "c1", "-e", "WHO=me", "busybox", "sh", "-c", "echo kept > /root/file; rm /etc/group"]).ok();
     host.my(&["commit", "c1", "mine:1"]).ok();
     host.my(&["save", "-o", "mine.tar", "mine:1", "busybox"]).ok();
-    let other = Host::bare();
+    let other = Host::bare("root");
     fs::copy(host.dir.join("mine.tar"), other.dir.join("mine.tar")).unwrap();
     assert_eq!(other.my(&["load", "-i", "mine.tar"]).ok(), "Loaded image: mine:1\nLoaded image: busybox:latest\n");
     let said = other.run(&["--rm", "mine:1", "sh", "-c", "cat /root/file; ls /etc; echo $WHO"]).ok();
@@ -58,7 +58,7 @@ fn the_books_flow() {
 
 #[test]
 fn busybox_is_there_without_a_network() {
-    let host = Host::bare();
+    let host = Host::bare("root");
     host.run(&["--pull", "never", "other", "true"]).fails(125, &["no such image: other:latest"]);
     assert_eq!(host.run(&["--rm", "busybox", "echo", "offline"]).ok(), "offline\n");
     assert_eq!(host.my(&["images", "--format", "{{.Repository}}:{{.Tag}}"]).ok(), "busybox:latest\n");
@@ -69,7 +69,7 @@ fn busybox_is_there_without_a_network() {
 
 #[test]
 fn import_with_changes_and_compressed() {
-    let host = Host::bare();
+    let host = Host::bare("root");
     let mut gzip = Command::new("gzip").arg("-1").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
     let mut pipe = gzip.stdin.take().unwrap();
     let feeder = std::thread::spawn(move || std::io::Write::write_all(&mut pipe, tarball()).unwrap());
@@ -104,7 +104,7 @@ fn save_writes_whole_files_and_no_terminal() {
     host.my(&["save", "-o", "whole.tar", "busybox"]).ok();
     assert_eq!(fs::read(host.dir.join("whole.tar")).unwrap(), archive);
     for words in ["save busybox", "export c1"] {
-        let line = format!("{} --root {} {words}", super::MYDOCKER, host.dir.join("root").display());
+        let line = format!("{} --root {} {words}", crate::host::MYDOCKER, host.dir.join("root").display());
         host.my(&["create", "--name", "c1", "--network", "none", "busybox"]);
         let said = Command::new("script").args(["-qec", &line, "/dev/null"]).stdin(Stdio::null()).output().unwrap();
         let text = String::from_utf8_lossy(&said.stdout).into_owned();

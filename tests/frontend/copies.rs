@@ -1,6 +1,6 @@
 //! `cp`, both ways, into good containers and hostile ones.
 
-use super::{Host, members};
+use crate::host::{Host, members};
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 

@@ -1,6 +1,6 @@
 //! `commit`, `diff`, `export`.
 
-use super::{Host, members};
+use crate::host::{Host, members};
 
 #[test]
 fn diff_tells_what_changed() {

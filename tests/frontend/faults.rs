@@ -89,6 +89,65 @@ fn kills_at_any_moment_leave_what_the_next_command_understands() {
     }
 }
 
+/// `system doctor` names what is left of whatever was killed, and `system prune` leaves nothing of it.
+#[test]
+fn prune_finds_what_kills_at_any_moment_leave() {
+    let host = Host::new();
+    for step in 0..24u32 {
+        let name = format!("box{step}");
+        // A run is killed, or a removal; with a volume, and every other time with the monitor.
+        let run: Vec<&str> = vec!["-d", "--rm", "--name", &name, "-v", "/data", "busybox", "sleep", "1000"];
+        let mut victim = if step % 3 == 2 {
+            host.detached(&run[1..]);
+            host.command(&["rm", "-f", &name]).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
+        } else {
+            host.spawn(&run)
+        };
+        std::thread::sleep(Duration::from_micros(u64::from(step * step) * 100));
+        kill(victim.id().cast_signed(), Signal::KILL);
+        if step % 2 == 0 {
+            for line in host.remains().iter().filter(|line| line.starts_with("process ") && line.contains(" monitor ")) {
+                kill(line.split(' ').nth(1).unwrap().parse().unwrap(), Signal::KILL);
+            }
+        }
+        victim.wait().unwrap();
+    }
+    // What runs is nobody's fault and is stopped as always; one whose monitor was killed, too.
+    for id in host.my(&["ps", "-q"]).ok().lines() {
+        let _ = host.my(&["stop", "-t", "0", id]);
+    }
+    eventually("nobody stands by", || !host.remains().iter().any(|line| line.contains(" monitor ")));
+    host.my(&["system", "prune", "-f", "--volumes"]).ok();
+    assert_eq!(host.my(&["system", "doctor"]).ok(), "Nothing is amiss.\n");
+    host.nothing_left();
+    assert_eq!(host.my(&["volume", "ls", "-q"]).ok(), "");
+}
+
+/// What is written without a flush of the disk may be empty after a loss of power.
+#[test]
+fn what_a_loss_of_power_emptied_is_understood() {
+    let host = Host::new();
+    let id = host.detached(&["--name", "kept", "--restart", "always", "busybox", "sleep", "1000"]);
+    let gone = host.my(&["create", "--rm", "--name", "gone", "--network", "none", "busybox", "true"]).ok();
+    kill(host.monitor("kept"), Signal::KILL);
+    kill(host.pid("kept"), Signal::KILL);
+    eventually("they are gone", || !host.remains().iter().any(|line| line.starts_with("process ")));
+    fs::write(host.container("kept").join("state.json"), "").unwrap();
+    let record = host.container("gone").join("container.json");
+    fs::write(&record, "").unwrap();
+    fs::remove_dir_all(host.root().join("run")).unwrap();
+    assert_eq!(host.my(&["ps", "-a", "--format", "{{.Names}} {{.State}}"]).ok(), "kept exited\n");
+    let said = host.my(&["system", "doctor"]);
+    assert!(said.code == 1 && said.out.contains(gone.trim()) && !said.out.contains("cannot be read"), "{said:?}");
+    host.my(&["start", "--by-policy"]).ok();
+    assert_eq!(host.status(&id), "running");
+    host.my(&["create", "--name", "gone", "--network", "none", "busybox", "true"]).ok();
+    host.my(&["system", "doctor", "--fix"]).ok();
+    assert!(!record.exists());
+    assert_eq!(host.my(&["ps", "-a", "--format", "{{.Names}}"]).ok(), "gone\nkept\n");
+    host.clear();
+}
+
 #[test]
 fn a_reboot_is_noticed() {
     let host = Host::new();

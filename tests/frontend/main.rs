@@ -6,10 +6,21 @@
 mod common;
 mod host;
 
+mod archives;
+mod changes;
+mod clearing;
+mod copies;
+mod events;
 mod faults;
 mod flags;
 mod floor;
+mod lists;
 mod logs;
 mod policies;
+mod registry;
+mod rootless;
 mod streams;
 mod terminal;
+mod usage;
+mod userns;
+mod volumes_networks;

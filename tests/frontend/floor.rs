@@ -1,7 +1,7 @@
 //! The floor: what every write-up of the book's containers can do, and the faults they are known for.
 
 use crate::common::eventually;
-use crate::host::{Host, kill};
+use crate::host::{Host, has_controller, kill};
 use rustix::process::Signal;
 use std::collections::BTreeSet;
 use std::fs;
@@ -22,7 +22,8 @@ fn a_container_has_namespaces_proc_and_a_root_of_its_own() {
     }
     assert!(lines[5].starts_with("overlay on / type overlay"), "{said}");
     assert_eq!(lines[6], "pid 1");
-    assert_eq!(host.sh(&[], "ls -d /proc/[0-9]* | wc -l").trim(), "3", "sh, ls and wc at most");
+    let count: usize = host.sh(&[], "ls -d /proc/[0-9]* | wc -l").trim().parse().unwrap();
+    assert!((1..=3).contains(&count), "{count}: sh, ls and wc at most");
     host.nothing_left();
 }
 
@@ -45,18 +46,22 @@ fn the_first_process_cannot_reach_the_mounts_of_the_host() {
 #[test]
 fn limits_are_in_the_cgroup_and_go_with_it() {
     let host = Host::new();
-    let id = host.detached(&["-m", "64m", "--cpushare", "512", "--cpuset", "0", "busybox", "sleep", "1000"]);
+    let cpuset: &[&str] = if has_controller("cpuset") { &["--cpuset", "0"] } else { &[] };
+    let id = host.detached(&[&["-m", "64m", "--cpushare", "512"], cpuset, &["busybox", "sleep", "1000"]].concat());
     let read = |controller: &str, v1: &str, v2: &str| {
         let two = format!("/sys/fs/cgroup/mydocker/{id}/{v2}");
         let one = format!("/sys/fs/cgroup/{controller}/mydocker/{id}/{v1}");
         fs::read_to_string(&two).or_else(|_| fs::read_to_string(&one)).unwrap_or_else(|e| panic!("{one}: {e}")).trim().to_owned()
     };
     assert_eq!(read("memory", "memory.limit_in_bytes", "memory.max"), (64 << 20).to_string());
-    assert_eq!(read("cpuset", "cpuset.cpus", "cpuset.cpus"), "0");
+    if !cpuset.is_empty() {
+        assert_eq!(read("cpuset", "cpuset.cpus", "cpuset.cpus"), "0");
+    }
     let shares = read("cpu", "cpu.shares", "cpu.weight");
     assert!(["512", "20", "59"].contains(&shares.as_str()), "{shares}");
     host.my(&["stop", "-t", "0", &id]).ok();
-    assert_eq!(host.remains(), BTreeSet::new());
+    // The monitor may be on its last steps.
+    eventually("nothing is left", || host.remains().is_empty());
     host.clear();
 }
 

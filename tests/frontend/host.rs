@@ -15,7 +15,7 @@ pub const MYDOCKER: &str = env!("CARGO_BIN_EXE_mydocker");
 static NUMBER: AtomicU32 = AtomicU32::new(0);
 
 /// The books' busybox tarball, made once.
-fn tarball() -> &'static [u8] {
+pub fn tarball() -> &'static [u8] {
     static TAR: OnceLock<Vec<u8>> = OnceLock::new();
     TAR.get_or_init(|| {
         let dir = std::env::temp_dir().join(format!("mydocker-busybox-{}", std::process::id()));
@@ -48,9 +48,7 @@ impl Host {
 
     /// The image `busybox`.
     pub fn import(&self) {
-        let mut import = self.command(&["import", "-", "busybox"]).stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
-        import.stdin.take().unwrap().write_all(tarball()).unwrap();
-        assert!(import.wait().unwrap().success());
+        self.fed(&["import", "-c", "CMD [\"sh\"]", "-", "busybox"], tarball()).ok();
     }
 
     /// Without an image.
@@ -69,11 +67,37 @@ impl Host {
     pub fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(MYDOCKER);
         command.arg("--root").arg(&self.root).args(args).stdin(Stdio::null()).current_dir(&self.dir);
+        command.env("DOCKER_CONFIG", self.dir.join("docker"));
         command
     }
 
     pub fn my(&self, args: &[&str]) -> Said {
         Said::of(self.command(args).output().unwrap())
+    }
+
+    /// What it says where it is to go well, without the last newline.
+    #[track_caller]
+    pub fn ok(&self, args: &[&str]) -> String {
+        self.my(args).ok().trim_end().to_owned()
+    }
+
+    /// With something to read.
+    pub fn fed(&self, args: &[&str], input: &[u8]) -> Said {
+        let mut command = self.command(args);
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut pipe = child.stdin.take().unwrap();
+        std::thread::scope(|scope| {
+            scope.spawn(move || drop(pipe.write_all(input))); // who refuses it reads no more
+            Said::of(child.wait_with_output().unwrap())
+        })
+    }
+
+    /// Standard output as it is.
+    #[track_caller]
+    pub fn bytes(&self, args: &[&str]) -> Vec<u8> {
+        let output = self.command(args).output().unwrap();
+        assert!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
+        output.stdout
     }
 
     /// `run --network none FLAGS...`: networks have tests of their own.
@@ -100,6 +124,19 @@ impl Host {
         assert_eq!(id.len(), 64, "{id}");
         self.seen.lock().unwrap().insert(id.clone());
         id
+    }
+
+    /// A container in the background that does nothing; its id.
+    #[track_caller]
+    pub fn idle(&self, name: &str, flags: &[&str]) -> String {
+        self.detached(&[&["--name", name], flags, &["busybox", "sleep", "10000"]].concat())
+    }
+
+    /// The same, after `line` was done in it.
+    #[track_caller]
+    pub fn running(&self, name: &str, flags: &[&str], line: &str) {
+        self.idle(name, flags);
+        self.exec(name, line);
     }
 
     /// `exec CONTAINER sh -c LINE`; its stdout.
@@ -137,6 +174,38 @@ impl Host {
         let text = fs::read(self.container(container).join("state.json")).unwrap();
         let state: serde_json::Value = serde_json::from_slice(&text).unwrap();
         state["monitor"]["pid"].as_i64().unwrap().try_into().unwrap()
+    }
+
+    /// The actions of a container's events so far.
+    pub fn actions(&self, container: &str) -> Vec<String> {
+        let filter = format!("container={container}");
+        let text = self.ok(&["events", "--since", "1h", "--until", "0s", "--filter", &filter, "--format", "{{.Action}}"]);
+        text.lines().map(str::to_owned).collect()
+    }
+
+    pub fn write(&self, name: &str, text: impl AsRef<[u8]>) -> String {
+        let path = self.dir.join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(&path, text).unwrap();
+        path.to_str().unwrap().to_owned()
+    }
+
+    pub fn read(&self, name: &str) -> String {
+        fs::read_to_string(self.dir.join(name)).unwrap_or_else(|error| panic!("{name}: {error}"))
+    }
+
+    /// Names in a directory, sorted.
+    pub fn names(&self, dir: &str) -> Vec<String> {
+        let list = fs::read_dir(self.dir.join(dir)).unwrap();
+        let mut names: Vec<String> = list.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    }
+
+    /// Blobs and layers in the store, to see that nothing is left of what was refused.
+    pub fn store(&self) -> Vec<String> {
+        let of = |dir: &str| if self.dir.join(dir).exists() { self.names(dir) } else { Vec::new() };
+        [of("root/images/blobs/sha256"), of("root/images/ingest"), of("root/layers")].concat()
     }
 
     /// The ids of all containers, also those that only half are.
@@ -209,8 +278,32 @@ impl Drop for Host {
     }
 }
 
+/// Whether limits of this controller can be set here; not every machine has cpuset.
+pub fn has_controller(name: &str) -> bool {
+    match fs::read_to_string("/sys/fs/cgroup/cgroup.controllers") {
+        Ok(present) => present.split_whitespace().any(|present| present == name),
+        Err(_) => Path::new("/sys/fs/cgroup").join(name).exists(),
+    }
+}
+
 /// Sends a signal to a process of ours.
 pub fn kill(pid: i32, signal: rustix::process::Signal) {
     let pid = rustix::process::Pid::from_raw(pid).unwrap();
     let _ = rustix::process::kill_process(pid, signal);
+}
+
+/// Kills a process of ours and waits for its end. A zombie is gone too: whoever adopted it reaps it when he likes.
+pub fn end(pid: i32) {
+    kill(pid, rustix::process::Signal::KILL);
+    let stat = || fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    eventually("the end of a killed process", || stat().rsplit_once(") ").is_none_or(|(_, rest)| rest.starts_with('Z')));
+}
+
+/// Members of an archive as `tar tv` names them, sorted.
+pub fn members(archive: &[u8]) -> Vec<String> {
+    let mut archive = tar::Archive::new(archive);
+    let all = archive.entries().unwrap().map(|entry| entry.unwrap().path().unwrap().to_string_lossy().into_owned());
+    let mut all: Vec<String> = all.collect();
+    all.sort();
+    all
 }

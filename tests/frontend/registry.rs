@@ -1,6 +1,6 @@
 //! `pull`, `push`, `login`, `logout` with Debian's docker-registry on loopback.
 
-use super::Host;
+use crate::host::Host;
 use serde_json::json;
 use std::fs;
 use std::net::{TcpListener, TcpStream};
@@ -65,7 +65,7 @@ fn to_a_registry_and_back() {
     let pushed = said.ok();
     assert_eq!(pushed.matches(": digest: sha256:").count(), 2, "{pushed}");
 
-    let other = Host::bare();
+    let other = Host::bare("root");
     fs::create_dir(other.dir.join("docker")).unwrap();
     fs::copy(host.dir.join("docker/config.json"), other.dir.join("docker/config.json")).unwrap();
     let said = other.my(&["pull", &one]);

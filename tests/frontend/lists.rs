@@ -1,6 +1,6 @@
 //! `images`, `history`, `tag`, `rmi`, `image prune`, `image inspect`.
 
-use super::{Host, tarball};
+use crate::host::{Host, tarball};
 
 #[test]
 fn images_in_all_their_forms() {
