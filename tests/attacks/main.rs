@@ -14,6 +14,7 @@ mod cve_2021_30465_mount_race;
 mod cve_2021_43784_id_maps;
 mod cve_2022_29162_capabilities;
 mod cve_2022_36109_groups;
+mod cve_2023_25809_rootless_cgroup;
 mod cve_2024_21626_descriptors;
 mod cve_2025_24965_helpers;
 mod cve_2025_31133_masked_paths;
