@@ -80,12 +80,15 @@ fn masks_hold_while_the_images_null_device_is_being_swapped() {
             }
         });
         // A failed assertion must not leave the other thread running.
-        let outcome = std::panic::catch_unwind(|| (0..ROUNDS).filter(|_| ran_with_masks(&bundle.run())).count());
+        let outcome = std::panic::catch_unwind(|| {
+            let ran = (0..ROUNDS).filter(|_| ran_with_masks(&bundle.run())).count();
+            guard.unchanged_and_empty(&bundle);
+            ran
+        });
         control_with(&bundle, &guard, |peer| (0..CONTROL_ROUNDS).any(|_| unmasked(&peer.said(&[], &["run", "ID"]))));
         stop.store(true, Ordering::Relaxed);
         swapping.join().unwrap();
         ran = outcome.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
     });
     assert!(ran > 0, "no container ran, so no mask was looked at");
-    guard.unchanged_and_empty(&bundle);
 }
