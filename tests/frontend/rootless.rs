@@ -147,6 +147,7 @@ fn an_ordinary_user_has_containers_with_ranges_of_ids() {
     eventually("it has begun", || user.ok(&["exec", "box", "cat", "/proc/1/comm"]) == "sleep");
     assert_eq!(user.ok(&["exec", "box", "sh", "-c", "echo $A; id -u"]), "b\n0");
     assert_eq!(user.ok(&["exec", "-u", "3", "box", "id", "-u"]), "3");
+    assert_eq!(user.ok(&["exec", "box", "sh", "-c", "ls /proc/self/fd | wc -l"]), "4", "nothing of ours is inherited");
     assert_eq!(user.ok(&["logs", "box"]), "out");
     assert_eq!(fs::metadata(bind.join("file")).unwrap().uid(), 12_721);
     let place = user.ok(&["inspect", "-f", "{{(index .Mounts 0).Source}}", "box"]);
@@ -206,6 +207,7 @@ fn what_an_ordinary_user_cannot_have_is_refused_in_one_sentence() {
     refused(&["--ip", "10.0.0.9"], &["--ip needs root"]);
     refused(&["--network", "lan"], &["network lan needs root"]);
     refused(&["--userns", "auto", "--network", "none"], &["--userns", "root"]);
+    user.my(&["network", "create", "lan"]).fails(1, &["by root only"]);
     user.nothing_left();
 }
 

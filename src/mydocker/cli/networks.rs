@@ -6,6 +6,7 @@ use super::{each, options, print, prune, template};
 use crate::mydocker::container::{Container, Containers, Record, journal};
 use crate::mydocker::files::Dirs;
 use crate::mydocker::network::{self, Attachment, Join, Mode, Network, Networks, Subnet};
+use crate::mydocker::userns::is_rootless;
 use crate::sys::{Error, Result};
 use clap::{Args, Subcommand};
 use serde_json::{Map, Value, json};
@@ -90,6 +91,11 @@ pub struct Create {
 
 /// Runs one command; the exit code.
 pub fn run(command: &Command, dirs: &Dirs) -> Result<i32> {
+    let bridges = matches!(command, Command::Connect(_) | Command::Create(_) | Command::Disconnect(_));
+    if bridges && is_rootless() {
+        return Err(Error::new("networks can be made and changed by root only")
+            .hint("without root there is the default network, host, none and container:NAME"));
+    }
     match command {
         Command::Connect(args) => connect(args, dirs),
         Command::Create(args) => create(args, dirs),
