@@ -128,6 +128,12 @@ impl Lock {
         Self::take(rustix::fs::open(path, OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).context(what)?, what)
     }
 
+    /// Locks a directory, unless somebody else has, or it is gone.
+    pub fn try_dir(path: &Path) -> Option<Self> {
+        let file = rustix::fs::open(path, OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NOFOLLOW, Mode::empty()).ok()?;
+        flock(&file, FlockOperation::NonBlockingLockExclusive).ok().map(|()| Self { _file: file })
+    }
+
     fn take(file: rustix::fd::OwnedFd, what: impl Fn() -> String) -> Result<Self> {
         rustix::io::retry_on_intr(|| flock(&file, FlockOperation::LockExclusive)).context(what)?;
         Ok(Self { _file: file })

@@ -67,7 +67,7 @@ pub fn create(args: &Create, dirs: &Dirs) -> Result<Container> {
     if let Some(path) = &args.cidfile {
         let written = std::fs::File::create_new(path).and_then(|mut file| file.write_all(record.id.as_bytes()));
         if let Err(error) = written {
-            let _ = container.remove(&record.name);
+            let _ = container.remove(&record.name, || ());
             return Err(error).context(|| format!("write the container ID file {}", path.display()));
         }
     }

@@ -1,6 +1,7 @@
 //! What killed commands have left.
 
 use super::Containers;
+use crate::mydocker::files::Lock;
 use crate::sys::{Context, Result};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -14,7 +15,9 @@ impl Containers {
         let entries =
             |dir: &Path| -> Vec<PathBuf> { fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.path()).collect() };
         let hidden = |path: &PathBuf| path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
-        let mut left: Vec<PathBuf> = entries(&self.dirs().containers()).into_iter().filter(hidden).collect();
+        // What is being removed is locked by whoever removes it.
+        let left_behind = |path: &PathBuf| hidden(path) && Lock::try_dir(path).is_some();
+        let mut left: Vec<PathBuf> = entries(&self.dirs().containers()).into_iter().filter(left_behind).collect();
         let named = |id: String, path: &Path| {
             self.container(&id).record().is_ok_and(|record| path.file_name().is_some_and(|name| *name == *record.name))
         };

@@ -346,10 +346,11 @@ impl Container {
     }
 
     /// Removes the directory and the name. First the directory gets a name that nobody lists: however much of it is
-    /// removed before a crash, no half container is ever seen.
-    pub fn remove(&self, name: &str) -> Result<()> {
+    /// removed before a crash, no half container is ever seen. `gone` is called then, as files may take long; who
+    /// has the lock of [`Container::retire`] keeps it to the end, as the sign that they are not left behind.
+    pub fn remove(&self, name: &str, gone: impl FnOnce()) -> Result<()> {
         let containers = Containers::new(&self.dirs);
-        let _lock = containers.lock()?;
+        let lock = containers.lock()?;
         let hidden = self.dirs.containers().join(format!(".{}", self.id));
         match fs::rename(&self.dir, &hidden) {
             Err(error) if error.kind() == ErrorKind::NotFound => {}
@@ -359,6 +360,8 @@ impl Container {
         if fs::read_to_string(&path).is_ok_and(|holder| holder == self.id) {
             fs::remove_file(&path).context(|| format!("free the name {name}"))?;
         }
+        drop(lock);
+        gone();
         for dir in [hidden, self.run_dir()] {
             match fs::remove_dir_all(&dir) {
                 Err(error) if error.kind() == ErrorKind::NotFound => {}

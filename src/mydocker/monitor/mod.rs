@@ -92,21 +92,33 @@ pub fn stop_signal(record: &Record) -> Signal {
 
 /// Removes a container that is not running; with its anonymous volumes if `volumes`.
 pub fn remove(container: &Container, record: &Record, volumes: bool) -> Result<()> {
+    remove_and_tell(container, record, volumes, || ())
+}
+
+/// [`remove`]; `gone` is called when the container is no longer there for anybody, and its files may still be.
+pub fn remove_and_tell(container: &Container, record: &Record, volumes: bool, gone: impl FnOnce()) -> Result<()> {
     let lock = container.retire()?;
     settle(container)?;
-    container.remove(&record.name)?;
-    journal::tell(container.dirs(), record, "destroy", &[]);
+    let mut freed = Ok(());
+    container.remove(&record.name, || {
+        journal::tell(container.dirs(), record, "destroy", &[]);
+        freed = if volumes { remove_volumes(container, record) } else { Ok(()) };
+        gone();
+    })?;
     drop(lock);
-    if volumes {
-        let store = Volumes::open(container.dirs())?;
-        let anonymous = record.settings.mounts.iter().filter(|mount| mount.kind == Kind::Volume && mount.anonymous);
-        // One that another container has by --volumes-from stays; what is gone already need not be removed.
-        let others = Containers::new(container.dirs()).list()?;
-        let user = |name: &str| {
-            let uses = |other: &Container| other.record().is_ok_and(|record| record.settings.mounts.iter().any(|mount| mount.name == name));
-            others.iter().find(|other| uses(other)).map(|other| other.id().to_owned())
-        };
-        anonymous.for_each(|mount| drop(store.remove(&mount.name, |volume| user(&volume.name))));
-    }
+    freed
+}
+
+/// The anonymous volumes of a container that is gone.
+fn remove_volumes(container: &Container, record: &Record) -> Result<()> {
+    let store = Volumes::open(container.dirs())?;
+    let anonymous = record.settings.mounts.iter().filter(|mount| mount.kind == Kind::Volume && mount.anonymous);
+    // One that another container has by --volumes-from stays; what is gone already need not be removed.
+    let others = Containers::new(container.dirs()).list()?;
+    let user = |name: &str| {
+        let uses = |other: &Container| other.record().is_ok_and(|record| record.settings.mounts.iter().any(|mount| mount.name == name));
+        others.iter().find(|other| uses(other)).map(|other| other.id().to_owned())
+    };
+    anonymous.for_each(|mount| drop(store.remove(&mount.name, |volume| user(&volume.name))));
     Ok(())
 }

@@ -145,13 +145,24 @@ impl Stand {
             pause = (pause * 2).min(Duration::from_secs(60));
             self.restarts += 1;
         };
+        let mut last = Some(last);
         if self.record.settings.auto_remove {
-            let _ = super::remove(&self.container, &self.record, true);
+            // Nobody need wait for files to be removed.
+            let (container, record) = (self.container.clone(), self.record.clone());
+            let _ = super::remove_and_tell(&container, &record, true, || self.part(last.take()));
         }
+        self.part(last);
+    }
+
+    /// The last word to the clients.
+    fn part(&mut self, last: Option<Frame>) {
+        let Some(last) = last else { return };
         // Who connects now finds nobody and asks the files.
         self.listener = None;
         self.clients.iter_mut().for_each(|client| client.wire.send(&last));
         self.flush();
+        // They need not wait for our end.
+        self.clients.clear();
     }
 
     /// Of two starts of a container one wins, and none that is being removed begins.
