@@ -379,6 +379,15 @@ pub const CASES: &[Case] = &[
         ..SIMPLE
     },
     Case {
+        row: "… answered by keel",
+        hide: &[Hide::Call("ioctl", Errno::INVAL)],
+        // Bringing its loopback interface up is an ioctl too.
+        set: |bundle| namespaces(bundle).retain(|namespace| namespace["type"] != "network"),
+        what: Start(&["run", "--seccomp-record", "profile.json", "ID"]),
+        expect: Says(&["answer the container's system calls: invalid argument", "Linux 5.9"]),
+        ..SIMPLE
+    },
+    Case {
         row: "… where the profile does not permit `sendmsg`",
         hide: &[lacks("pidfd_getfd")],
         set: |bundle| agent(bundle, json!(["sendmsg"])),
