@@ -178,3 +178,20 @@ fn what_is_not_there_yet_is_refused_and_not_dropped() {
     refused(|c| c["process"]["scheduler"] = json!({"policy": "SCHED_BOGUS"}), &["process.scheduler"]);
     refused(|c| c["linux"]["intelRdt"] = json!({"l3CacheSchema": "L3:0=f"}), &["linux.intelRdt"]);
 }
+
+/// What a document or an image says may be part of a message; it must not end the line or give the terminal orders.
+#[test]
+fn control_characters_are_written_as_escapes() {
+    let hostile = "\u{1b}[2J\nkeel: error: another\u{7f}";
+    let bundle = Bundle::new(&["true"]).with(|c| {
+        c[hostile] = json!(true);
+        c["linux"]["seccomp"] = json!({"defaultAction": hostile});
+    });
+    bundle.write();
+    for (args, lines) in [(&["run", "ID"][..], 1), (&["validate", "--bundle", "."], 2)] {
+        let said = bundle.keel(args);
+        let text = format!("{}{}", said.out, said.err);
+        assert!(said.code == 1 && text.contains(r"\u{1b}[2J\nkeel: error: another\u{7f}"), "{said:?}");
+        assert!(!text.contains(['\u{1b}', '\u{7f}']) && text.lines().count() == lines, "{said:?}");
+    }
+}

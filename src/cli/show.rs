@@ -110,7 +110,7 @@ pub fn validate(options: &args::Validate, runtime: &Runtime) -> Result<i32> {
     let findings = lifecycle::lint(runtime, &ContainerId::new("validate")?, &chosen);
     let text = findings.iter().fold(String::new(), |text, finding| match finding {
         Finding::Error(error) => text + &format!("error: {error}\n"),
-        Finding::Warning(words) => text + &format!("warning: {words}\n"),
+        Finding::Warning(words) => text + &format!("warning: {}\n", crate::sys::plain(words)),
     });
     print(&text)?;
     Ok(i32::from(findings.iter().any(|finding| matches!(finding, Finding::Error(_)))))

@@ -304,7 +304,12 @@ fn cgroup(
             ops.push(Op::Mount { fs: Box::new(fs), to: to.clone(), fallback, at });
         } else {
             // Mounting it from the initial cgroup namespace would wait for an RCU grace period; a clone does not.
-            let tree = open(plan, ops, tree(Path::new("/sys/fs/cgroup"))?);
+            let mut tree = tree(Path::new("/sys/fs/cgroup"))?;
+            if common.facts.uid != 0 {
+                // Part of the host's hierarchy is the user's own, and so the container's root's (CVE-2023-25809).
+                tree.attr.attr_set |= libc::MOUNT_ATTR_RDONLY;
+            }
+            let tree = open(plan, ops, tree);
             ops.push(Op::Attach { tree, to: to.clone() });
         }
         return Ok(());

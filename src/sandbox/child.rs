@@ -9,6 +9,7 @@ use super::report::{CLONED, Report};
 use super::{console, mount, path};
 use crate::arm::{Armed, Last, clone_tree};
 use crate::plan::{Op, Plan, Stage, Target};
+use crate::spec::user;
 use crate::sys::{self, Cloned, MountAttr, Steps, mount_setattr};
 use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use rustix::fs::{Access, AtFlags, CWD, FileType, Gid, Mode, OFlags, Uid, accessat, fstat, statat};
@@ -476,14 +477,7 @@ fn home(uid: u32, armed: &mut Armed) {
     }
 }
 
-/// One line of passwd(5): `name:password:UID:GID:GECOS:directory:shell`.
 fn home_in(line: &[u8], uid: u32, armed: &mut Armed) -> bool {
-    let mut fields = line.split(|&b| b == b':');
-    let same = fields.nth(2).and_then(|field| std::str::from_utf8(field).ok()).and_then(|text| text.parse::<u32>().ok()) == Some(uid);
-    match fields.nth(2) {
-        Some(directory) if same && !directory.is_empty() => {
-            armed.last.as_mut().is_some_and(|last| last.envp.rewrite(b"HOME=".len(), directory))
-        }
-        _ => false,
-    }
+    let last = armed.last.as_mut();
+    user::home(line, uid).is_some_and(|directory| last.is_some_and(|last| last.envp.rewrite(b"HOME=".len(), directory)))
 }

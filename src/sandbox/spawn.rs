@@ -166,8 +166,10 @@ fn ended(process: &Process) -> Result<()> {
         Some(signal) if !executed(process) => {
             let hint = match signal {
                 libc::SIGKILL => "a memory limit too small to start the program, or a kill from outside",
-                // See `sys::exit`.
-                libc::SIGILL => "the seccomp profile refuses even exit_group",
+                // What sys::exit ends in, and what the kernel kills with.
+                libc::SIGSEGV | libc::SIGABRT | libc::SIGSYS => {
+                    "linux.seccomp refuses the calls that execute it, as `run --seccomp-log` tells, or a signal from outside"
+                }
                 _ => "a signal from outside",
             };
             Err(Error::new(format!("the container's process was killed by signal {signal} before it could execute the program")).hint(hint))

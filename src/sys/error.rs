@@ -90,18 +90,33 @@ impl Error {
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.what)?;
+        write!(f, "{}", plain(&self.what))?;
         if let Some(at) = &self.at {
-            write!(f, " (config.json: {at})")?;
+            write!(f, " (config.json: {})", plain(at))?;
         }
         if let Some(errno) = self.errno {
             write!(f, ": {}", strerror(errno))?;
         }
         if let Some(hint) = &self.hint {
-            write!(f, " ({hint})")?;
+            write!(f, " ({})", plain(hint))?;
         }
         Ok(())
     }
+}
+
+/// The text with control characters as Rust writes them (`\n`, `\u{1b}`): what an image or a document says may be part of a
+/// message, which stays one line and gives the terminal no orders.
+pub fn plain(text: &str) -> impl fmt::Display {
+    struct Plain<'a>(&'a str);
+    impl fmt::Display for Plain<'_> {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            self.0.split_inclusive(char::is_control).try_for_each(|part| match part.char_indices().next_back() {
+                Some((end, last)) if last.is_control() => write!(f, "{}{}", &part[..end], last.escape_default()),
+                _ => f.write_str(part),
+            })
+        }
+    }
+    Plain(text)
 }
 
 impl std::error::Error for Error {}
@@ -130,6 +145,10 @@ fn strerror(errno: Errno) -> String {
     }
     let text = std::io::Error::from(errno).to_string();
     let text = text.split(" (os error").next().unwrap_or(&text);
+    // musl has no words for the rare ones.
+    if text == "No error information" {
+        return format!("errno {}", errno.raw_os_error());
+    }
     let mut chars = text.chars();
     chars.next().map_or_else(String::new, |first| first.to_lowercase().collect::<String>() + chars.as_str())
 }

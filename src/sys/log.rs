@@ -1,6 +1,6 @@
 //! `--log`, `--log-format`, `--debug`: lines that callers parse.
 
-use super::{Context, Result, rfc3339_now};
+use super::{Context, Result, plain, rfc3339_now};
 use rustix::fd::{AsFd, BorrowedFd};
 use std::fs::File;
 use std::io::Write;
@@ -67,5 +67,5 @@ impl Log {
 }
 
 fn say(level: &str, message: &str) {
-    let _ = std::io::stderr().write_all(format!("keel: {level}: {message}\n").as_bytes());
+    let _ = std::io::stderr().write_all(format!("keel: {level}: {}\n", plain(message)).as_bytes());
 }

@@ -21,7 +21,7 @@ mod time;
 pub use alloc::{Arena, keep, only_kept, retire_arena};
 pub use bpf::*;
 pub use entry::arguments;
-pub use error::{Context, Error, Kind, Result};
+pub use error::{Context, Error, Kind, Result, plain};
 pub use log::Log;
 pub use mount::{MountAttr, mount_setattr};
 pub use netlink::{NetAddress, Netlink};

@@ -94,7 +94,7 @@ fn nor_through_a_link_of_a_volume() {
     });
     bundle.run().fails(1, &["/proc"]);
     guard.unchanged_and_empty(&bundle);
-    control(&bundle);
+    control(&bundle, &guard, |said| said.out.contains("ran"));
 }
 
 #[test]

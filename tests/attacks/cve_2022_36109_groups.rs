@@ -1,7 +1,7 @@
 //! CVE-2022-36109, CVE-2023-25173: the caller's supplementary groups leaked into the container, or the container's were
 //! not set.
 
-use super::{Guard, as_caller, common::Bundle, control};
+use super::{Guard, as_caller, common::Bundle, control_with};
 use serde_json::{Value, json};
 
 /// A caller in the groups adm (4) and sudo (27).
@@ -36,7 +36,7 @@ fn the_callers_groups_are_left_and_the_specs_set() {
         assert_eq!(said.ok().trim(), groups, "{user}");
     }
     guard.unchanged_and_empty(&bundle);
-    control(&bundle);
+    control_with(&bundle, &guard, |peer| peer.said(&CALLER, &["run", "ID"]).out.contains("27"));
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! CVE-2025-24965, CVE-2026-84042: helper programs that were looked up where the image or the bundle could put its own.
 
-use super::{Guard, as_caller, common::Bundle};
+use super::{Guard, as_caller, common::Bundle, control_with};
 use serde_json::json;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -42,4 +42,10 @@ fn the_map_helpers_are_the_hosts_whatever_path_says() {
     assert!(said.code == 0 || said.err.contains("newuidmap") || said.err.contains("map"), "{said:?}");
     assert!(as_caller(&bundle, &CALLER, &["--version"]).code == 0);
     guard.unchanged();
+    control_with(&bundle, &guard, |peer| {
+        let open = fs::Permissions::from_mode(0o777);
+        fs::set_permissions(bundle.dir.join("control"), open).unwrap();
+        peer.said(&[&CALLER[..], &["env", &path]].concat(), &["run", "ID"]);
+        fs::read_dir(&mark).unwrap().count() > 0
+    });
 }

@@ -1,6 +1,6 @@
 //! CVE-2025-52565, CVE-2026-88264: the terminal was bound to /dev/console through a link, or a link stood in its place.
 
-use super::{Guard, common::Bundle, control, without_mount};
+use super::{Guard, common::Bundle, control_with, without_mount};
 use serde_json::json;
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -29,7 +29,13 @@ fn a_link_in_place_of_the_console_leads_nowhere() {
         assert!(said.code != 0 || said.out.starts_with("/dev/pts/0") || said.out.starts_with("/dev/console"), "{said:?}");
         guard.unchanged_and_empty(&bundle);
     }
-    control(&bundle);
+    let console = bundle.rootfs().join("dev/console");
+    fs::remove_file(&console).unwrap();
+    symlink(guard.secret(), &console).unwrap();
+    control_with(&bundle, &guard, |peer| {
+        peer.run_on_a_terminal();
+        false
+    });
 }
 
 #[test]

@@ -26,7 +26,7 @@ fn the_root_is_read_only_with_volumes_and_links_in_it() {
     });
     assert_eq!(bundle.run().ok(), "tried\n");
     guard.unchanged_and_empty(&bundle);
-    control(&bundle);
+    control(&bundle, &guard, |said| said.out.contains("wrote"));
 }
 
 #[test]

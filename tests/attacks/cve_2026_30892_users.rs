@@ -1,6 +1,6 @@
 //! CVE-2026-30892, CVE-2024-40635: `--user 1` became root, a number overflowed to root, a number was looked up as a name.
 
-use super::{Guard, common::Bundle};
+use super::{Guard, common::Bundle, control_with};
 use serde_json::json;
 use std::fs;
 
@@ -54,6 +54,11 @@ fn exec_user_is_numbers_in_range_or_refused() {
         assert_eq!(err.lines().count(), 1, "{err}");
     }
     guard.unchanged();
+    control_with(&bundle, &guard, |peer| {
+        peer.said(&[], &["run", "--detach", "ID"]);
+        let root = |user: &&str| peer.said(&[], &["exec", &format!("--user={user}"), "ID", "id", "-u"]).out == "0\n";
+        ["1", "4294967296", "01", "-1"].iter().filter(|user| root(user)).inspect(|user| println!("--user={user} is root")).count() > 0
+    });
 }
 
 #[test]

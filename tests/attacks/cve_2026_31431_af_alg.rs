@@ -30,6 +30,8 @@ fn the_sample_profile_denies_af_alg_sockets() {
         }
     });
     let out = bundle.run().ok();
+    let without = bundle.with(|config| drop(config["linux"].as_object_mut().unwrap().remove("seccomp"))).run().ok();
+    assert!(!without.contains(&format!("{:?}", Errno::PERM)), "it is not the profile that denies: {without}");
     assert!(out.contains("unix Ok"), "{out}");
     for family in ["alg", "vsock"] {
         assert!(out.contains(&format!("{family} Err({:?})", Errno::PERM)), "{family} is not denied by the profile: {out}");

@@ -19,7 +19,7 @@ fn devices_are_made_in_the_image_and_not_where_its_link_points_on_the_host() {
     let said = bundle.run();
     assert!(said.code != 0 || said.out == "character special file 1:3\n", "{said:?}");
     guard.unchanged_and_empty(&bundle);
-    control(&bundle);
+    control(&bundle, &guard, |_| false);
 }
 
 #[test]
@@ -50,5 +50,5 @@ fn devices_do_not_land_in_a_volume_that_the_link_points_to() {
     let bundle = bundle.with(|config| add_mount(config, "bind", &guard.canary, "/data"));
     bundle.run();
     guard.unchanged_and_empty(&bundle);
-    control(&bundle);
+    control(&bundle, &guard, |_| false);
 }

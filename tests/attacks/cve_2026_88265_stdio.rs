@@ -35,7 +35,7 @@ fn an_image_whose_null_device_is_a_link_changes_no_owner() {
     guard.unchanged_and_empty(&bundle);
     run_on_secret(&bundle, &guard);
     guard.unchanged_and_empty(&bundle);
-    control(&bundle);
+    control(&bundle, &guard, |_| false);
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! The host's /dev/null comes into a container as a mask and as stdio. Its permissions are the inode's, and so everybody's: a
 //! container's root with CAP_FOWNER must not reach them (seen with keel's own masks; runc binds the container's node).
 
-use super::common::Bundle;
+use super::{Guard, common::Bundle, control};
 use serde_json::{Value, json};
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -24,11 +24,14 @@ fn a_mask_does_not_lend_the_hosts_node() {
         fs::write(bundle.rootfs().join(&mask[1..]), "secret\n").unwrap();
     }
     let before = fs::metadata("/dev/null").unwrap();
+    let guard = Guard::new(&bundle);
     let said = bundle.run();
     assert_eq!(said.out, "", "{said:?}");
     said.fails(1, &["chmod: /etc/one: Read-only file system", "chown: /etc/two: Read-only file system"]);
     let after = fs::metadata("/dev/null").unwrap();
     assert_eq!((before.ctime(), before.ctime_nsec(), before.mode()), (after.ctime(), after.ctime_nsec(), after.mode()));
+    guard.unchanged_and_empty(&bundle);
+    control(&bundle, &guard, |said| said.code == 0);
 }
 
 /// Stdio that was the host's is the container's own node when the program runs.

@@ -1,7 +1,9 @@
 //! Attacks that other runtimes have suffered, run against this keel with containers of our own in directories of our
 //! own: one file a family of docs/security.md, the CVE in its name. `Guard` compares what must not change.
 //!
-//! Where Debian's runc or crun is installed, `control` shows what it does with the same bundle; nothing is asserted of it.
+//! Where Debian's runc or crun is installed, `control` tries the same bundle on it and says whether it holds or falls: one that
+//! falls shows that the test would notice. Which of them do changes with Debian's patches, so nothing is asserted of it; what was
+//! seen is in docs/security.md.
 
 #[path = "../common/mod.rs"]
 mod common;
@@ -12,6 +14,7 @@ mod cve_2021_30465_mount_race;
 mod cve_2021_43784_id_maps;
 mod cve_2022_29162_capabilities;
 mod cve_2022_36109_groups;
+mod cve_2023_25809_rootless_cgroup;
 mod cve_2024_21626_descriptors;
 mod cve_2025_24965_helpers;
 mod cve_2025_31133_masked_paths;
@@ -24,13 +27,20 @@ mod cve_2026_88265_stdio;
 mod exec_into_stranger;
 mod host_null_device;
 
-use common::{Bundle, Census, KEEL, Said};
+use common::{Bundle, Census, IN_V2_VIEW, KEEL, Said};
 use serde_json::{Value, json};
+use std::cell::Cell;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
+
+/// Rounds of each family's races, shared by its tests. A debug build is too slow for all of them.
+pub const ROUNDS: usize = if cfg!(debug_assertions) { 60 } else { 1000 };
+
+/// Those of a race on a peer, which is there to show that it can be lost.
+pub const CONTROL_ROUNDS: usize = ROUNDS / 20;
 
 /// What an attack must not change: a directory on the host beside the bundle, the keel binary, the host's mounts.
 pub struct Guard {
@@ -125,22 +135,97 @@ pub fn as_caller(bundle: &Bundle, setpriv: &[&str], args: &[&str]) -> Said {
     said(command.output().expect("util-linux is installed"))
 }
 
-/// Prints what Debian's runtimes do with the bundle as it is: of a version they read, under another id, for at most 10 s.
-pub fn control(bundle: &Bundle) {
+/// A runtime of Debian's, with a copy of a bundle in a version that it reads.
+pub struct Peer {
+    name: &'static str,
+    options: &'static [&'static str],
+    dir: PathBuf,
+    id: String,
+    /// Whether a command of it succeeded.
+    worked: Cell<bool>,
+}
+
+impl Peer {
+    /// Has it run another configuration from now on.
+    pub fn configure(&self, config: &Value) {
+        let mut config = config.clone();
+        config["ociVersion"] = json!("1.0.2");
+        config["root"]["path"] = json!(self.dir.with_file_name("rootfs"));
+        fs::write(self.dir.join("config.json"), config.to_string()).unwrap();
+    }
+
+    /// A command, behind `setpriv` and its options if there are any.
+    pub fn said(&self, setpriv: &[&str], args: &[&str]) -> Said {
+        let mut command = self.within_limits();
+        command.args(if setpriv.is_empty() { None } else { Some("setpriv") }).args(setpriv);
+        command.arg(self.name).args(self.options).arg("--root").arg(self.dir.join(self.name));
+        command.args(args.iter().map(|arg| if *arg == "ID" { &self.id } else { *arg }));
+        command.stdin(Stdio::null()).current_dir(&self.dir);
+        // A container that stays keeps its pipes open.
+        let said = match args.contains(&"--detach") {
+            true => {
+                Said { code: command.stdout(Stdio::null()).stderr(Stdio::null()).status().unwrap().code().unwrap_or(-1), ..Said::default() }
+            }
+            false => said(command.output().unwrap()),
+        };
+        self.worked.set(self.worked.get() || said.code == 0);
+        said
+    }
+
+    /// At most 10 s, and cgroups that it knows: crun refuses the hybrid layout.
+    fn within_limits(&self) -> Command {
+        let mut command = Command::new("timeout");
+        command.args(["-k", "1", "10"]).args(if self.name == "crun" { &IN_V2_VIEW[..] } else { &[] });
+        command
+    }
+
+    /// `run`, with a terminal of its own.
+    pub fn run_on_a_terminal(&self) -> Said {
+        let root = self.dir.join(self.name);
+        let line = format!("{} {} --root {} run {}", self.name, self.options.join(" "), root.display(), self.id);
+        let mut command = self.within_limits();
+        command.args(["script", "-qec", &line, "/dev/null"]);
+        let said = said(command.stdin(Stdio::null()).current_dir(&self.dir).output().unwrap());
+        self.worked.set(self.worked.get() || said.code == 0);
+        said
+    }
+
+    fn executable(&self) -> Vec<u8> {
+        let path = std::env::var("PATH").unwrap_or_default();
+        let found = path.split(':').chain(["/usr/sbin"]).map(|dir| Path::new(dir).join(self.name)).find(|path| path.exists());
+        fs::read(found.unwrap()).unwrap()
+    }
+}
+
+impl Drop for Peer {
+    fn drop(&mut self) {
+        self.said(&[], &["delete", "--force", "ID"]);
+    }
+}
+
+/// Tries an attack on each of them, and prints what came of it. It falls by what the guard watches, by its own binary, or as
+/// `falls` says; it refuses if no command of it succeeded.
+pub fn control_with(bundle: &Bundle, guard: &Guard, falls: impl Fn(&Peer) -> bool) {
     let dir = bundle.dir.join("control");
     let _ = fs::create_dir(&dir);
-    let mut config = bundle.config.clone();
-    config["ociVersion"] = json!("1.0.2");
-    config["root"]["path"] = json!(bundle.rootfs());
-    fs::write(dir.join("config.json"), config.to_string()).unwrap();
     for (name, options) in [("runc", &[][..]), ("crun", &["--cgroup-manager=disabled"][..])] {
-        let id = format!("{}-{name}", bundle.id());
-        let mut command = Command::new("timeout");
-        command.args(["-k", "1", "10", name]).args(options).arg("--root").arg(dir.join(name)).args(["run", &id]);
-        let Ok(output) = command.stdin(Stdio::null()).current_dir(&dir).output() else { continue };
-        let mut delete = Command::new(name);
-        let _ = delete.args(options).arg("--root").arg(dir.join(name)).args(["delete", "--force", &id]).output();
-        let said = said(output);
-        println!("control: {name} ends with {}: {:?} {:?}", said.code, said.out, said.err);
+        let Ok(version) = Command::new(name).arg("--version").output() else { continue };
+        let peer = Peer { name, options, dir: dir.clone(), id: format!("{}-{name}", bundle.id()), worked: Cell::new(false) };
+        peer.configure(&bundle.config);
+        let (canary, executable) = (listing(&guard.canary), peer.executable());
+        let fell = falls(&peer) || canary != listing(&guard.canary) || executable != peer.executable();
+        let version = String::from_utf8_lossy(&version.stdout).lines().next().unwrap_or_default().replace(" version", "");
+        let test = std::thread::current().name().unwrap_or_default().to_owned();
+        let verdict = match (fell, peer.worked.get()) {
+            (true, _) => "falls",
+            (false, true) => "holds",
+            (false, false) => "refuses",
+        };
+        println!("control: {test}: {version} {verdict}");
     }
+}
+
+/// The same for one `run` of the bundle as it is.
+pub fn control(bundle: &Bundle, guard: &Guard, falls: impl Fn(&Said) -> bool) {
+    control_with(bundle, guard, |peer| falls(&peer.said(&[], &["run", "ID"])));
 }

@@ -23,6 +23,18 @@ const APPLETS: &[&str] = &[
     "ifconfig", "trap", "yes", "usleep", "timeout",
 ];
 
+/// What follows, on a host with nothing but cgroup v2, in a mount namespace of its own.
+pub const IN_V2_VIEW: [&str; 7] = [
+    "unshare",
+    "--mount",
+    "--propagation=private",
+    "sh",
+    "-c",
+    "busybox umount -R /sys/fs/cgroup 2>/dev/null; busybox umount -l /sys/fs/cgroup 2>/dev/null; \
+     busybox mount -t cgroup2 cgroup2 /sys/fs/cgroup && exec \"$@\"",
+    "sh",
+];
+
 static NUMBER: AtomicU32 = AtomicU32::new(0);
 
 /// A directory with a bundle and a state root of its own; removed when dropped.
@@ -32,7 +44,7 @@ pub struct Bundle {
 }
 
 /// What a command said.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Said {
     pub code: i32,
     pub out: String,

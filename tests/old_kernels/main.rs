@@ -8,7 +8,7 @@ mod cases;
 mod hide;
 
 use cases::{CASES, Case, Expect, Host, What};
-use common::{Bundle, Census, KEEL, Said, eventually};
+use common::{Bundle, Census, IN_V2_VIEW, KEEL, Said, eventually};
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -16,10 +16,6 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// How many cases go on at once.
 const WORKERS: usize = 4;
-
-/// The machine's cgroups in a mount namespace of its own: as they are, or as plain v2, which is on every machine.
-const V2: &str = "busybox umount -R /sys/fs/cgroup 2>/dev/null; busybox umount -l /sys/fs/cgroup; \
-    busybox mount -t cgroup2 cgroup2 /sys/fs/cgroup && exec \"$@\"";
 
 /// The features of the table, in its order.
 fn rows() -> Vec<String> {
@@ -78,8 +74,8 @@ fn command(case: &Case, bundle: &Bundle, args: &[&str]) -> Command {
     let id = bundle.id();
     let mut command = match case.host {
         Host::V2 => {
-            let mut command = Command::new("unshare");
-            command.args(["--mount", "--propagation", "private", "sh", "-c", V2, "sh", KEEL]);
+            let mut command = Command::new(IN_V2_VIEW[0]);
+            command.args(&IN_V2_VIEW[1..]).arg(KEEL);
             command
         }
         Host::Any | Host::V1 => Command::new(KEEL),
