@@ -379,6 +379,14 @@ pub const CASES: &[Case] = &[
         ..SIMPLE
     },
     Case {
+        row: "… answered by keel",
+        // That calls cannot be answered is shown by `seccomp_watch`: a thread has one listener, and here it is the filter's.
+        hide: &[Hide::Call("seccomp", Errno::INVAL)],
+        what: Start(&["run", "--seccomp-record", "profile.json", "ID"]),
+        expect: Says(&["load the seccomp filter", "invalid argument", "linux.seccomp"]),
+        ..SIMPLE
+    },
+    Case {
         row: "… where the profile does not permit `sendmsg`",
         hide: &[lacks("pidfd_getfd")],
         set: |bundle| agent(bundle, json!(["sendmsg"])),
