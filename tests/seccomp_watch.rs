@@ -73,13 +73,13 @@ fn what_was_recorded_runs_again_and_what_it_lacks_is_named() {
 /// Children too, and each call once.
 #[test]
 fn a_refusal_keeps_its_errno_and_is_told_once() {
-    let profile = but(&["mkdir", "mkdirat"], "SCMP_ACT_ERRNO", Some(libc::EXFULL as u32));
+    let profile = but(&["mkdir", "mkdirat"], "SCMP_ACT_ERRNO", Some(libc::EMLINK as u32));
     let bundle = with_profile(&["sh", "-c", "(mkdir /x; mkdir /y); mkdir /z; test -d /x || echo missing"], &profile);
     let said = run(&bundle, &["--seccomp-log"]);
     assert_eq!((said.code, said.out.as_str()), (0, "missing\n"), "{said:?}");
-    assert_eq!(said.err.matches("Exchange full").count(), 3, "{said:?}");
+    assert_eq!(said.err.matches("Too many links").count(), 3, "{said:?}");
     assert_eq!(said.err.matches("seccomp refused").count(), 1, "{said:?}");
-    assert!(said.err.contains("exchange full"), "{said:?}");
+    assert!(said.err.contains("too many links"), "{said:?}");
     Census::of(&bundle).nothing_left(&bundle);
 }
 
@@ -106,9 +106,15 @@ fn the_profile_need_not_permit_keels_own_calls() {
     let said = run(&with_profile(&["echo", "hello"], &profile), &["--seccomp-log"]);
     assert_eq!(said.out, "", "{said:?}");
     assert!(said.err.contains("seccomp refused write(0x1, "), "{said:?}");
-    let said = run(&with_profile(&["true"], &json!({"defaultAction": "SCMP_ACT_ERRNO"})), &["--seccomp-log"]);
-    assert!(said.err.contains("seccomp refused rt_sigaction(") && said.err.contains("(keel)"), "{said:?}");
-    assert_eq!(said.code, 1, "{said:?}");
+    // Not even exit(2): what cannot report its end still ends.
+    for action in ["SCMP_ACT_ERRNO", "SCMP_ACT_KILL_PROCESS"] {
+        let bundle = with_profile(&["true"], &json!({"defaultAction": action}));
+        let plain = run(&bundle, &[]);
+        assert!(plain.err.contains("linux.seccomp refuses the calls that execute it"), "{plain:?}");
+        let told = run(&bundle, &["--seccomp-log"]);
+        assert!(told.err.contains("seccomp refused rt_sigaction(") && told.err.contains("(keel)"), "{told:?}");
+        assert_eq!((plain.code, told.code), (1, 1), "{told:?}");
+    }
 }
 
 /// What is recorded under a profile permits nothing that the profile does not: conditions stay.
@@ -164,7 +170,7 @@ fn with_a_log_file_refusals_go_there() {
 /// The program goes on under its profile, others may work on the container, and whoever answers ends with it.
 #[test]
 fn a_killed_keel_leaves_the_answers() {
-    let profile = but(&["mkdir", "mkdirat"], "SCMP_ACT_ERRNO", Some(libc::EXFULL as u32));
+    let profile = but(&["mkdir", "mkdirat"], "SCMP_ACT_ERRNO", Some(libc::EMLINK as u32));
     let line = "touch /a; until test -e /go; do sleep 0.05; done; mkdir /x 2>/said; touch /b; sleep 1000";
     let bundle = with_profile(&["sh", "-c", line], &profile);
     bundle.write();
@@ -175,7 +181,7 @@ fn a_killed_keel_leaves_the_answers() {
     fs::write(bundle.rootfs().join("go"), "").unwrap();
     eventually("the program goes on", || bundle.rootfs().join("b").exists());
     let said = fs::read_to_string(bundle.rootfs().join("said")).unwrap();
-    assert!(said.contains("Exchange full"), "{said}");
+    assert!(said.contains("Too many links"), "{said}");
     bundle.delete();
     Census::of(&bundle).nothing_left(&bundle);
 }

@@ -1,11 +1,11 @@
 //! Commands that change something.
 
-use super::args::{self, Command};
+use super::args;
 use crate::arm;
 use crate::lifecycle::{self, CreateOptions, Runtime};
 use crate::spec;
 use crate::store::ContainerId;
-use crate::sys::{Context, Error, Log, Result};
+use crate::sys::{Context, Log, Result};
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
@@ -25,7 +25,7 @@ pub fn options(create: &args::Create) -> CreateOptions {
 }
 
 /// A path of the command line, before keel goes to the bundle, where hooks run. An empty one is left to who opens it.
-fn absolute(path: &Path) -> PathBuf {
+pub fn absolute(path: &Path) -> PathBuf {
     std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
 }
 
@@ -86,13 +86,4 @@ pub fn spec(options: &args::Spec) -> Result<i32> {
     let what = || format!("write {}", path.display());
     let file = std::fs::OpenOptions::new().write(true).create_new(true).open(&path);
     file.and_then(|mut file| file.write_all(text.as_bytes())).context(what).map(|()| 0)
-}
-
-/// Commands of runc that this version does not have.
-pub fn later(command: &Command) -> Error {
-    let name = match command {
-        Command::Checkpoint(_) => "checkpoint",
-        _ => "restore",
-    };
-    Error::new(format!("the command {name} is not supported by this version of keel"))
 }

@@ -1,6 +1,7 @@
 //! Room `cli`: the command line of `keel`. `run` is a table; an error is printed once, here.
 
 mod args;
+mod checkpoint;
 mod commands;
 mod events;
 mod exec;
@@ -40,7 +41,7 @@ pub fn run(mut args: Vec<OsString>) -> i32 {
     let Some(command) = &cli.command else {
         return fail(Some(&log), &Error::new("no command").hint("keel --help lists them"));
     };
-    let done = runtime(&cli).and_then(|runtime| dispatch(command, &runtime, &log, &args));
+    let done = runtime(&cli).and_then(|runtime| dispatch(&cli, command, &runtime, &log, &args));
     match done {
         Ok(code) => code,
         Err(error) => {
@@ -51,7 +52,7 @@ pub fn run(mut args: Vec<OsString>) -> i32 {
     }
 }
 
-fn dispatch(command: &Command, runtime: &Runtime, log: &Log, args: &[OsString]) -> Result<i32> {
+fn dispatch(cli: &Cli, command: &Command, runtime: &Runtime, log: &Log, args: &[OsString]) -> Result<i32> {
     match command {
         Command::Create(options) => commands::create(options, runtime, log, args),
         Command::Run(options) => commands::run(options, runtime, log, args),
@@ -70,7 +71,8 @@ fn dispatch(command: &Command, runtime: &Runtime, log: &Log, args: &[OsString]) 
         Command::Validate(options) => show::validate(options, runtime),
         Command::Update(options) => update::update(options, runtime, log),
         Command::Events(options) => events::events(options, runtime),
-        Command::Checkpoint(_) | Command::Restore(_) => Err(commands::later(command)),
+        Command::Checkpoint(options) => checkpoint::checkpoint(options, cli.criu.as_deref(), runtime, log),
+        Command::Restore(options) => checkpoint::restore(options, cli.criu.as_deref(), runtime, log, args),
     }
 }
 

@@ -51,20 +51,20 @@ pub struct CreateOptions {
 }
 
 /// Everything that is decided before anything is touched.
-struct Decided {
-    options: Options,
-    spec: Spec,
-    facts: Facts,
-    plan: Plan,
-    filter: Option<Filter>,
-    watcher: Option<Watcher>,
-    cgroup: Cgroup,
-    resctrl: Option<Resctrl>,
+pub(super) struct Decided {
+    pub options: Options,
+    pub spec: Spec,
+    pub facts: Facts,
+    pub plan: Plan,
+    pub filter: Option<Filter>,
+    pub watcher: Option<Watcher>,
+    pub cgroup: Cgroup,
+    pub resctrl: Option<Resctrl>,
     /// The container has a socket for sd_notify(3).
-    notifies: bool,
-    limits: Limits,
-    devices: Option<Devices>,
-    warnings: Vec<String>,
+    pub notifies: bool,
+    pub limits: Limits,
+    pub devices: Option<Devices>,
+    pub warnings: Vec<String>,
 }
 
 /// `keel create`. Warnings are told once all has succeeded: on failure podman wants exactly one line in the log.
@@ -103,28 +103,10 @@ fn run_in(runtime: &Runtime, id: &ContainerId, options: &CreateOptions, log: &Lo
         made.undo(timeline);
         return Err(error);
     }
-    // The program may run for long, and keel be killed meanwhile.
-    let _ = timeline.write();
-    // Others may pause, kill and delete it while it runs.
-    made.container.unlock();
-    let Some(relay) = relay else {
-        return made.notify.map_or(Ok(()), |notify| notify.wait(&process.pidfd, process.pid)).map(|()| 0);
-    };
-    let code = timeline.step("wait for the program", "", || relay.wait(&process, made.notify.as_ref()))?;
-    if !options.keep {
-        match made.container.lock() {
-            Err(error) if error.get_kind() == Kind::NoContainer => {} // deleted by somebody else
-            locked => {
-                locked?;
-                let delete = || super::delete::destroy(&made.container, &made.record, Some(&made.decided.spec), log);
-                timeline.step("delete", "", delete)?;
-            }
-        }
-    }
-    made.decided.watcher.map_or(Ok(code), |watcher| watcher.finish(code))
+    made.attend(process, relay, options, log, timeline)
 }
 
-fn no_console() -> Error {
+pub(super) fn no_console() -> Error {
     Error::new("cannot allocate tty if keel will detach without setting console socket")
         .at("process.terminal")
         .hint("give --console-socket, or set terminal to false")
@@ -135,7 +117,7 @@ pub fn plan(runtime: &Runtime, id: &ContainerId, options: &CreateOptions) -> Res
     decide(runtime, id, options, true, &Timeline::OFF).map(|decided| (decided.plan, decided.warnings))
 }
 
-fn decide(runtime: &Runtime, id: &ContainerId, options: &CreateOptions, park: bool, timeline: &Timeline) -> Result<Decided> {
+pub(super) fn decide(runtime: &Runtime, id: &ContainerId, options: &CreateOptions, park: bool, timeline: &Timeline) -> Result<Decided> {
     let bundle = std::path::absolute(&options.bundle).context(|| format!("--bundle {}", options.bundle.display()))?;
     let spec::Loaded { mut spec, mut warnings } = timeline.step("load", "", || spec::load(&bundle))?;
     warnings.extend(timeline.step("validate", "", || spec::validate(&spec))?);
@@ -218,15 +200,38 @@ pub(super) fn view(cgroup: &Cgroup) -> CgroupView {
 }
 
 /// A container that has been begun; dropped with an error, it is undone.
-struct Made {
-    container: Container,
-    record: Record,
+pub(super) struct Made {
+    pub container: Container,
+    pub record: Record,
     entry: Option<Entry>,
-    notify: Option<Notify>,
-    decided: Decided,
+    pub notify: Option<Notify>,
+    pub decided: Decided,
+}
+
+/// The ways into a new cgroup, as [`Entry`] has them.
+pub(super) struct Ways {
+    pub into: Option<OwnedFd>,
+    pub tasks: Vec<(String, OwnedFd)>,
+}
+
+impl Decided {
+    /// Where the terminal goes: to the caller's socket, or to ours in the foreground.
+    pub(super) fn console(&self, options: &CreateOptions, foreground: Option<OwnedFd>) -> Result<Option<OwnedFd>> {
+        match &options.console_socket {
+            Some(path) if self.plan.process.terminal => arm::connect_to("console socket", path).map(Some),
+            Some(_) => Err(Error::new("--console-socket without a terminal").at("process.terminal").hint("set terminal to true")),
+            None => Ok(foreground),
+        }
+    }
 }
 
 impl Made {
+    /// Takes the name: from here on something exists.
+    pub(super) fn open(runtime: &Runtime, id: &ContainerId, decided: Decided, timeline: &Timeline) -> Result<Self> {
+        let container = timeline.step("make the state directory", "", || runtime.root.create(id))?;
+        Ok(Self { container, record: Record::default(), entry: None, notify: None, decided })
+    }
+
     /// From here on something exists. The console is where the terminal goes in the foreground.
     fn begin(
         runtime: &Runtime,
@@ -237,14 +242,8 @@ impl Made {
         log: &Log,
         timeline: &Timeline,
     ) -> Result<(Self, Process)> {
-        let console = match &options.console_socket {
-            Some(path) if decided.plan.process.terminal => Some(arm::connect_to("console socket", path)?),
-            Some(_) => return Err(Error::new("--console-socket without a terminal").at("process.terminal").hint("set terminal to true")),
-            None => console,
-        };
-        let container = timeline.step("make the state directory", "", || runtime.root.create(id))?;
-        let record = Record::default();
-        let mut made = Self { container, record, entry: None, notify: None, decided };
+        let console = decided.console(options, console)?;
+        let mut made = Self::open(runtime, id, decided, timeline)?;
         match made.build(options, console, log, timeline) {
             Ok(process) => Ok((made, process)),
             Err(error) => {
@@ -254,7 +253,8 @@ impl Made {
         }
     }
 
-    fn build(&mut self, options: &CreateOptions, console: Option<OwnedFd>, log: &Log, timeline: &Timeline) -> Result<Process> {
+    /// Makes what describes a container, and its cgroup.
+    pub(super) fn prepare(&mut self, timeline: &Timeline) -> Result<Ways> {
         let decided = &mut self.decided;
         let bundle = decided.options.bundle.clone();
         let kinds = decided.spec.linux.namespaces.iter().filter_map(|n| spec::names::namespace(&n.kind));
@@ -300,6 +300,12 @@ impl Made {
             decided.facts.cgroup = view(&decided.cgroup);
             decided.plan = list(&decided.spec, &decided.facts, &decided.options)?;
         }
+        Ok(Ways { into, tasks })
+    }
+
+    fn build(&mut self, options: &CreateOptions, console: Option<OwnedFd>, log: &Log, timeline: &Timeline) -> Result<Process> {
+        let Ways { into, tasks } = self.prepare(timeline)?;
+        let decided = &mut self.decided;
         if console.is_some() && options.console_socket.is_none() {
             foreground::size_console(&mut decided.plan);
         }
@@ -332,15 +338,47 @@ impl Made {
         // Closed by our exit: a dozen system calls less. Trees, which would keep mounts busy, are closed already.
         std::mem::forget(armed);
         let process = process?;
-        if let Some(Err(error)) = self.entry.as_mut().map(Entry::entered) {
-            process.end();
-            return Err(error);
-        }
+        self.entered().inspect_err(|_| process.end())?;
         Ok(process)
     }
 
+    /// A process is in the container's cgroup.
+    pub(super) fn entered(&mut self) -> Result<()> {
+        self.entry.as_mut().map_or(Ok(()), Entry::entered)
+    }
+
+    /// The program runs: waits for its end, if in the foreground, and deletes the container then. The exit code.
+    pub(super) fn attend(
+        self,
+        process: Process,
+        relay: Option<foreground::Relay>,
+        options: &CreateOptions,
+        log: &Log,
+        timeline: &Timeline,
+    ) -> Result<i32> {
+        // The program may run for long, and keel be killed meanwhile.
+        let _ = timeline.write();
+        // Others may pause, kill and delete it while it runs.
+        self.container.unlock();
+        let Some(relay) = relay else {
+            return self.notify.map_or(Ok(()), |notify| notify.wait(&process.pidfd, process.pid)).map(|()| 0);
+        };
+        let code = timeline.step("wait for the program", "", || relay.wait(&process, self.notify.as_ref()))?;
+        if !options.keep {
+            match self.container.lock() {
+                Err(error) if error.get_kind() == Kind::NoContainer => {} // deleted by somebody else
+                locked => {
+                    locked?;
+                    let delete = || super::delete::destroy(&self.container, &self.record, Some(&self.decided.spec), log);
+                    timeline.step("delete", "", delete)?;
+                }
+            }
+        }
+        self.decided.watcher.map_or(Ok(code), |watcher| watcher.finish(code))
+    }
+
     /// Removes what was made, in reverse. The first failure has been told; a second would only hide it.
-    fn undo(mut self, timeline: &Timeline) {
+    pub(super) fn undo(mut self, timeline: &Timeline) {
         let _ = timeline.step("undo", "", || {
             self.take_back(timeline);
             Ok(())

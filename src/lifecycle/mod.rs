@@ -1,7 +1,9 @@
 //! Room `lifecycle`: create, start, run, exec, kill, delete, pause, update, events, state, hooks and the terminal relay.
 
 mod agent;
+mod checkpoint;
 mod create;
+mod criu;
 mod delete;
 mod events;
 mod exec;
@@ -11,12 +13,14 @@ mod kill;
 mod lint;
 mod notify;
 mod pause;
+mod restore;
 mod start;
 mod status;
 mod timeline;
 mod update;
 mod watch;
 
+pub use checkpoint::{CgroupsMode, CheckpointOptions, CriuOptions, checkpoint};
 pub use create::{CreateOptions, create, plan, run};
 pub use delete::delete;
 pub use events::{Event, IntelRdt, NetworkInterface, Stats, events, oom_kills, stats};
@@ -25,6 +29,7 @@ pub use foreground::receive;
 pub use kill::{kill, processes, signal};
 pub use lint::{Finding, lint};
 pub use pause::{pause, resume};
+pub use restore::{RestoreOptions, restore};
 pub use start::start;
 pub use status::{State, Status, state, state_of};
 pub use update::update;

@@ -40,7 +40,7 @@ pub fn enter(dirs: &Dirs, others: impl FnOnce() -> Vec<ProcessId>) -> Result<()>
     make_dir(&dirs.run)?;
     lease(&dirs.run)?;
     let path = dirs.run.join("keeper.json");
-    let kept = |path: &Path| read_json::<ProcessId>(path).ok().flatten().and_then(|keeper| open(keeper));
+    let kept = |path: &Path| read_json::<ProcessId>(path).ok().flatten().and_then(open);
     let namespace = match kept(&path) {
         Some(namespace) => namespace,
         None => {

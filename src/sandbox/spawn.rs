@@ -164,8 +164,14 @@ fn ended(process: &Process) -> Result<()> {
     let status = waitid(WaitId::PidFd(process.pidfd.as_fd()), options).context(|| "ask for the child's state")?;
     match status.as_ref().and_then(|s| s.terminating_signal()) {
         Some(signal) if !executed(process) => {
-            let hint =
-                if signal == 9 { "a memory limit too small to start the program, or a kill from outside" } else { "a signal from outside" };
+            let hint = match signal {
+                libc::SIGKILL => "a memory limit too small to start the program, or a kill from outside",
+                // What sys::exit ends in, and what the kernel kills with.
+                libc::SIGSEGV | libc::SIGABRT | libc::SIGSYS => {
+                    "linux.seccomp refuses the calls that execute it, as `run --seccomp-log` tells, or a signal from outside"
+                }
+                _ => "a signal from outside",
+            };
             Err(Error::new(format!("the container's process was killed by signal {signal} before it could execute the program")).hint(hint))
         }
         _ => Ok(()),

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 // What other rooms do or do not do.
 const SYSTEMD_CGROUPS: bool = true;
-const CHECKPOINT: bool = false;
+const CHECKPOINT: bool = true;
 const APPARMOR: bool = true;
 const SELINUX: bool = true;
 

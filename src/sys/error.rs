@@ -145,6 +145,10 @@ fn strerror(errno: Errno) -> String {
     }
     let text = std::io::Error::from(errno).to_string();
     let text = text.split(" (os error").next().unwrap_or(&text);
+    // musl has no words for the rare ones.
+    if text == "No error information" {
+        return format!("errno {}", errno.raw_os_error());
+    }
     let mut chars = text.chars();
     chars.next().map_or_else(String::new, |first| first.to_lowercase().collect::<String>() + chars.as_str())
 }

@@ -80,6 +80,31 @@ fn each_container_has_ids_of_its_own_and_none_on_the_disk() {
     host.clear();
 }
 
+/// Its network namespace is its own too: it listens on low ports, pings, and is reached from outside. The script runs in a
+/// network namespace of its own, which is the host here.
+#[test]
+fn the_network_belongs_to_the_containers_ids() {
+    let host = Host::new();
+    let script = r#"
+set -e
+ip link set lo up
+$M network create --subnet 10.97.0.0/24 lan >/dev/null
+$M run -d --name web --userns auto --network lan -p 127.0.0.1:8097:80 busybox sh -c 'while :; do echo hello | busybox nc -l -p 80; done' >/dev/null
+$M exec web busybox ping -c 1 -W 2 127.0.0.1 | grep -o '1 packets received'
+$M exec web busybox ip link set lo down 2>/dev/null || echo no capability
+for i in 1 2 3 4 5 6 7 8 9 10; do said=$(busybox nc 127.0.0.1 8097 </dev/null || true); [ "$said" ] && break; sleep 0.1; done
+echo $said
+$M rm -f web >/dev/null
+$M system doctor
+$M network rm lan
+"#;
+    let mut command = std::process::Command::new("unshare");
+    let program = format!("{} --root {}", crate::host::MYDOCKER, host.root().display());
+    command.args(["--net", "--mount", "sh", "-c", script]).env("M", program).stdin(std::process::Stdio::null());
+    let said = crate::common::Said::of(command.output().unwrap()).ok();
+    assert_eq!(said.lines().collect::<Vec<_>>(), ["1 packets received", "no capability", "hello", "Nothing is amiss.", "lan"]);
+}
+
 #[test]
 fn root_of_its_own_namespace_is_nobody_on_the_host() {
     let host = Host::new();

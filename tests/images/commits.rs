@@ -185,7 +185,7 @@ fn an_exported_tree_is_imported_again() {
     let container = Overlay::new(&store.images.layers(&parent, &mut quiet).unwrap());
     work(&container.dir);
     let mut archive = Vec::new();
-    export(&container.dir, &mut archive).unwrap();
+    export(&container.dir, 0, &mut archive).unwrap();
     let layer = store.unpacked(&archive);
     let mut wanted = seen(&container.dir);
     wanted.remove(Path::new("socket"));

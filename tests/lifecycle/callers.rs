@@ -162,14 +162,6 @@ fn a_wrong_command_line_is_refused_with_help_on_stderr() {
 }
 
 #[test]
-fn commands_that_are_not_there_say_so_whatever_their_arguments() {
-    let bundle = Bundle::new(&["true"]);
-    for args in [&["checkpoint", "--image-path", "/nowhere", "ID"][..], &["restore", "-no-subreaper", "--detach", "ID"]] {
-        bundle.keel(args).fails(1, &[&format!("the command {} is not supported", args[0])]);
-    }
-}
-
-#[test]
 fn a_relative_pid_file_is_relative_to_the_caller() {
     let bundle = Bundle::new(&["true"]);
     bundle.write();

@@ -18,6 +18,7 @@ pub mod pages;
 pub mod progress;
 mod prune;
 mod ps;
+mod quick;
 mod run;
 mod session;
 mod stats;
@@ -55,7 +56,7 @@ pub fn run(args: Vec<OsString>) -> i32 {
     if let Some(code) = monitor(&args) {
         return code;
     }
-    let cli = match Cli::try_parse_from(&args) {
+    let cli = match quick::parse(&args).map_or_else(|| Cli::try_parse_from(&args), Ok) {
         Ok(cli) => cli,
         Err(error) => return usage(&error),
     };

@@ -3,6 +3,7 @@
 mod bundle;
 mod files;
 pub mod journal;
+mod leftovers;
 mod profile;
 mod record;
 mod security;

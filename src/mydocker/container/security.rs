@@ -153,5 +153,7 @@ pub fn settle_security(settings: &mut Settings) -> Result<()> {
             *option = format!("seccomp={}", read(path)?.trim_start());
         }
     }
-    Security::of(settings, &capabilities(settings)?).map(drop)
+    let capabilities = capabilities(settings)?;
+    // The built-in profile need not be checked.
+    if settings.security.is_empty() { Ok(()) } else { Security::of(settings, &capabilities).map(drop) }
 }

@@ -6,6 +6,7 @@
 
 mod health;
 mod init;
+mod link;
 pub mod log;
 pub mod protocol;
 mod stand;

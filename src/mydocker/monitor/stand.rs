@@ -1,9 +1,10 @@
 //! The monitor's process: one loop that waits for everything at once.
 
 use super::health::Health;
+use super::link::Link;
 use super::log::Writer;
 use super::protocol::{AHEAD, FRAME_MAX, Frame, Hello, Wire, failure_code};
-use super::start::{Link, Started, settle, start};
+use super::start::{Started, settle, start};
 use crate::lifecycle;
 use crate::mydocker::container::{Container, Containers, HealthState, Record, State, Status, journal};
 use crate::mydocker::files::{Dirs, make_dir};

@@ -1,11 +1,12 @@
 //! Everything between the record of a container and its running program, and the way back.
 
+use super::link::{Link, Wired, published, wire};
 use crate::lifecycle::{self, CreateOptions};
 use crate::mydocker::container::{Container, Containers, Prepared, Record, Status, bundle};
 use crate::mydocker::files;
 use crate::mydocker::image::is_static;
-use crate::mydocker::network::{Attachment, Guest, Mode, Namespace, Networks, names, ports, rootless};
-use crate::mydocker::userns::{self, has_one_id, is_rootless};
+use crate::mydocker::network::{Attachment, Mode, Namespace, Networks, names, ports, rootless};
+use crate::mydocker::userns::{self, has_one_id};
 use crate::mydocker::volume::{self, Volumes};
 use crate::spec::Mount;
 use crate::store::ProcessId;
@@ -32,15 +33,6 @@ pub struct Started {
     pub link: Link,
     /// For the user.
     pub warnings: Vec<String>,
-}
-
-/// What of a container's network lasts as long as whoever stands by it holds this.
-#[derive(Debug, Default)]
-pub struct Link {
-    /// Published ports, which stay ours.
-    _held: Option<ports::Held>,
-    /// The program that carries an ordinary user's traffic.
-    _helper: Option<rootless::Helper>,
 }
 
 /// Who is told of a container's process, interfaces and an ordinary user's ports before its program is executed.
@@ -119,61 +111,6 @@ impl Drop for Aside {
     }
 }
 
-/// A network namespace that is ready, or will be.
-#[derive(Default)]
-struct Wired {
-    attachments: Vec<Attachment>,
-    /// Whom `resolv.conf` is to name instead of the host's servers.
-    servers: Vec<Ipv4Addr>,
-    held: Option<ports::Held>,
-    /// What connects an ordinary user's container once it is created.
-    user: Option<rootless::Program>,
-    warnings: Vec<String>,
-}
-
-/// Finds or makes the container's network.
-fn wire(container: &Container, record: &Record, mode: &Mode, owner: Option<&OwnedFd>, prepared: &mut Prepared) -> Result<Wired> {
-    let settings = &record.settings;
-    let joins = match mode {
-        Mode::Host => return Ok(Wired::default()),
-        Mode::None => {
-            prepared.network = Some(PathBuf::new());
-            return Ok(Wired::default());
-        }
-        Mode::Container(other) => {
-            prepared.network = Some(running(container, other)?.join("ns/net"));
-            return Ok(Wired::default());
-        }
-        Mode::Networks(joins) => joins,
-    };
-    let mut joins = joins.clone();
-    if let Some(first) = joins.first_mut() {
-        first.address = first.address.or(settings.ip);
-        first.mac = first.mac.take().or_else(|| settings.mac.clone());
-    }
-    joins.iter_mut().for_each(|join| join.aliases.extend(settings.aliases.iter().cloned()));
-    if is_rootless() {
-        rootless::accept(&joins)?;
-        prepared.network = Some(PathBuf::new());
-        let program = rootless::Program::find()?;
-        return Ok(Wired { servers: vec![rootless::name_server(&program)], user: Some(program), ..Wired::default() });
-    }
-    let networks = Networks::open(container.dirs())?;
-    let namespace = Namespace::of(container.dirs(), container.id());
-    match owner {
-        // So that its root may listen on any port and ping.
-        Some(owner) => namespace.make_for(owner)?,
-        None => namespace.make()?,
-    }
-    let specs = published(record)?;
-    let dns: Vec<Ipv4Addr> = settings.dns.iter().filter_map(|ip| ip.parse().ok()).collect();
-    let guest = Guest { id: &record.id, name: &record.name, namespace: namespace.path(), joins: &joins, ports: &specs, dns: &dns };
-    let connected = networks.setup(&guest)?;
-    prepared.network = Some(namespace.path().to_owned());
-    let servers = networks.resolvers(&connected.attachments)?;
-    Ok(Wired { attachments: connected.attachments, servers, held: Some(connected.held), user: None, warnings: connected.warnings })
-}
-
 /// Volumes are made if missing, and new ones filled with what the image has there.
 fn volumes(container: &Container, record: &Record) -> Result<Vec<Mount>> {
     let volumes = Volumes::open(container.dirs())?;
@@ -198,22 +135,8 @@ fn volumes(container: &Container, record: &Record) -> Result<Vec<Mount>> {
     Ok(all)
 }
 
-fn published(record: &Record) -> Result<Vec<ports::PortSpec>> {
-    let settings = &record.settings;
-    let mut specs = Vec::new();
-    for text in &settings.publish {
-        specs.extend(ports::PortSpec::parse(text)?);
-    }
-    if settings.publish_all {
-        for text in &settings.exposed {
-            specs.extend(ports::PortSpec::exposed(text)?);
-        }
-    }
-    Ok(specs)
-}
-
 /// The directory in /proc of another container's first process.
-fn running(container: &Container, other: &str) -> Result<PathBuf> {
+pub(super) fn running(container: &Container, other: &str) -> Result<PathBuf> {
     let found = Containers::new(container.dirs()).find(other)?;
     let state = found.state()?;
     let up = state.status.is_up() && found.process(&state).is_some();

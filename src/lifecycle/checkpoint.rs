@@ -1,0 +1,320 @@
+//! `checkpoint`: CRIU writes a container's processes into files. What `restore` shares with it.
+
+use super::create::view;
+use super::criu::{Ask, Criu, Message, Surroundings, excerpt, own};
+use super::kill::not_running;
+use super::status::{Status, look};
+use super::{Runtime, cgroup_of, delete};
+use crate::arm;
+use crate::cgroup::Cgroup;
+use crate::plan::{self, Op, Plan, Tree};
+use crate::sandbox::in_root;
+use crate::spec::{self, Spec};
+use crate::store::ContainerId;
+use crate::sys::{Context, Error, Log, MountAttr, Result, ns};
+use rustix::fd::{AsRawFd, OwnedFd};
+use rustix::fs::{FileType, Mode, OFlags, fstat, makedev};
+use std::ffi::CStr;
+use std::path::{Path, PathBuf};
+
+/// How CRIU is asked, for a checkpoint and for a restore.
+#[derive(Clone, Debug, Default)]
+pub struct CriuOptions {
+    /// The program, if it is not to be looked for in `$PATH`.
+    pub criu: Option<PathBuf>,
+    /// Where the images are.
+    pub image_path: PathBuf,
+    /// Where CRIU's log stays; with the images if it is not given.
+    pub work_path: Option<PathBuf>,
+    /// TCP connections go with the container.
+    pub tcp_established: bool,
+    /// Connections that are not accepted yet are left out.
+    pub tcp_skip_in_flight: bool,
+    /// Unix sockets whose other end is outside.
+    pub ext_unix_sk: bool,
+    /// Sessions and terminals that began outside.
+    pub shell_job: bool,
+    /// File locks.
+    pub file_locks: bool,
+    /// Open files that have no name any more get one in the images.
+    pub link_remap: bool,
+    /// What CRIU does about cgroups.
+    pub cgroups: CgroupsMode,
+    /// The network namespace is not saved, but made empty.
+    pub empty_network: bool,
+    /// Memory that is in a newer image is punched out of the older one.
+    pub auto_dedup: bool,
+}
+
+/// `--manage-cgroups-mode`; the numbers are those of CRIU's `criu_cg_mode`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum CgroupsMode {
+    Ignore = 0,
+    #[default]
+    Soft = 3,
+    Full = 4,
+    Strict = 5,
+}
+
+/// What only a checkpoint takes.
+#[derive(Clone, Debug, Default)]
+pub struct CheckpointOptions {
+    /// How CRIU is asked.
+    pub criu: CriuOptions,
+    /// The container goes on.
+    pub leave_running: bool,
+    /// Memory only, of a container that goes on; a later one saves what has changed since.
+    pub pre_dump: bool,
+    /// The images of the pre-dump before, relative to these.
+    pub parent_path: Option<String>,
+}
+
+/// File in the images with what the first three descriptors were, as runc writes it.
+pub(super) const DESCRIPTORS: &str = "descriptors.json";
+
+/// What a joined network namespace is called in the images.
+pub(super) const NETWORK: &str = "extRootNetNS";
+
+/// `keel checkpoint`. The container is gone afterwards, unless it was to go on.
+pub fn checkpoint(runtime: &Runtime, id: &ContainerId, options: &CheckpointOptions, log: &Log) -> Result<()> {
+    let present = look(runtime, id, true)?;
+    if !matches!(present.status, Status::Running | Status::Paused) {
+        return Err(not_running(id).within("cannot checkpoint"));
+    }
+    let (record, init) = (&present.record, present.init.as_ref().ok_or_else(|| not_running(id))?);
+    let spec = spec::parse(&present.container.config()?)?.spec;
+    let cgroup = cgroup_of(record)?.ok_or_else(|| not_running(id))?;
+    let plan = planned(id, &record.bundle, &spec, &cgroup)?;
+    let pid = record.init.map_or(0, |init| init.pid);
+    let mounts = external(&plan)?.iter().filter_map(|mount| found(mount, pid).transpose()).collect::<Result<Vec<_>>>()?;
+    let images = Images::open(&options.criu)?;
+    let mut request = images.request(&options.criu, "dump.log", &mounts);
+    request.number(2, u64::from(pid.cast_unsigned()));
+    request.text(13, &record.rootfs.to_string_lossy());
+    request.flag(3, options.leave_running);
+    request.flag(15, options.pre_dump);
+    if let Some(parent) = &options.parent_path {
+        if Path::new(parent).is_absolute() {
+            return Err(Error::new(format!("--parent-path {parent} has to be relative to --image-path")));
+        }
+        request.text(14, parent);
+    }
+    if let Some(dir) = cgroup.dir("freezer") {
+        request.text(44, &dir);
+    }
+    if joins_network(&plan) {
+        let inode = std::fs::metadata(format!("/proc/{pid}/ns/net")).map(|m| std::os::unix::fs::MetadataExt::ino(&m));
+        let inode = inode.context(|| format!("look at /proc/{pid}/ns/net"))?;
+        request.text(37, &format!("net[{inode}]:{NETWORK}"));
+    }
+    if !options.pre_dump {
+        images.save_descriptors(pid)?;
+    }
+    let ask = if options.pre_dump { Ask::PreDump } else { Ask::Dump };
+    let criu = Criu::start(options.criu.criu.as_deref(), &Surroundings::default())?;
+    criu.ask(ask, &request, |_, _, _| Ok(()))
+        .map_err(|e| e.within(format!("checkpoint container {id}")).hint(excerpt(&images.log("dump.log"))))?;
+    if options.leave_running || options.pre_dump {
+        return Ok(());
+    }
+    delete::end(record, init)?;
+    delete::destroy(&present.container, record, Some(&spec), log)
+}
+
+/// The plan of a container whose processes CRIU is to save or has saved. What it could not bring back as it was is refused.
+pub(super) fn planned(id: &ContainerId, bundle: &Path, spec: &Spec, cgroup: &Cgroup) -> Result<Plan> {
+    let mut facts = arm::facts(false);
+    if !facts.privileged || facts.uid != 0 {
+        return Err(Error::new("checkpoint and restore need root"));
+    }
+    facts.cgroup = view(cgroup);
+    let chosen = plan::Options { id: id.to_string(), bundle: bundle.to_owned(), ..plan::Options::default() };
+    let plan = plan::create(spec, &facts, &chosen)?;
+    supported(&plan)?;
+    Ok(plan)
+}
+
+/// See [`planned`].
+pub(super) fn supported(plan: &Plan) -> Result<()> {
+    let refused =
+        |what: &str, at: String| Err(Error::new(format!("checkpoint and restore of a container {what} are not supported")).at(at));
+    if plan.in_user_namespace {
+        return refused("with a user namespace", "linux.namespaces".into());
+    }
+    if let Some(join) = plan.joins.iter().find(|join| join.kind != ns::NET) {
+        return refused("that joins this namespace", join.at.to_string());
+    }
+    if let Some(tree) = plan.trees.iter().find(|tree| tree.id_map.is_some()) {
+        return refused("with an idmapped mount", tree.at.to_string());
+    }
+    if plan.ops.iter().any(|op| matches!(op, Op::MountRoot { .. })) {
+        return refused("that mounts its own root", "mounts[0]".into());
+    }
+    Ok(())
+}
+
+pub(super) fn joins_network(plan: &Plan) -> bool {
+    plan.joins.iter().any(|join| join.kind == ns::NET)
+}
+
+/// A mount of something of the host's, which is not saved but found again.
+pub(super) struct External {
+    /// Where it is in the container, by `config.json`; also its name in the images.
+    pub at: String,
+    /// What of the host's it is.
+    pub source: String,
+    /// A masked file.
+    pub mask: bool,
+    /// The attributes of the mount, one after the other.
+    pub attributes: Vec<MountAttr>,
+}
+
+/// What the container has of the host's: bind mounts, the cgroups of v1, /dev/null over masked files. By the configuration,
+/// not by the container's mountinfo: what the container itself has mounted never becomes the host's.
+pub(super) fn external(plan: &Plan) -> Result<Vec<External>> {
+    let text = |s: &CStr| s.to_string_lossy().into_owned();
+    let mounts = plan.ops.iter().filter_map(|op| match op {
+        Op::Attach { tree, to } => {
+            let Tree { source, attr, attr_recursive, .. } = &plan.trees[*tree];
+            let attributes = vec![inherited(source), *attr_recursive, *attr];
+            Some(External { at: format!("/{}", text(&to.path)), source: text(source), mask: false, attributes })
+        }
+        Op::Mask(path, _) => {
+            let at = format!("/{}", text(path));
+            Some(External { at, source: "/dev/null".into(), mask: true, attributes: vec![MountAttr::RDONLY] })
+        }
+        _ => None,
+    });
+    mounts.map(|mount| readable(&mount.at).map(|()| mount)).collect()
+}
+
+/// What a bind has of the mount it is made from.
+fn inherited(source: &CStr) -> MountAttr {
+    use rustix::fs::StatVfsMountFlags as Flags;
+    let present = rustix::fs::statvfs(source).map_or(Flags::empty(), |stat| stat.f_flag);
+    let flags = [
+        (Flags::RDONLY, libc::MOUNT_ATTR_RDONLY),
+        (Flags::NOSUID, libc::MOUNT_ATTR_NOSUID),
+        (Flags::NODEV, libc::MOUNT_ATTR_NODEV),
+        (Flags::NOEXEC, libc::MOUNT_ATTR_NOEXEC),
+    ];
+    let attr_set = flags.iter().filter(|(flag, _)| present.contains(*flag)).fold(0, |set, (_, attr)| set | attr);
+    MountAttr { attr_set, ..MountAttr::default() }
+}
+
+/// CRIU writes `mnt[KEY]:NAME` and looks a mount up by the beginning of that: a name with `]:` in it would be taken for
+/// another mount's (CVE-2026-119101, CVE-2026-115520).
+fn readable(path: &str) -> Result<()> {
+    if path.contains("]:") || path.contains('\n') {
+        return Err(Error::new(format!("CRIU cannot read the name of a mount at {path:?} back")).at("mounts"));
+    }
+    Ok(())
+}
+
+/// Where a mount is in the container as the kernel names it, and its name; none if it is not there.
+fn found(mount: &External, pid: i32) -> Result<Option<(String, String)>> {
+    let what = || format!("find the mount {} of the container", mount.at);
+    let fd = match in_root(Path::new(&format!("/proc/{pid}/root")), &mount.at) {
+        Err(rustix::io::Errno::NOENT) => return Ok(None),
+        other => other.context(what)?,
+    };
+    if mount.mask && !is_null(pid, &mount.at) {
+        // A masked directory has a file system of its own, which is saved.
+        return Ok(None);
+    }
+    let path = std::fs::read_link(format!("/proc/self/fd/{}", fd.as_raw_fd())).context(what)?;
+    let path = path.to_string_lossy().into_owned();
+    readable(&path)?;
+    Ok(Some((path, mount.at.clone())))
+}
+
+/// Whether a path of the container is /dev/null: a masked file is, and not a masked directory or one that was never there.
+pub(super) fn is_null(pid: i32, at: &str) -> bool {
+    in_root(Path::new(&format!("/proc/{pid}/root")), at)
+        .and_then(fstat)
+        .is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice && stat.st_rdev == makedev(1, 3))
+}
+
+/// The directories of images and log, open for CRIU.
+pub(super) struct Images {
+    images: OwnedFd,
+    work: OwnedFd,
+    image_path: PathBuf,
+    work_path: PathBuf,
+}
+
+impl Images {
+    /// Opens them; missing ones are made.
+    pub fn open(options: &CriuOptions) -> Result<Self> {
+        let open = |path: &Path| {
+            let what = || format!("open the directory {}", path.display());
+            std::os::unix::fs::DirBuilderExt::mode(&mut std::fs::DirBuilder::new(), 0o700).recursive(true).create(path).context(what)?;
+            rustix::fs::open(path, OFlags::DIRECTORY | OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).context(what)
+        };
+        let (image_path, work_path) = (options.image_path.clone(), options.work_path.clone().unwrap_or_else(|| options.image_path.clone()));
+        Ok(Self { images: open(&image_path)?, work: open(&work_path)?, image_path, work_path })
+    }
+
+    /// The same directories by way of another process's mount namespace: CRIU mounts below its working directory, which
+    /// the kernel permits in its own namespace only.
+    pub fn seen_by(self, pid: i32) -> Result<Self> {
+        let open = |path: &Path| {
+            let path = format!("/proc/{pid}/root{}", path.display());
+            rustix::fs::open(&path, OFlags::DIRECTORY | OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).context(|| format!("open {path}"))
+        };
+        Ok(Self { images: open(&self.image_path)?, work: open(&self.work_path)?, ..self })
+    }
+
+    /// CRIU's log.
+    pub fn log(&self, name: &str) -> PathBuf {
+        self.work_path.join(name)
+    }
+
+    /// `criu_opts` with what both directions take; the numbers of the fields are those of CRIU's rpc.proto. `mounts` are
+    /// pairs of a key and a value.
+    pub fn request(&self, options: &CriuOptions, log: &str, mounts: &[(String, String)]) -> Message {
+        let mut request = Message::default();
+        request.number(1, own(&self.images));
+        request.number(17, own(&self.work));
+        request.number(9, 4);
+        request.text(10, log);
+        request.flag(4, options.ext_unix_sk);
+        request.flag(5, options.tcp_established);
+        request.flag(7, options.shell_job);
+        request.flag(8, options.file_locks);
+        request.flag(16, options.auto_dedup);
+        request.flag(18, options.link_remap);
+        request.flag(46, options.tcp_skip_in_flight);
+        // The other end of the terminal is keel's or the engine's.
+        request.flag(50, true);
+        request.flag(24, options.cgroups != CgroupsMode::Ignore);
+        request.number(34, options.cgroups as u64);
+        if options.empty_network {
+            request.number(38, ns::NET);
+        }
+        for (key, value) in mounts {
+            let mut mount = Message::default();
+            mount.text(1, key);
+            mount.text(2, value);
+            request.message(23, &mount);
+        }
+        request
+    }
+
+    fn save_descriptors(&self, pid: i32) -> Result<()> {
+        let link =
+            |fd| std::fs::read_link(format!("/proc/{pid}/fd/{fd}")).map_or_else(|_| String::new(), |p| p.to_string_lossy().into_owned());
+        let path = self.image_path.join(DESCRIPTORS);
+        let text = serde_json::to_vec(&[link(0), link(1), link(2)]).unwrap_or_default();
+        std::fs::write(&path, text).context(|| format!("write {}", path.display()))
+    }
+
+    /// What the first three descriptors were.
+    pub fn descriptors(&self) -> Result<Vec<String>> {
+        let path = self.image_path.join(DESCRIPTORS);
+        let what = || format!("read {}", path.display());
+        let text = std::fs::read(&path).context(what).map_err(|e| e.hint("is there a checkpoint in --image-path?"))?;
+        serde_json::from_slice(&text).map_err(|e| Error::new(format!("{}: {e}", what())))
+    }
+}
