@@ -247,8 +247,9 @@ impl Made {
         match made.build(options, console, log, timeline) {
             Ok(process) => Ok((made, process)),
             Err(error) => {
+                let unanswered = made.decided.watcher.take().and_then(Watcher::failure);
                 made.undo(timeline);
-                Err(error)
+                Err(unanswered.unwrap_or(error))
             }
         }
     }

@@ -378,7 +378,8 @@ pub const CASES: &[Case] = &[
         expect: Says(&["invalid argument", "linux.seccomp"]),
         ..SIMPLE
     },
-    // An older listener cannot be played: the container's would be the second of its filters.
+    // An older listener cannot be played: the container's would be the second of its filters. That calls cannot be answered is
+    // shown by `seccomp_watch`.
     Case {
         row: "… answered by keel",
         name: "no listener at all",
