@@ -1,7 +1,7 @@
 //! `checkpoint`: CRIU writes a container's processes into files. What `restore` shares with it.
 
-use super::create::view;
 use super::criu::{Ask, Criu, Message, Surroundings, excerpt, own};
+use super::decide::view;
 use super::kill::not_running;
 use super::status::{Status, look};
 use super::{Runtime, cgroup_of, delete};

@@ -1,23 +1,22 @@
 //! `create` and `run`: validate all, then touch; undo in reverse.
 
+use super::decide::{Decided, decide, list, view};
 use super::hooks::{self, Place};
-use super::notify::{self, Notify};
+use super::notify::Notify;
 use super::status::Status;
 use super::timeline::{Timeline, traced};
 use super::watch::Watcher;
 use super::{Runtime, agent, cgroup_of, foreground, listen_fds, resctrl_of, write_pid_file};
-use crate::arm::{self, Armed};
-use crate::cgroup::{Cgroup, Devices, Entry, Layout, Manager, Resctrl};
-use crate::plan::limits::{self, Limits};
-use crate::plan::seccomp::Filter;
-use crate::plan::{self, CgroupView, Facts, Op, Options, Plan, Stage};
+use crate::arm::Armed;
+use crate::cgroup::{Cgroup, Entry};
+use crate::plan::{Op, Stage};
 use crate::sandbox::{Process, spawn};
 use crate::spec::{self, Spec};
 use crate::store::{Container, ContainerId, ProcessId, Record};
 use crate::sys::{Context, Error, Kind, Log, Result, ns, rfc3339_now};
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, listen, socket_with};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 /// What `create` and `run` take beside the id.
 #[derive(Clone, Debug, Default)]
@@ -48,23 +47,6 @@ pub struct CreateOptions {
     pub seccomp_log: bool,
     /// `run`: where to write the least profile under which the container would run the same.
     pub seccomp_record: Option<PathBuf>,
-}
-
-/// Everything that is decided before anything is touched.
-pub(super) struct Decided {
-    pub options: Options,
-    pub spec: Spec,
-    pub facts: Facts,
-    pub plan: Plan,
-    pub filter: Option<Filter>,
-    pub watcher: Option<Watcher>,
-    pub cgroup: Cgroup,
-    pub resctrl: Option<Resctrl>,
-    /// The container has a socket for sd_notify(3).
-    pub notifies: bool,
-    pub limits: Limits,
-    pub devices: Option<Devices>,
-    pub warnings: Vec<String>,
 }
 
 /// `keel create`. Warnings are told once all has succeeded: on failure podman wants exactly one line in the log.
@@ -112,93 +94,6 @@ pub(super) fn no_console() -> Error {
         .hint("give --console-socket, or set terminal to false")
 }
 
-/// `keel plan`: what create would do, in order, without touching anything.
-pub fn plan(runtime: &Runtime, id: &ContainerId, options: &CreateOptions) -> Result<(Plan, Vec<String>)> {
-    decide(runtime, id, options, true, &Timeline::OFF).map(|decided| (decided.plan, decided.warnings))
-}
-
-pub(super) fn decide(runtime: &Runtime, id: &ContainerId, options: &CreateOptions, park: bool, timeline: &Timeline) -> Result<Decided> {
-    let bundle = std::path::absolute(&options.bundle).context(|| format!("--bundle {}", options.bundle.display()))?;
-    let spec::Loaded { mut spec, mut warnings } = timeline.step("load", "", || spec::load(&bundle))?;
-    warnings.extend(timeline.step("validate", "", || spec::validate(&spec))?);
-    let notifies = notify::offer(&mut spec, &runtime.root.path().join(id.as_str()).join(Container::NOTIFY))?;
-    let process = spec.process.as_ref();
-    let mut facts = arm::facts(
-        process.is_some_and(|p| !p.apparmor_profile.is_empty() || !p.selinux_label.is_empty()) || !spec.linux.mount_label.is_empty(),
-    );
-    facts.groups_denied = options.groups_denied;
-    let listening = listen_fds();
-    arm::preserved(options.preserve_fds + listening)?;
-    let mut watcher = Watcher::prepare(&mut spec, options)?;
-    rootfs_exists(&bundle, &spec)?;
-    let cgroup = timeline.step("locate the cgroup", "linux.cgroupsPath", || match runtime.manager {
-        Manager::Cgroupfs => Cgroup::locate(&Layout::detect()?, &spec.linux.cgroups_path, id.as_str()),
-        Manager::Systemd => Cgroup::locate_unit(&Layout::detect()?, &spec.linux.cgroups_path, id.as_str(), &spec.annotations),
-        Manager::Disabled => Ok(Cgroup::none(&Layout::detect()?)),
-    })?;
-    let limits = limits::writes(&spec.linux.resources, cgroup.version())?;
-    warnings.extend_from_slice(&limits.warnings);
-    let devices = if cgroup.is_none() { None } else { Some(Devices::new(&spec.linux.resources.devices)?) };
-    facts.cgroup = view(&cgroup);
-    let compile = |profile| timeline.step("compile the seccomp filter", "linux.seccomp", || plan::seccomp::compile(profile));
-    let filter = spec.linux.seccomp.as_ref().map(compile).transpose()?;
-    warnings.extend(filter.iter().flat_map(|f| f.warnings.clone()));
-    let filter = match &mut watcher {
-        Some(watcher) => {
-            warnings.extend(watcher.warnings());
-            filter.map(|filter| watcher.filter(filter))
-        }
-        None => filter,
-    };
-    let chosen = Options {
-        id: id.to_string(),
-        bundle,
-        no_pivot: options.no_pivot,
-        no_new_keyring: options.no_new_keyring,
-        park,
-        preserve_fds: options.preserve_fds + listening,
-        watched: watcher.as_ref().map(|watcher| watcher.mark),
-    };
-    let mut plan = timeline.step("plan", "", || list(&spec, &facts, &chosen))?;
-    agent::exists(&spec)?;
-    let resctrl = spec.linux.intel_rdt.as_ref().map(|rdt| Resctrl::locate(rdt, id.as_str())).transpose()?;
-    warnings.append(&mut plan.warnings);
-    Ok(Decided { options: chosen, spec, facts, plan, filter, watcher, cgroup, resctrl, notifies, limits, devices, warnings })
-}
-
-fn list(spec: &Spec, facts: &Facts, options: &Options) -> Result<Plan> {
-    let mut plan = plan::create(spec, facts, options)?;
-    let listening = listen_fds();
-    if listening > 0 {
-        // sd_listen_fds(3): the program is pid 1 of its namespace.
-        plan.process.envp.extend([std::ffi::CString::new(format!("LISTEN_FDS={listening}")).unwrap_or_default(), c"LISTEN_PID=1".into()]);
-    }
-    Ok(plan)
-}
-
-fn rootfs_exists(bundle: &Path, spec: &Spec) -> Result<()> {
-    let path = bundle.join(spec.root.as_ref().map_or("", |root| &root.path));
-    let metadata =
-        std::fs::metadata(&path).context(|| format!("open the root file system {}", path.display())).map_err(|e| e.at("root.path"))?;
-    if metadata.is_dir() {
-        Ok(())
-    } else {
-        Err(Error::new(format!("the root file system {} is not a directory", path.display())).at("root.path"))
-    }
-}
-
-/// The container's cgroup as the plan sees it.
-pub(super) fn view(cgroup: &Cgroup) -> CgroupView {
-    let mounts = cgroup.mounts();
-    CgroupView {
-        v2: cgroup.version() == limits::Version::V2,
-        // On a hybrid host the unified tree beside the v1 ones is entered by the clone itself.
-        tasks: if cgroup.version() == limits::Version::V1 { mounts.iter().filter(|m| m.name != "unified").count() } else { 0 },
-        links: mounts.iter().flat_map(|m| m.links.clone()).collect(),
-        mounts: mounts.into_iter().map(|m| (m.name, m.source.into())).collect(),
-    }
-}
-
 /// A container that has been begun; dropped with an error, it is undone.
 pub(super) struct Made {
     pub container: Container,
@@ -212,17 +107,6 @@ pub(super) struct Made {
 pub(super) struct Ways {
     pub into: Option<OwnedFd>,
     pub tasks: Vec<(String, OwnedFd)>,
-}
-
-impl Decided {
-    /// Where the terminal goes: to the caller's socket, or to ours in the foreground.
-    pub(super) fn console(&self, options: &CreateOptions, foreground: Option<OwnedFd>) -> Result<Option<OwnedFd>> {
-        match &options.console_socket {
-            Some(path) if self.plan.process.terminal => arm::connect_to("console socket", path).map(Some),
-            Some(_) => Err(Error::new("--console-socket without a terminal").at("process.terminal").hint("set terminal to true")),
-            None => Ok(foreground),
-        }
-    }
 }
 
 impl Made {
@@ -247,8 +131,9 @@ impl Made {
         match made.build(options, console, log, timeline) {
             Ok(process) => Ok((made, process)),
             Err(error) => {
+                let unanswered = made.decided.watcher.take().and_then(Watcher::failure);
                 made.undo(timeline);
-                Err(error)
+                Err(unanswered.unwrap_or(error))
             }
         }
     }

@@ -1,6 +1,6 @@
 //! `exec`: one more process in a running container.
 
-use super::create::view;
+use super::decide::view;
 use super::kill::not_running;
 use super::status::{Status, look};
 use super::{Runtime, agent, cgroup_of, foreground, listen_fds, resctrl_of, write_pid_file};

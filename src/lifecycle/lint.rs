@@ -1,7 +1,7 @@
 //! `validate`: what is wrong with a bundle, by the specification and on this host. Touches nothing, and goes on after a
 //! fault, so that all are told at once.
 
-use super::{CreateOptions, Runtime, agent, create};
+use super::{CreateOptions, Runtime, agent, decide};
 use crate::arm;
 use crate::cgroup::{Layout, Resctrl, Version};
 use crate::plan::{limits, seccomp};
@@ -33,7 +33,7 @@ pub fn lint(runtime: &Runtime, id: &ContainerId, options: &CreateOptions) -> Vec
     let mut all: Vec<String> = loaded.warnings.into_iter().chain(warnings).collect();
     errors.extend(host(&loaded.spec, &bundle));
     // What is left can only be found by going on to the plan, which stops at the first fault.
-    match create::plan(runtime, id, options) {
+    match decide::plan(runtime, id, options) {
         Ok((_, more)) => all.extend(more),
         Err(error) if errors.is_empty() => errors.push(error),
         Err(_) => {}

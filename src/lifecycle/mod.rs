@@ -4,6 +4,7 @@ mod agent;
 mod checkpoint;
 mod create;
 mod criu;
+mod decide;
 mod delete;
 mod events;
 mod exec;
@@ -21,7 +22,8 @@ mod update;
 mod watch;
 
 pub use checkpoint::{CgroupsMode, CheckpointOptions, CriuOptions, checkpoint};
-pub use create::{CreateOptions, create, plan, run};
+pub use create::{CreateOptions, create, run};
+pub use decide::plan;
 pub use delete::delete;
 pub use events::{Event, IntelRdt, NetworkInterface, Stats, events, oom_kills, stats};
 pub use exec::{ExecOptions, exec};

@@ -5,8 +5,9 @@
 //! the host, and nothing is left of it if keel is killed.
 
 use super::checkpoint::{CriuOptions, External, Images, NETWORK, external, is_null, joins_network, supported};
-use super::create::{CreateOptions, Made, Ways, decide, no_console};
+use super::create::{CreateOptions, Made, Ways, no_console};
 use super::criu::{Ask, Criu, Message, Surroundings, excerpt};
+use super::decide::decide;
 use super::foreground::Relay;
 use super::hooks::{self, Place};
 use super::status::Status;

@@ -90,9 +90,9 @@ impl Watcher {
         match sys::clone3(0, None).context(what)? {
             Cloned::Parent(pid, pidfd) => self.helper = Some((Process { pid, pidfd, listener: None }, results)),
             Cloned::Child => {
-                close_all_but(&[Some(listener.as_fd()), Some(theirs.as_fd()), log.descriptor()]);
+                close_all_but(&[Some(listener.as_fd()), Some(theirs.as_fd()), Some(watched.pidfd.as_fd()), log.descriptor()]);
                 let log = if self.tell { Some(log) } else { None };
-                let heard = Helper { listener: listener.as_fd(), program: &self.program, log, init: watched.pid }.serve();
+                let heard = Helper { listener: listener.as_fd(), program: &self.program, log, init: watched }.serve();
                 let _ = std::fs::File::from(theirs).write_all(&serde_json::to_vec(&heard).unwrap_or_default());
                 sys::exit(0);
             }
@@ -103,17 +103,33 @@ impl Watcher {
     /// Nobody is under the filter any more: writes the profile. `code` is the exit code as the kernel has it, back comes
     /// the one that the profile's own action would have given.
     pub fn finish(mut self, code: i32) -> Result<i32> {
-        let Some((process, results)) = self.helper.take() else { return Ok(code) };
-        let mut text = Vec::new();
-        std::fs::File::from(results).read_to_end(&mut text).context(|| "read which system calls were made")?;
-        process.wait()?;
-        let heard: Heard = serde_json::from_slice(&text)
-            .map_err(|_| Error::new("the process that answered system calls was killed before it could tell which they were"))?;
+        let Some(heard) = self.hear()? else { return Ok(code) };
         if let Some(path) = &self.record {
             let used = heard.used.iter().map(|(arch, nr, first)| call(*arch, *nr, *first)).collect();
             write_profile(path, &seccomp::minimal(&self.base, &used))?;
         }
         Ok(if heard.killed && code == 128 + libc::SIGKILL { 128 + libc::SIGSYS } else { code })
+    }
+
+    /// Why a start failed, if it is that nobody answered. The container's process is gone by now.
+    pub fn failure(mut self) -> Option<Error> {
+        self.hear().err()
+    }
+
+    /// Waits for the helper's end.
+    fn hear(&mut self) -> Result<Option<Heard>> {
+        let Some((process, results)) = self.helper.take() else { return Ok(None) };
+        let mut text = Vec::new();
+        std::fs::File::from(results).read_to_end(&mut text).context(|| "read which system calls were made")?;
+        process.wait()?;
+        let heard: Heard = serde_json::from_slice(&text)
+            .map_err(|_| Error::new("the process that answered system calls was killed before it could tell which they were"))?;
+        match heard.failed {
+            0 => Ok(Some(heard)),
+            errno => Err(Error::new("answer the container's system calls")
+                .errno(Errno::from_raw_os_error(errno))
+                .hint("--seccomp-log and --seccomp-record need Linux 5.9")),
+        }
     }
 }
 
@@ -124,6 +140,8 @@ struct Heard {
     used: BTreeSet<(u32, u32, u64)>,
     /// The container's first process was killed in the kernel's place.
     killed: bool,
+    /// The errno at which it gave up.
+    failed: i32,
 }
 
 fn call(arch: u32, nr: u32, first: u64) -> Call {
@@ -137,7 +155,7 @@ struct Helper<'a> {
     /// Where refusals are told.
     log: Option<&'a Log>,
     /// The container's first process.
-    init: i32,
+    init: &'a Process,
 }
 
 impl Helper<'_> {
@@ -151,8 +169,12 @@ impl Helper<'_> {
                 Ok(_) if fds[0].revents().contains(PollFlags::IN) => {}
                 _ => return heard,
             }
-            // ENOENT: it was interrupted or killed meanwhile.
-            let Ok(waiting) = sys::notification(self.listener) else { continue };
+            let waiting = match sys::notification(self.listener) {
+                Ok(waiting) => waiting,
+                // It was interrupted or killed meanwhile.
+                Err(Errno::NOENT | Errno::INTR) => continue,
+                Err(errno) => return self.give_up(heard, errno),
+            };
             let verdict = seccomp::verdict(self.program, &waiting.data);
             let SeccompData { arch, nr, args, .. } = waiting.data;
             if seccomp::permits(verdict) {
@@ -161,26 +183,36 @@ impl Helper<'_> {
             } else if let (Some(log), true) = (self.log, told.insert((arch, nr, verdict))) {
                 log.warning(&refusal(&waiting, verdict));
             }
-            heard.killed |= self.answer(&waiting, verdict);
+            match self.answer(&waiting, verdict) {
+                Ok(killed) => heard.killed |= killed,
+                // Nobody waits any more.
+                Err(Errno::NOENT) => {}
+                // A kernel that cannot let a call go on.
+                Err(errno) => return self.give_up(heard, errno),
+            }
         }
     }
 
+    /// Until its exec the container's process has the listener too and would wait for itself.
+    fn give_up(&self, heard: Heard, errno: Errno) -> Heard {
+        let _ = pidfd_send_signal(&self.init.pidfd, Signal::KILL);
+        Heard { failed: errno.raw_os_error(), ..heard }
+    }
+
     /// Gives the profile's answer; whether that was the end of the container's first process.
-    fn answer(&self, waiting: &Notification, verdict: u32) -> bool {
+    fn answer(&self, waiting: &Notification, verdict: u32) -> rustix::io::Result<bool> {
         if seccomp::permits(verdict) {
-            let _ = sys::answer(self.listener, waiting.id, None);
-            return false;
+            return sys::answer(self.listener, waiting.id, None).map(|()| false);
         }
         let errno = match verdict & libc::SECCOMP_RET_ACTION_FULL {
             libc::SECCOMP_RET_ERRNO => verdict & libc::SECCOMP_RET_DATA,
             _ => match self.kill(waiting) {
-                Ok(pid) => return pid == self.init,
+                Ok(pid) => return Ok(pid == self.init.pid),
                 // It must not go on, whatever happens.
                 Err(_) => libc::EPERM as u32,
             },
         };
-        let _ = sys::answer(self.listener, waiting.id, Some(errno.cast_signed()));
-        false
+        sys::answer(self.listener, waiting.id, Some(errno.cast_signed())).map(|()| false)
     }
 
     /// SIGKILL, as a SIGSYS from outside would be nothing to the first process of a pid namespace. Gives the process.

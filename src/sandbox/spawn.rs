@@ -167,7 +167,7 @@ fn ended(process: &Process) -> Result<()> {
             let hint = match signal {
                 libc::SIGKILL => "a memory limit too small to start the program, or a kill from outside",
                 // What sys::exit ends in, and what the kernel kills with.
-                libc::SIGSEGV | libc::SIGABRT | libc::SIGSYS => {
+                libc::SIGILL | libc::SIGSYS => {
                     "linux.seccomp refuses the calls that execute it, as `run --seccomp-log` tells, or a signal from outside"
                 }
                 _ => "a signal from outside",

@@ -169,12 +169,24 @@ pub fn execveat(fd: impl AsFd, argv: &CStrings, envp: &CStrings) -> Errno {
     last_errno()
 }
 
-/// _exit(2): no destructors, no flushing. Where a seccomp profile refuses that, abort(3), which ends in a fault that no
-/// filter hears of; musl's own _exit would try for ever.
+/// _exit(2): no destructors, no flushing. Under a seccomp profile that refuses even that, SIGILL: musl would try again for
+/// ever.
 pub fn exit(code: i32) -> ! {
     // SAFETY: ends the process.
-    unsafe { libc::syscall(libc::SYS_exit_group, code) };
-    std::process::abort()
+    unsafe {
+        libc::syscall(libc::SYS_exit_group, code);
+        libc::syscall(libc::SYS_exit, code);
+    }
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: an undefined instruction, which the kernel answers with a signal that nobody here handles.
+    unsafe {
+        std::arch::asm!("ud2", options(noreturn))
+    }
+    #[cfg(target_arch = "aarch64")]
+    // SAFETY: as above.
+    unsafe {
+        std::arch::asm!("udf #0", options(noreturn))
+    }
 }
 
 /// Sets close-on-exec on every descriptor from `first` to `last`, or closes them (close_range(2), Linux 5.11).

@@ -40,7 +40,7 @@ use std::process::{Command, Output, Stdio};
 pub const ROUNDS: usize = if cfg!(debug_assertions) { 60 } else { 1000 };
 
 /// Those of a race on a peer, which is there to show that it can be lost.
-pub const CONTROL_ROUNDS: usize = ROUNDS / 20;
+pub const CONTROL_ROUNDS: usize = ROUNDS / 50 + 1;
 
 /// What an attack must not change: a directory on the host beside the bundle, the keel binary, the host's mounts.
 pub struct Guard {

@@ -378,6 +378,17 @@ pub const CASES: &[Case] = &[
         expect: Says(&["invalid argument", "linux.seccomp"]),
         ..SIMPLE
     },
+    // An older listener cannot be played: the container's would be the second of its filters. That calls cannot be answered is
+    // shown by `seccomp_watch`.
+    Case {
+        row: "… answered by keel",
+        name: "no listener at all",
+        hide: &[Hide::Call("seccomp", Errno::INVAL)],
+        set: |bundle| seccomp(bundle, json!([]), "SCMP_ACT_ERRNO"),
+        what: Start(&["run", "--seccomp-log", "ID"]),
+        expect: Says(&["invalid argument", "linux.seccomp"]),
+        ..SIMPLE
+    },
     Case {
         row: "… where the profile does not permit `sendmsg`",
         hide: &[lacks("pidfd_getfd")],
