@@ -4,9 +4,21 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
 
 /// An OCI container runtime that plans every start before it touches anything.
-#[derive(Parser)]
+#[derive(Debug, Parser)]
 #[command(name = "keel", disable_version_flag = true, disable_help_subcommand = true, subcommand_negates_reqs = true)]
 pub struct Cli {
+    #[command(flatten)]
+    pub globals: Globals,
+    /// Print the version
+    #[arg(short = 'v', long)]
+    pub version: bool,
+    #[command(subcommand)]
+    pub command: Option<Command>,
+}
+
+/// Flags before the command.
+#[derive(Args, Debug)]
+pub struct Globals {
     /// Directory of all containers' state [default: /run/keel, or $XDG_RUNTIME_DIR/keel for an ordinary user]
     #[arg(long, value_name = "DIR")]
     pub root: Option<PathBuf>,
@@ -31,27 +43,22 @@ pub struct Cli {
     /// The program for `checkpoint` and `restore` [default: criu in $PATH]
     #[arg(long, value_name = "FILE")]
     pub criu: Option<PathBuf>,
-    /// Print the version
-    #[arg(short = 'v', long)]
-    pub version: bool,
-    #[command(subcommand)]
-    pub command: Option<Command>,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum LogFormat {
     Text,
     Json,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum CgroupManager {
     Cgroupfs,
     Systemd,
     Disabled,
 }
 
-#[derive(Subcommand)]
+#[derive(Debug, Subcommand)]
 #[allow(clippy::large_enum_variant)] // one value a process
 pub enum Command {
     /// Create a container; its program waits for `start`
@@ -95,13 +102,13 @@ pub enum Command {
     Restore(Restore),
 }
 
-#[derive(Args)]
+#[derive(Args, Debug)]
 pub struct Id {
     /// The container
     pub id: String,
 }
 
-#[derive(Args)]
+#[derive(Args, Debug)]
 pub struct Create {
     /// The bundle directory
     #[arg(short, long, default_value = ".")]
@@ -131,7 +138,7 @@ pub struct Create {
     pub id: String,
 }
 
-#[derive(Args)]
+#[derive(Args, Debug)]
 pub struct Run {
     #[command(flatten)]
     pub create: Create,
@@ -152,7 +159,7 @@ pub struct Run {
     pub no_subreaper: bool,
 }
 
-#[derive(Args)]
+#[derive(Args, Debug)]
 pub struct Exec {
     /// The process as a JSON document
     #[arg(short, long)]
@@ -215,7 +222,7 @@ pub struct Exec {
     pub args: Vec<String>,
 }
 
-#[derive(Args)]
+#[derive(Args, Debug)]
 pub struct Kill {
     /// Send it to all processes of the container
     #[arg(short, long)]
@@ -227,7 +234,7 @@ pub struct Kill {
     pub signal: String,
 }
 
-#[derive(Args)]
+#[derive(Args, Debug)]
 pub struct Delete {
     /// Kill it first if it runs; a missing container is no error
     #[arg(short, long)]
@@ -236,13 +243,13 @@ pub struct Delete {
     pub id: String,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Format {
     Table,
     Json,
 }
 
-#[derive(Args)]
+#[derive(Args, Debug)]
 pub struct List {
     /// How to print
     #[arg(short, long, value_enum, default_value_t = Format::Table)]
@@ -253,7 +260,7 @@ pub struct List {
 }
 
 /// Texts, as runc has them: `--cpu-share ""` is a flag that is not given.
-#[derive(Args)]
+#[derive(Args, Debug)]
 pub struct Update {
     /// Read the resources from this JSON file, or from stdin if it is -; all other options are then ignored
     #[arg(short, long, value_name = "FILE")]
@@ -316,7 +323,7 @@ pub struct Update {
     pub id: String,
 }
 
-#[derive(Args)]
+#[derive(Args, Debug)]
 pub struct Events {
     /// Print what the container uses at this interval: a number and a unit, such as 500ms or 1m30s
     #[arg(long, value_name = "DURATION", default_value = "5s", allow_hyphen_values = true)]
@@ -328,7 +335,7 @@ pub struct Events {
     pub id: String,
 }
 
-#[derive(Args)]
+#[derive(Args, Debug)]
 pub struct Ps {
     /// How to print
     #[arg(short, long, value_enum, default_value_t = Format::Table)]
@@ -340,7 +347,7 @@ pub struct Ps {
     pub args: Vec<String>,
 }
 
-#[derive(Args)]
+#[derive(Args, Debug)]
 pub struct Spec {
     /// Where to write it
     #[arg(short, long, default_value = ".")]
@@ -350,20 +357,20 @@ pub struct Spec {
     pub rootless: bool,
 }
 
-#[derive(Args)]
+#[derive(Args, Debug)]
 pub struct Validate {
     /// The bundle directory
     #[arg(short, long, default_value = ".")]
     pub bundle: PathBuf,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum PlanFormat {
     Text,
     Json,
 }
 
-#[derive(Args)]
+#[derive(Args, Debug)]
 pub struct Plan {
     /// The bundle directory
     #[arg(short, long, default_value = ".")]
@@ -379,7 +386,7 @@ pub struct Plan {
     pub id: String,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum CgroupsMode {
     Soft,
     Full,
@@ -387,13 +394,13 @@ pub enum CgroupsMode {
     Ignore,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum EmptyNamespace {
     Network,
 }
 
 /// What `checkpoint` and `restore` share.
-#[derive(Args)]
+#[derive(Args, Debug)]
 pub struct Criu {
     /// The directory of the images
     #[arg(long, value_name = "DIR", default_value = "checkpoint")]
@@ -433,7 +440,7 @@ pub struct Criu {
     pub lazy_pages: bool,
 }
 
-#[derive(Args)]
+#[derive(Args, Debug)]
 pub struct Checkpoint {
     #[command(flatten)]
     pub criu: Criu,
@@ -456,7 +463,7 @@ pub struct Checkpoint {
     pub id: String,
 }
 
-#[derive(Args)]
+#[derive(Args, Debug)]
 pub struct Restore {
     #[command(flatten)]
     pub criu: Criu,

@@ -5,6 +5,7 @@ mod checkpoint;
 mod commands;
 mod events;
 mod exec;
+mod quick;
 mod show;
 mod update;
 
@@ -27,14 +28,14 @@ pub fn run(mut args: Vec<OsString>) -> i32 {
     for arg in args.iter_mut().filter(|arg| *arg == "-no-subreaper") {
         *arg = "--no-subreaper".into();
     }
-    let cli = match Cli::try_parse_from(&args) {
+    let cli = match quick::parse(&args).map_or_else(|| Cli::try_parse_from(&args), Ok) {
         Ok(cli) => cli,
         Err(error) => return usage(&error),
     };
     if cli.version {
         return print(&version()).map_or_else(|error| fail(None, &error), |()| 0);
     }
-    let log = match Log::open(cli.log.as_deref(), cli.log_format == args::LogFormat::Json, cli.debug) {
+    let log = match Log::open(cli.globals.log.as_deref(), cli.globals.log_format == args::LogFormat::Json, cli.globals.debug) {
         Ok(log) => log,
         Err(error) => return fail(None, &error),
     };
@@ -71,19 +72,19 @@ fn dispatch(cli: &Cli, command: &Command, runtime: &Runtime, log: &Log, args: &[
         Command::Validate(options) => show::validate(options, runtime),
         Command::Update(options) => update::update(options, runtime, log),
         Command::Events(options) => events::events(options, runtime),
-        Command::Checkpoint(options) => checkpoint::checkpoint(options, cli.criu.as_deref(), runtime, log),
-        Command::Restore(options) => checkpoint::restore(options, cli.criu.as_deref(), runtime, log, args),
+        Command::Checkpoint(options) => checkpoint::checkpoint(options, cli.globals.criu.as_deref(), runtime, log),
+        Command::Restore(options) => checkpoint::restore(options, cli.globals.criu.as_deref(), runtime, log, args),
     }
 }
 
 fn runtime(cli: &Cli) -> Result<Runtime> {
-    let manager = match cli.cgroup_manager {
+    let manager = match cli.globals.cgroup_manager {
         Some(CgroupManager::Systemd) => Manager::Systemd,
         Some(CgroupManager::Disabled) => Manager::Disabled,
-        None if cli.systemd_cgroup => Manager::Systemd,
+        None if cli.globals.systemd_cgroup => Manager::Systemd,
         Some(CgroupManager::Cgroupfs) | None => Manager::Cgroupfs,
     };
-    let root = Root::new(cli.root.as_deref())?;
+    let root = Root::new(cli.globals.root.as_deref())?;
     Ok(Runtime { root, manager })
 }
 
