@@ -27,16 +27,9 @@ pub fn delete(runtime: &Runtime, id: &ContainerId, force: bool, log: &Log) -> Re
 }
 
 fn delete_existing(runtime: &Runtime, id: &ContainerId, force: bool, log: &Log) -> Result<()> {
-    let container = runtime.root.open(id)?;
-    if force && !container.try_lock() {
-        // A create that hangs in a hook holds the lock: it ends, and undoes nothing, so that we do.
-        if let Some(creator) = container.record()?.creator.and_then(crate::store::ProcessId::open) {
-            let _ = pidfd_send_signal(&creator, Signal::KILL);
-            let mut fds = [PollFd::new(&creator, PollFlags::IN)];
-            let _ = poll(&mut fds, Some(&Timespec { tv_sec: END_SECONDS, tv_nsec: 0 }));
-        }
+    if force {
+        end_creator(&runtime.root.open(id)?)?;
     }
-    drop(container);
     let present = look(runtime, id, true)?;
     match (&present.init, present.status) {
         (_, Status::Stopped) => {}
@@ -50,6 +43,18 @@ fn delete_existing(runtime: &Runtime, id: &ContainerId, force: bool, log: &Log) 
         }
     }
     destroy(&present.container, &present.record, None, log)
+}
+
+/// A create that hangs in a hook holds the lock: it ends, and undoes nothing, so that we do.
+fn end_creator(container: &Container) -> Result<()> {
+    if !container.try_lock()
+        && let Some(creator) = container.record()?.creator.and_then(crate::store::ProcessId::open)
+    {
+        let _ = pidfd_send_signal(&creator, Signal::KILL);
+        let mut fds = [PollFd::new(&creator, PollFlags::IN)];
+        let _ = poll(&mut fds, Some(&Timespec { tv_sec: END_SECONDS, tv_nsec: 0 }));
+    }
+    Ok(())
 }
 
 /// Kills the container's processes and waits for the first one's end on its pidfd.

@@ -260,13 +260,12 @@ impl Container {
         let mut bytes = vec![0; 16 << 10];
         let mut held = 0;
         loop {
-            match rustix::io::retry_on_intr(|| rustix::io::read(&file, &mut bytes[held..]))? {
-                0 => break,
-                read => held += read,
+            held += rustix::io::retry_on_intr(|| rustix::io::read(&file, &mut bytes[held..]))?;
+            // Less than asked for is the end of a regular file.
+            if held < bytes.len() {
+                break;
             }
-            if held == bytes.len() {
-                bytes.resize(2 * held, 0);
-            }
+            bytes.resize(2 * held, 0);
         }
         bytes.truncate(held);
         Ok(bytes)
