@@ -180,6 +180,7 @@ const CANNOT_FAIL: &[&str] = &[
     "look up HOME",
     "give user 1000 its terminal and pipes",
     "wait for the hooks startContainer",
+    "wait for the cgroup",
     "open the container's /dev/null",
 ];
 

@@ -19,6 +19,7 @@ fn hosts() -> [(&'static str, Facts); 3] {
     let hybrid = CgroupView {
         v2: false,
         tasks: 2,
+        beside: true,
         mounts: vec![mount("memory"), mount("cpu,cpuacct"), mount("unified")],
         links: vec![("cpu".into(), "cpu,cpuacct".into())],
     };

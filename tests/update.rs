@@ -34,9 +34,7 @@ fn memory(bundle: &Bundle) -> String {
 
 /// What keel remembers of `linux.resources`.
 fn kept(bundle: &Bundle) -> Value {
-    let path = bundle.state_root().join(bundle.id()).join("config.json");
-    let config: Value = serde_json::from_slice(&fs::read(path).unwrap()).unwrap();
-    config["linux"]["resources"].clone()
+    bundle.kept("config")["linux"]["resources"].clone()
 }
 
 fn sleeper(resources: &Value) -> Bundle {

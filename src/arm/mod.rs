@@ -6,7 +6,7 @@ mod own_binary;
 
 pub use facts::facts;
 pub use id_map::make as user_namespace;
-pub use own_binary::{executable, protect};
+pub use own_binary::{executable, protect, protect_early};
 
 use crate::plan::seccomp::Filter;
 use crate::plan::{Op, Plan, Tree};
@@ -33,8 +33,8 @@ pub struct Armed {
     pub joins: Vec<OwnedFd>,
     /// One for each of `Plan::id_maps`.
     pub id_maps: Vec<OwnedFd>,
-    /// The `tasks` files of the container's v1 cgroups.
-    pub tasks: Vec<(String, OwnedFd)>,
+    /// The `tasks` files of the container's v1 cgroups; the child gets them later where it awaits its cgroup.
+    pub tasks: Vec<OwnedFd>,
     /// The `tasks` files of the container's resctrl groups.
     pub resctrl: Vec<OwnedFd>,
     /// The v2 cgroup to be born in.

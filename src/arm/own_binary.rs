@@ -4,7 +4,7 @@
 //! `#!/proc/self/exe` and write to it afterwards. A detached mount (open_tree(2)) that is read-only cannot be made
 //! writable by anyone but its creator, and costs a re-execution, 0.2 ms, where a copy into a memfd costs megabytes.
 
-use crate::sys::{CStrings, Context, Error, MountAttr, Result, execveat, mount_setattr};
+use crate::sys::{CStrings, Context, Error, MountAttr, Result, executed_as, execveat, mount_setattr};
 use rustix::fd::OwnedFd;
 use rustix::fs::{CWD, MemfdFlags, Mode, OFlags, SealFlags, StatVfsMountFlags};
 use rustix::io::Errno;
@@ -37,6 +37,16 @@ pub fn protect(args: &[OsString]) -> Result<()> {
     let argv = strings(&mut args.iter().map(|a| a.as_bytes().to_vec()))?;
     let envp = strings(&mut std::env::vars_os().map(|(key, value)| [key.into_vec(), value.into_vec()].join(&b'=')))?;
     Err(Error::new("execute the read-only clone of our own executable").errno(execveat(clone, &argv, &envp)))
+}
+
+/// [`protect`] for the commands that need it, before anything else is done: what this process would read of its command line
+/// has to be read again by the next. The words are not weighed; a container of such a name costs an execution more.
+pub fn protect_early(args: &[OsString]) -> Result<()> {
+    const COMMANDS: [&str; 4] = ["create", "run", "exec", "restore"];
+    // So execveat(2) names a descriptor: this is the clone, or somebody else's, which `protect` will see.
+    let is_clone = executed_as().to_bytes().starts_with(b"/dev/fd/");
+    let enters = args.iter().any(|arg| COMMANDS.iter().any(|command| arg == command));
+    if enters && !is_clone { protect(args) } else { Ok(()) }
 }
 
 fn reopen() -> Result<OwnedFd> {

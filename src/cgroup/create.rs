@@ -1,7 +1,7 @@
 //! Making the container's cgroups, with nothing left behind if that fails.
 
 use super::file::{get, open_dir, open_write, put};
-use super::{Cgroup, Devices, Entry, Tree, Version};
+use super::{Cgroup, Devices, Entry, Tree, Unit, Version};
 use crate::plan::limits::Limits;
 use crate::sys::{
     Context, Error, Result, bpf_attach_cgroup_device, bpf_detach_cgroup_device, bpf_load_cgroup_device, bpf_query_cgroup_device,
@@ -29,32 +29,63 @@ fn is_unprivileged(rootless: bool, errno: Errno) -> bool {
 }
 
 impl Cgroup {
-    /// Makes the directories, sets limits and device rules, and opens the way in. On failure exactly the
-    /// directories made here are gone again.
-    ///
-    /// `rootless`: hierarchies in which we may make nothing are left out (`self` shrinks: keep it for the record),
-    /// unless `linux.cgroupsPath` or a limit asks for them; device rules then need not be kept, as in runc, since
-    /// an unprivileged user can open no more devices than before.
+    /// [`Cgroup::begin`] and [`Cgroup::fill`] in one. On failure exactly the directories made here are gone again.
     pub fn create(&mut self, limits: &Limits, devices: Option<&Devices>, rootless: bool) -> Result<Entry> {
-        let holder = self.unit.as_ref().map(|unit| unit.start(limits)).transpose()?;
-        let mut made = Vec::new();
-        let built = self.build(&mut made, limits, devices, rootless).and_then(|mut entry| {
-            if holder.is_some() {
-                self.make_room(limits, &mut entry)?;
-            }
-            Ok(entry)
-        });
-        match built {
-            Ok(entry) => Ok(Entry { made, holder, ..entry }),
+        let mut entry = self.begin(limits, rootless, true)?;
+        match self.fill(&mut entry, limits, devices, rootless) {
+            Ok(()) => Ok(entry),
             Err(error) => {
-                drop(holder);
-                undo(&made);
-                if let Some(unit) = &self.unit {
-                    let _ = unit.stop();
-                }
+                self.abandon(entry);
                 Err(error)
             }
         }
+    }
+
+    /// Makes the scope of systemd and the cgroup2 directory, which a process is cloned into, or with `all` every directory, and
+    /// opens them. On failure nothing is left.
+    ///
+    /// `rootless`: hierarchies in which we may make nothing are left out (`self` shrinks: keep it for the record),
+    /// unless `linux.cgroupsPath` or a limit asks for them.
+    pub fn begin(&mut self, limits: &Limits, rootless: bool, all: bool) -> Result<Entry> {
+        let holder = self.unit.as_ref().map(|unit| unit.start(limits)).transpose()?;
+        let mut entry = Entry { holder, ..Entry::default() };
+        match self.make(&mut entry, limits, rootless, |tree| all || tree.is_unified()) {
+            Ok(()) => Ok(entry),
+            Err(error) => {
+                self.abandon(entry);
+                Err(error)
+            }
+        }
+    }
+
+    /// What [`Cgroup::begin`] left: the other directories, device rules, limits. The process may already be there, and waits
+    /// for this before it runs the program. After a failure, once the process has ended: [`Cgroup::abandon`].
+    ///
+    /// `rootless`: device rules need not be kept, as in runc, since an unprivileged user can open no more devices than before.
+    pub fn fill(&mut self, entry: &mut Entry, limits: &Limits, devices: Option<&Devices>, rootless: bool) -> Result<()> {
+        let open = entry.open.clone();
+        self.make(entry, limits, rootless, |tree| !open.contains(&tree.mount))?;
+        if let Some(devices) = devices {
+            self.set_devices(devices, rootless)?;
+        }
+        entry.warnings = self.set_limits(limits)?;
+        if entry.holder.is_some() {
+            self.make_room(limits, entry)?;
+        }
+        entry.filled = true;
+        Ok(())
+    }
+
+    /// Takes back what was made for a start that failed and whose process has ended.
+    pub fn abandon(&self, mut entry: Entry) {
+        entry.holder = None;
+        if entry.filled {
+            // What its processes made below it goes too.
+            let _ = self.remove();
+        } else {
+            let _ = self.unit.as_ref().map(Unit::stop);
+        }
+        undo(&entry.made);
     }
 
     /// With one process allowed, the holder would keep the container's out: it is two until that one is in.
@@ -68,14 +99,17 @@ impl Cgroup {
         Ok(())
     }
 
-    fn build(&mut self, made: &mut Vec<String>, limits: &Limits, devices: Option<&Devices>, rootless: bool) -> Result<Entry> {
-        let mut entry = Entry::default();
+    fn make(&mut self, entry: &mut Entry, limits: &Limits, rootless: bool, wanted: impl Fn(&Tree) -> bool) -> Result<()> {
         let tolerable = |errno: Errno, explicit: bool| !explicit && is_unprivileged(rootless, errno);
         let mut lost = false;
         for tree in std::mem::take(&mut self.trees) {
+            if !wanted(&tree) {
+                self.trees.push(tree);
+                continue;
+            }
             let dir = tree.dir();
-            let before = made.len();
-            let fresh = match make(&tree.mount, &tree.path, made) {
+            let before = entry.made.len();
+            let fresh = match make(&tree.mount, &tree.path, &mut entry.made) {
                 Err(errno) if tolerable(errno, self.explicit) => {
                     lost = true;
                     continue;
@@ -92,7 +126,7 @@ impl Cgroup {
                 vacant(&tree)?;
             }
             if tree.has("cpuset") {
-                inherit_cpuset(&tree, &made[before..], limits)?;
+                inherit_cpuset(&tree, &entry.made[before..], limits)?;
             }
             if self.version == Version::V2 {
                 enable_controllers(&tree).context(|| format!("enable the controllers of {dir}"))?;
@@ -109,11 +143,7 @@ impl Cgroup {
                 .at(&write.at)
                 .hint("delegate a cgroup to this user (systemd: Delegate=yes), or ask for no limits"));
         }
-        if let Some(devices) = devices {
-            self.set_devices(devices, rootless)?;
-        }
-        entry.warnings = self.set_limits(limits)?;
-        Ok(entry)
+        Ok(())
     }
 
     /// By files where v1 has the devices controller, else by a program on the cgroup2 directory.

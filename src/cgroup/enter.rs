@@ -13,13 +13,17 @@ use rustix::io::Errno;
 pub struct Entry {
     /// The cgroup2 directory, for clone3's `CLONE_INTO_CGROUP`.
     pub into: Option<OwnedFd>,
-    /// Name and open `tasks` file of each v1 hierarchy: the child, while it has one thread, writes `0` into each.
+    /// The open `tasks` file of each v1 hierarchy: the child, while it has one thread, writes `0` into each.
     /// (`tasks` moves a single thread, so the kernel need not stop all forks, as it does for `cgroup.procs`.)
-    pub tasks: Vec<(String, OwnedFd)>,
+    pub tasks: Vec<OwnedFd>,
     /// What could not be limited, one sentence each.
     pub warnings: Vec<String>,
+    /// Mount points of the hierarchies that are open.
+    pub(super) open: Vec<String>,
     /// Directories that were made for it, outermost first.
     pub(super) made: Vec<String>,
+    /// [`Cgroup::fill`] has done its part.
+    pub(super) filled: bool,
     /// What keeps the scope alive until the container's process is in it.
     pub(super) holder: Option<Holder>,
     /// A limit that the holder and the container's process would not both fit in: directory, file, value.
@@ -36,11 +40,6 @@ impl Entry {
             }
             None => Ok(()),
         }
-    }
-
-    /// Removes exactly the directories that [`Cgroup::create`] made, after a later step of the start failed.
-    pub fn undo(self) {
-        super::create::undo(&self.made);
     }
 
     /// What clone3 means when it refuses `CLONE_INTO_CGROUP` with this errno (clone(2) says little of it).
@@ -134,8 +133,9 @@ impl Entry {
         if tree.is_unified() {
             self.into = Some(open_dir(dir)?);
         } else {
-            self.tasks.push((tree.controllers.join(","), open_write(CWD, &format!("{dir}/tasks"))?));
+            self.tasks.push(open_write(CWD, &format!("{dir}/tasks"))?);
         }
+        self.open.push(tree.mount.clone());
         Ok(())
     }
 }

@@ -9,6 +9,7 @@ mod quick;
 mod show;
 mod update;
 
+use crate::arm;
 use crate::cgroup::Manager;
 use crate::lifecycle::Runtime;
 use crate::store::Root;
@@ -28,6 +29,7 @@ pub fn run(mut args: Vec<OsString>) -> i32 {
     for arg in args.iter_mut().filter(|arg| *arg == "-no-subreaper") {
         *arg = "--no-subreaper".into();
     }
+    let protected = arm::protect_early(&args);
     let cli = match quick::parse(&args).map_or_else(|| Cli::try_parse_from(&args), Ok) {
         Ok(cli) => cli,
         Err(error) => return usage(&error),
@@ -42,7 +44,7 @@ pub fn run(mut args: Vec<OsString>) -> i32 {
     let Some(command) = &cli.command else {
         return fail(Some(&log), &Error::new("no command").hint("keel --help lists them"));
     };
-    let done = runtime(&cli).and_then(|runtime| dispatch(&cli, command, &runtime, &log, &args));
+    let done = protected.and_then(|()| runtime(&cli)).and_then(|runtime| dispatch(&cli, command, &runtime, &log, &args));
     match done {
         Ok(code) => code,
         Err(error) => {

@@ -9,7 +9,7 @@ use crate::arm;
 use crate::cgroup::Cgroup;
 use crate::plan::{self, Op, Plan, Tree};
 use crate::sandbox::in_root;
-use crate::spec::{self, Spec};
+use crate::spec::Spec;
 use crate::store::ContainerId;
 use crate::sys::{Context, Error, Log, MountAttr, Result, ns};
 use rustix::fd::{AsRawFd, OwnedFd};
@@ -83,7 +83,7 @@ pub fn checkpoint(runtime: &Runtime, id: &ContainerId, options: &CheckpointOptio
         return Err(not_running(id).within("cannot checkpoint"));
     }
     let (record, init) = (&present.record, present.init.as_ref().ok_or_else(|| not_running(id))?);
-    let spec = spec::parse(&present.container.config()?)?.spec;
+    let spec = super::kept_spec(&present.container)?;
     let cgroup = cgroup_of(record)?.ok_or_else(|| not_running(id))?;
     let plan = planned(id, &record.bundle, &spec, &cgroup)?;
     let pid = record.init.map_or(0, |init| init.pid);

@@ -6,7 +6,7 @@ use super::notify::Notify;
 use super::status::Status;
 use super::timeline::{Timeline, traced};
 use super::watch::Watcher;
-use super::{Runtime, agent, cgroup_of, foreground, listen_fds, resctrl_of, write_pid_file};
+use super::{Runtime, agent, foreground, listen_fds, resctrl_of, write_pid_file};
 use crate::arm::Armed;
 use crate::cgroup::{Cgroup, Entry};
 use crate::plan::{Op, Stage};
@@ -103,12 +103,6 @@ pub(super) struct Made {
     pub decided: Decided,
 }
 
-/// The ways into a new cgroup, as [`Entry`] has them.
-pub(super) struct Ways {
-    pub into: Option<OwnedFd>,
-    pub tasks: Vec<(String, OwnedFd)>,
-}
-
 impl Made {
     /// Takes the name: from here on something exists.
     pub(super) fn open(runtime: &Runtime, id: &ContainerId, decided: Decided, timeline: &Timeline) -> Result<Self> {
@@ -138,8 +132,8 @@ impl Made {
         }
     }
 
-    /// Makes what describes a container, and its cgroup.
-    pub(super) fn prepare(&mut self, timeline: &Timeline) -> Result<Ways> {
+    /// Makes what describes a container, and of its cgroup what a clone needs (`all`: every directory).
+    pub(super) fn prepare(&mut self, all: bool, timeline: &Timeline) -> Result<()> {
         let decided = &mut self.decided;
         let bundle = decided.options.bundle.clone();
         let kinds = decided.spec.linux.namespaces.iter().filter_map(|n| spec::names::namespace(&n.kind));
@@ -158,11 +152,7 @@ impl Made {
             annotations: decided.spec.annotations.clone(),
             ..Record::default()
         };
-        timeline.step("write the record", "", || {
-            self.container.save(&self.record)?;
-            let text = serde_json::to_vec(&decided.spec).map_err(|e| Error::new(format!("write the configuration: {e}")))?;
-            self.container.save_config(&text)
-        })?;
+        timeline.step("write the record", "", || self.container.save(&self.record))?;
         if decided.notifies {
             self.container.make_notify()?;
         }
@@ -172,12 +162,9 @@ impl Made {
         // Hooks run in the bundle, as runc's do.
         std::env::set_current_dir(&bundle).context(|| format!("change to the bundle {}", bundle.display()))?;
         let before = decided.cgroup.clone();
-        let rootless = !decided.facts.privileged || decided.facts.uid != 0;
-        let mut entry = timeline
-            .step("make the cgroup", "linux.resources", || decided.cgroup.create(&decided.limits, decided.devices.as_ref(), rootless))?;
-        decided.warnings.append(&mut entry.warnings);
-        let (into, tasks) = (entry.into.take(), std::mem::take(&mut entry.tasks));
-        self.entry = Some(entry);
+        let rootless = decided.facts.rootless();
+        let begin = || decided.cgroup.begin(&decided.limits, rootless, all);
+        self.entry = Some(timeline.step("make the cgroup", "linux.cgroupsPath", begin)?);
         if decided.cgroup != before {
             self.record.cgroup = cgroup_value(&decided.cgroup)?;
             self.container.save(&self.record)?;
@@ -185,11 +172,11 @@ impl Made {
             decided.facts.cgroup = view(&decided.cgroup);
             decided.plan = list(&decided.spec, &decided.facts, &decided.options)?;
         }
-        Ok(Ways { into, tasks })
+        Ok(())
     }
 
     fn build(&mut self, options: &CreateOptions, console: Option<OwnedFd>, log: &Log, timeline: &Timeline) -> Result<Process> {
-        let Ways { into, tasks } = self.prepare(timeline)?;
+        self.prepare(!self.decided.plan.ops.contains(&Op::AwaitCgroup), timeline)?;
         let decided = &mut self.decided;
         if console.is_some() && options.console_socket.is_none() {
             foreground::size_console(&mut decided.plan);
@@ -198,20 +185,29 @@ impl Made {
         let resctrl = resctrl_of(&self.record)?.map(|groups| groups.create()).transpose()?;
         let mut armed = timeline.step("arm", "", || Armed::new(&decided.plan, decided.filter.take()))?;
         armed.steps = timeline.steps(&decided.plan)?;
-        (armed.into, armed.tasks, armed.console) = (into, tasks, console);
+        armed.console = console;
         armed.resctrl = resctrl.unwrap_or_default();
         armed.preserve_fds = options.preserve_fds + listen_fds();
         if decided.plan.ops.contains(&Op::Sync(Stage::Created)) {
             armed.listen(listener(&self.container)?);
         }
-        let (plan, facts, spec, watcher) = (&decided.plan, &decided.facts, &decided.spec, &mut decided.watcher);
-        let (record, container) = (&mut self.record, &self.container);
+        let Self { container, record, entry, .. } = self;
+        let entry = entry.as_mut().ok_or_else(|| Error::new("there is no cgroup to begin in"))?;
+        (armed.into, armed.tasks) = (entry.into.take(), std::mem::take(&mut entry.tasks));
+        let Decided { plan, facts, spec, watcher, cgroup, limits, devices, warnings, .. } = decided;
         for op in &plan.ops {
             log.debug(|| format!("the container's process will {}", plan.sentence(op)));
         }
         let place = Place { facts, container: None, timeline };
+        let beside = || {
+            keep(container, spec, timeline)?;
+            let fill = || cgroup.fill(entry, limits, devices.as_ref(), facts.rootless());
+            timeline.step("fill the cgroup", "linux.resources", fill)?;
+            warnings.append(&mut entry.warnings);
+            Ok(std::mem::take(&mut entry.tasks))
+        };
         let process = timeline.step("spawn", "", || {
-            spawn(plan, &mut armed, facts, |stage, process| {
+            spawn(plan, &mut armed, facts, beside, |stage, process| {
                 log.debug(|| format!("process {} waits: {stage:?}", process.pid));
                 match (stage, watcher.as_mut()) {
                     (Stage::Listener(_), Some(watcher)) => watcher.begin(process, log),
@@ -225,6 +221,17 @@ impl Made {
         let process = process?;
         self.entered().inspect_err(|_| process.end())?;
         Ok(process)
+    }
+
+    /// All that a container without a process of ours needs: its configuration is kept, its cgroup complete. The way in.
+    pub(super) fn complete(&mut self) -> Result<(Option<OwnedFd>, Vec<OwnedFd>)> {
+        self.prepare(true, &Timeline::OFF)?;
+        let Decided { spec, facts, cgroup, limits, devices, warnings, .. } = &mut self.decided;
+        keep(&self.container, spec, &Timeline::OFF)?;
+        let entry = self.entry.as_mut().ok_or_else(|| Error::new("there is no cgroup to begin in"))?;
+        cgroup.fill(entry, limits, devices.as_ref(), facts.rootless())?;
+        warnings.append(&mut entry.warnings);
+        Ok((entry.into.take(), std::mem::take(&mut entry.tasks)))
     }
 
     /// A process is in the container's cgroup.
@@ -271,16 +278,13 @@ impl Made {
     }
 
     fn take_back(&mut self, timeline: &Timeline) {
-        let had_cgroup = self.entry.take().is_some();
         let stop = &self.decided.spec.hooks.poststop;
         if self.record.init.is_some() {
             let place = Place { facts: &self.decided.facts, container: None, timeline };
             let _ = hooks::run("poststop", stop, &self.record, Status::Stopped, &place);
         }
-        if let Ok(Some(cgroup)) = cgroup_of(&self.record)
-            && had_cgroup
-        {
-            let _ = cgroup.remove();
+        if let Some(entry) = self.entry.take() {
+            self.decided.cgroup.abandon(entry);
         }
         if let Ok(Some(groups)) = resctrl_of(&self.record) {
             let _ = groups.remove();
@@ -291,6 +295,14 @@ impl Made {
 
 fn cgroup_value(cgroup: &Cgroup) -> Result<serde_json::Value> {
     serde_json::to_value(cgroup).map_err(|e| Error::new(format!("write the cgroup into the record: {e}")))
+}
+
+/// Keeps the configuration, for the commands to come.
+fn keep(container: &Container, spec: &Spec, timeline: &Timeline) -> Result<()> {
+    timeline.step("keep the configuration", "", || {
+        let text = serde_json::to_vec(spec).map_err(|e| Error::new(format!("write the configuration: {e}")))?;
+        container.save_config(&text)
+    })
 }
 
 /// The socket on which the child will wait for `start`.

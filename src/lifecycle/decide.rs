@@ -11,7 +11,7 @@ use crate::plan::seccomp::Filter;
 use crate::plan::{self, CgroupView, Facts, Options, Plan};
 use crate::spec::{self, Spec};
 use crate::store::{Container, ContainerId};
-use crate::sys::{Context, Error, Result};
+use crate::sys::{Context, Error, Result, in_user_namespace};
 use rustix::fd::OwnedFd;
 use std::path::Path;
 
@@ -72,6 +72,7 @@ pub(super) fn decide(runtime: &Runtime, id: &ContainerId, options: &CreateOption
     warnings.extend_from_slice(&limits.warnings);
     let devices = if cgroup.is_none() { None } else { Some(Devices::new(&spec.linux.resources.devices)?) };
     facts.cgroup = view(&cgroup);
+    facts.cgroup.beside = facts.cgroup.tasks > 0 && runtime.manager == Manager::Cgroupfs && !facts.rootless() && !in_user_namespace();
     let compile = |profile| timeline.step("compile the seccomp filter", "linux.seccomp", || plan::seccomp::compile(profile));
     let filter = spec.linux.seccomp.as_ref().map(compile).transpose()?;
     warnings.extend(filter.iter().flat_map(|f| f.warnings.clone()));
@@ -126,6 +127,7 @@ pub(super) fn view(cgroup: &Cgroup) -> CgroupView {
     CgroupView {
         v2: cgroup.version() == limits::Version::V2,
         // On a hybrid host the unified tree beside the v1 ones is entered by the clone itself.
+        beside: false,
         tasks: if cgroup.version() == limits::Version::V1 { mounts.iter().filter(|m| m.name != "unified").count() } else { 0 },
         links: mounts.iter().flat_map(|m| m.links.clone()).collect(),
         mounts: mounts.into_iter().map(|m| (m.name, m.source.into())).collect(),

@@ -98,10 +98,10 @@ pub(super) fn destroy(container: &Container, record: &Record, spec: Option<&Spec
     match spec {
         Some(spec) => poststop(spec, record, log),
         None => match container.config().map(|text| spec::parse(&text)) {
-            Ok(Ok(loaded)) => poststop(&loaded.spec, record, log),
-            Ok(Err(error)) => log.warning(&format!("the poststop hooks cannot be read: {error}")),
+            Some(Ok(loaded)) => poststop(&loaded.spec, record, log),
+            Some(Err(error)) => log.warning(&format!("the poststop hooks cannot be read: {error}")),
             // A create that was killed before it kept the configuration had run no hook.
-            Err(_) => {}
+            None => {}
         },
     }
     container.remove()

@@ -52,7 +52,7 @@ pub fn exec(
         Status::Creating | Status::Stopped => return Err(not_running(id).within("cannot exec in a stopped container")),
     }
     let init = present.init.ok_or_else(|| not_running(id))?;
-    let spec = spec::parse(&present.container.config()?)?.spec;
+    let spec = super::kept_spec(&present.container)?;
     let process = process(&spec)?;
     let mut warnings = spec::validate_process(&process)?;
     if process.terminal && options.detach && options.console_socket.is_none() {
@@ -122,12 +122,12 @@ fn enter(
 ) -> Result<Process> {
     use rustix::io::Errno;
     (armed.into, armed.tasks) = (entry.into, entry.tasks);
-    let first = spawn(plan, &mut armed, facts, &stage);
+    let first = spawn(plan, &mut armed, facts, || Ok(Vec::new()), &stage);
     match first {
         Err(error) if armed.into.is_some() && matches!(error.get_errno(), Some(Errno::BUSY | Errno::OPNOTSUPP)) => {
             let beside = cgroup.entry_beside(init)?;
             (armed.into, armed.tasks) = (beside.into, beside.tasks);
-            spawn(plan, &mut armed, facts, &stage)
+            spawn(plan, &mut armed, facts, || Ok(Vec::new()), &stage)
         }
         other => other,
     }

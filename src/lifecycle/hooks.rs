@@ -71,7 +71,7 @@ fn one(hook: &Hook, state: &State, place: &Place<'_>) -> Result<()> {
     let copy = |fd: BorrowedFd<'_>| rustix::io::fcntl_dupfd_cloexec(fd, 3).context(|| "copy a descriptor for the hook");
     armed.init = place.container.as_ref().map(|(init, _)| copy(*init)).transpose()?;
     armed.stdio = Some([copy(input.as_fd())?, copy(output.as_fd())?, copy(output.as_fd())?]);
-    let process = spawn(&plan, &mut armed, place.facts, |_, _| Ok(())).map_err(Error::nowhere)?;
+    let process = spawn(&plan, &mut armed, place.facts, || Ok(Vec::new()), |_, _| Ok(())).map_err(Error::nowhere)?;
     match wait(&process, hook.timeout)? {
         0 => Ok(()),
         code => Err(Error::new(format!("exited with status {code}")).hint(said(output))),

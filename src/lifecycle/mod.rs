@@ -37,7 +37,8 @@ pub use status::{State, Status, state, state_of};
 pub use update::update;
 
 use crate::cgroup::{Cgroup, Manager, Resctrl};
-use crate::store::{Record, Root};
+use crate::spec::{self, Spec};
+use crate::store::{Container, Record, Root};
 use crate::sys::{Context, Error, Result};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
@@ -58,6 +59,12 @@ fn cgroup_of(record: &Record) -> Result<Option<Cgroup>> {
     }
     let parsed = Cgroup::deserialize(&record.cgroup);
     parsed.map(Some).map_err(|e| Error::new(format!("the record of container {} has an invalid cgroup: {e}", record.id)))
+}
+
+/// The configuration that was kept when the container was created.
+fn kept_spec(container: &Container) -> Result<Spec> {
+    let missing = || Error::new(format!("the container has no configuration in {}", container.path().display()));
+    Ok(spec::parse(&container.config().ok_or_else(missing)?)?.spec)
 }
 
 /// The Intel RDT groups of a record, if it has any.

@@ -5,7 +5,7 @@
 //! the host, and nothing is left of it if keel is killed.
 
 use super::checkpoint::{CriuOptions, External, Images, NETWORK, external, is_null, joins_network, supported};
-use super::create::{CreateOptions, Made, Ways, no_console};
+use super::create::{CreateOptions, Made, no_console};
 use super::criu::{Ask, Criu, Message, Surroundings, excerpt};
 use super::decide::decide;
 use super::foreground::Relay;
@@ -67,7 +67,7 @@ pub fn restore(runtime: &Runtime, id: &ContainerId, options: &RestoreOptions, lo
 }
 
 fn build(made: &mut Made, options: &RestoreOptions, images: Images, descriptors: &[String], console: Option<OwnedFd>) -> Result<Process> {
-    let Ways { into, tasks } = made.prepare(&Timeline::OFF)?;
+    let (into, tasks) = made.complete()?;
     let groups = resctrl_of(&made.record)?.map(|groups| groups.create()).transpose()?.unwrap_or_default();
     let plan = &made.decided.plan;
     let mounts = external(plan)?;
@@ -77,7 +77,7 @@ fn build(made: &mut Made, options: &RestoreOptions, images: Images, descriptors:
         let fd = rustix::fs::open(&*join.path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty());
         handed.push(fd.context(|| format!("open the namespace {}", join.path.to_string_lossy())).map_err(|e| e.at(join.at.to_string()))?);
     }
-    let tasks = tasks.into_iter().map(|(_, tasks)| tasks).chain(groups).collect();
+    let tasks = tasks.into_iter().chain(groups).collect();
     let surroundings = Surroundings { into, tasks, root: Some(made.record.rootfs.clone()), handed };
     let criu = Criu::start(options.criu.criu.as_deref(), &surroundings)?;
     made.entered()?;

@@ -7,7 +7,7 @@ use super::timeline::Timeline;
 use super::{Runtime, agent, delete};
 use crate::store::ContainerId;
 use crate::sys::{Context, Error, Kind, Result, ns};
-use crate::{arm, plan, sandbox, spec};
+use crate::{arm, plan, sandbox};
 use rustix::fd::AsFd;
 use rustix::net::{SendFlags, send};
 
@@ -27,7 +27,7 @@ pub fn start(runtime: &Runtime, id: &ContainerId, protect: impl FnOnce() -> Resu
     let (container, record) = (&present.container, &present.record);
     let pidfd = present.init.ok_or_else(|| Error::new("the container's process is gone"))?;
     let mut process = sandbox::Process { pid: record.init.map_or(0, |init| init.pid), pidfd, listener: None };
-    let spec = spec::parse(&container.config()?)?.spec;
+    let spec = super::kept_spec(container)?;
     if !spec.hooks.start_container.is_empty() {
         protect()?;
     }

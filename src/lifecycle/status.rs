@@ -69,14 +69,12 @@ pub(super) struct Present {
 /// which may hang in a hook: whoever changes a container refuses one that is being created anyway.
 pub(super) fn look(runtime: &Runtime, id: &ContainerId, lock: bool) -> Result<Present> {
     let container = runtime.root.open(id)?;
-    let record = container.record()?;
-    let creating = record.creator.is_some_and(|creator| creator.open().is_some());
-    let record = if lock && !creating {
+    let free = lock && container.try_lock();
+    let mut record = container.record()?;
+    if lock && !free && record.creator.is_none_or(|creator| creator.open().is_none()) {
         container.lock()?;
-        container.record()?
-    } else {
-        record
-    };
+        record = container.record()?;
+    }
     let init = record.init.and_then(crate::store::ProcessId::open);
     let (status, door) = status(&container, &record, init.as_ref())?;
     Ok(Present { container, record, status, init, door })

@@ -19,7 +19,7 @@ pub fn update(runtime: &Runtime, id: &ContainerId, resources: &Resources, rdt: &
     }
     let groups = groups(&present, rdt)?;
     let cgroup = cgroup_of(&present.record)?.ok_or_else(|| not_running(id))?;
-    let mut spec = spec::parse(&present.container.config()?)?.spec;
+    let mut spec = super::kept_spec(&present.container)?;
     let mut decided = plan::update(&spec.linux.resources, resources, cgroup.version())?;
     let mut limits = limits::writes(&decided.write, cgroup.version())?;
     warnings.append(&mut decided.warnings);

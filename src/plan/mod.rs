@@ -14,7 +14,7 @@ mod update;
 
 pub use exec::{exec, hook, may_trace};
 pub use op::*;
-pub use order::{after_start, create, needs_helper};
+pub use order::{TASKS_MAX, after_start, create, needs_helper};
 pub use process::{Program, capability_set};
 pub use sentence::namespace_names;
 pub use update::{Update, update};
@@ -45,6 +45,13 @@ pub struct Facts {
     pub cgroup: CgroupView,
 }
 
+impl Facts {
+    /// Whether the caller is an ordinary user, who may not make everything that the specification asks for.
+    pub fn rootless(&self) -> bool {
+        !self.privileged || self.uid != 0
+    }
+}
+
 /// How the container's cgroup looks from the host.
 #[derive(Clone, Debug, Default)]
 pub struct CgroupView {
@@ -52,6 +59,8 @@ pub struct CgroupView {
     pub v2: bool,
     /// Number of v1 `tasks` files that the child joins.
     pub tasks: usize,
+    /// They are made while the child works: nothing about them can change the plan.
+    pub beside: bool,
     /// Directories to show in a mount of type `cgroup`: name and host path.
     pub mounts: Vec<(String, PathBuf)>,
     /// Links beside them: `cpu` → `cpu,cpuacct`.

@@ -223,11 +223,6 @@ fn fs(mount: &Mount, parsed: &MountOptions, common: &Common<'_>, at: At) -> Resu
     if let Some(label) = label(mount, parsed, common) {
         params.push((c"context".into(), Some(cstring(label, At::field("linux.mountLabel"))?)));
     }
-    // The policy labels the files of these itself, and the kernel refuses a label for the whole.
-    let labelled = ["proc", "sysfs", "cgroup", "cgroup2"].contains(&mount.kind.as_str());
-    if !common.label.is_empty() && !labelled && !params.iter().any(|(key, _)| key.to_bytes().ends_with(b"context")) {
-        params.push((c"context".into(), Some(cstring(common.label, At::field("linux.mountLabel"))?)));
-    }
     let source = if mount.source.is_empty() { &mount.kind } else { &mount.source };
     let late = if mount.kind == "tmpfs" { libc::MOUNT_ATTR_RDONLY } else { 0 };
     let attr = (parsed.attr.set | parsed.rec_attr.set) & !late;

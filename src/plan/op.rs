@@ -160,6 +160,8 @@ pub enum Stage {
 /// One thing the child does, in the order of `Plan::ops`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Op {
+    /// Take the `tasks` files of the v1 cgroups, which the parent makes meanwhile.
+    AwaitCgroup,
     /// Write `0` into the v1 file `tasks` of the armed cgroup hierarchy number…
     JoinCgroup(usize),
     /// Write `0` into the `tasks` of the resctrl group number…
@@ -367,6 +369,7 @@ impl Op {
             Op::MountRoot { at, .. } | Op::Mount { at, .. } | Op::SetAttr { at, .. } | Op::Rlimit { at, .. } => *at,
             Op::Device(_, at) | Op::MakeDir(_, at) | Op::Mask(_, at) | Op::ReadOnly(_, at) | Op::Label(_, at) => *at,
             Op::Sync(Stage::NetDevices) => At::field("linux.netDevices"),
+            Op::AwaitCgroup => At::field("linux.cgroupsPath"),
             Op::JoinResctrl(_) => At::field("linux.intelRdt"),
             Op::Hostname(_) => At::field("hostname"),
             Op::Domainname(_) => At::field("domainname"),

@@ -5,10 +5,11 @@ use super::{At, Facts, Join, NetDevice, Op, Options, Plan, Program, Stage, below
 use crate::spec::{IdMapping, Namespace, Spec, names, sysctl};
 use crate::sys::{Error, Result, ns};
 use std::fmt::Write;
+use std::os::unix::ffi::OsStrExt;
 
 /// The plan of `create` and `run`.
 ///
-/// 1. cgroup v1 first: what follows is then accounted and limited, and a cgroup namespace is rooted there.
+/// 1. cgroup v1 first, or as late as it may be if the parent makes it meanwhile (`join_cgroups`).
 /// 2. The OOM score and the label attribute through the host's /proc; ids; then non-dumpable before any setns(2).
 /// 3. Namespaces; the session, names, loopback and keyring that belong to them.
 /// 4. The root and all mounts in the order of `config.json`, devices, terminal, sysctls; the hooks of the runtime see
@@ -26,7 +27,6 @@ pub fn create(spec: &Spec, facts: &Facts, options: &Options) -> Result<Plan> {
         keeps_groups: process::keeps_groups(spec),
         ..Plan::default()
     };
-    plan.ops.extend((0..facts.cgroup.tasks).map(Op::JoinCgroup));
     plan.ops.extend((0..process::resctrl_groups(&spec.linux)).map(Op::JoinResctrl));
     process::before_namespaces(&mut plan, process, facts)?;
     let new = |kind: u64| spec.linux.namespaces.iter().any(|n| kind_of(n) == Some(kind) && n.path.is_empty());
@@ -70,11 +70,38 @@ pub fn create(spec: &Spec, facts: &Facts, options: &Options) -> Result<Plan> {
     // Also without hooks `run` stops here: its record then knows the process before the program runs.
     let park = Op::Sync(if options.park { Stage::Created } else { Stage::StartContainer });
     process::identity(&mut plan, process, &spec.linux, facts, Some(park))?;
+    join_cgroups(&mut plan, facts);
     if let (Some(mark), Some(loaded)) = (options.watched, plan.ops.iter().position(|op| *op == Op::Seccomp)) {
         // Whatever follows may be a call that is asked about.
         plan.ops.insert(loaded + 1, Op::Sync(Stage::Listener(Handover::Marked(mark))));
     }
     Ok(plan)
+}
+
+/// The most descriptors that one message brings the child.
+pub const TASKS_MAX: usize = 32;
+
+/// Where the child joins its v1 cgroups: before what is accounted to them, shown from them, rooted in them or needs the parent's
+/// answer, and as root of the host. In a user namespace that is at once; else the parent makes them while the child makes
+/// namespaces and mounts.
+fn join_cgroups(plan: &mut Plan, facts: &Facts) {
+    let joins = (0..facts.cgroup.tasks).map(Op::JoinCgroup);
+    if !facts.cgroup.beside || plan.in_user_namespace || !(1..=TASKS_MAX).contains(&facts.cgroup.tasks) {
+        plan.ops.splice(0..0, joins);
+        plan.last += facts.cgroup.tasks;
+        return;
+    }
+    let shown = |tree: usize| facts.cgroup.mounts.iter().any(|(_, path)| path.as_os_str().as_bytes() == plan.trees[tree].source.as_bytes());
+    let needs_them = |op: &Op| match op {
+        Op::Sync(_) | Op::CloseFds => true,
+        Op::Unshare(kinds) => kinds & ns::CGROUP != 0,
+        Op::OpenTree(tree) => shown(*tree),
+        Op::Mount { fs, .. } => fs.copy_up,
+        _ => false,
+    };
+    let at = plan.ops.iter().position(needs_them).unwrap_or(0);
+    plan.ops.splice(at..at, std::iter::once(Op::AwaitCgroup).chain(joins));
+    plan.last += facts.cgroup.tasks + 1;
 }
 
 /// Devices are moved once the container is in its network namespace, before anything in it could look for them.
@@ -168,6 +195,8 @@ pub fn needs_helper((uids, gids): &(Vec<IdMapping>, Vec<IdMapping>), facts: &Fac
 ///
 /// - A new user namespace is made by the clone together with the others, so that it owns them. What is joined then
 ///   still belongs to the host: the parent joins it before the clone and steps back after it.
+/// - Without one only a pid namespace has to be made by the clone: the child makes the others, which takes as long as what
+///   the parent has to do beside it.
 /// - A pid namespace is joined by the parent in any case, since setns(2) takes effect only for children.
 /// - A joined user namespace comes first for an ordinary user, who has no rights before it, and last for root, whose
 ///   rights over the host's other namespaces end with it. New namespaces are then made in a second clone inside it.
@@ -214,8 +243,13 @@ fn namespaces(plan: &mut Plan, spec: &Spec, facts: &Facts) -> Result<()> {
         } else if made != 0 {
             plan.ops.push(Op::Unshare(made));
         }
-    } else {
+    } else if new & ns::USER != 0 {
         plan.clone = made;
+    } else {
+        plan.clone = made & ns::PID;
+        if made != plan.clone {
+            plan.ops.push(Op::Unshare(made & !ns::PID));
+        }
     }
     if late & ns::CGROUP != 0 {
         plan.ops.push(Op::Unshare(ns::CGROUP));

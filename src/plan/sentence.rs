@@ -82,6 +82,7 @@ impl Plan {
     /// What `op` does, in words.
     pub fn sentence(&self, op: &Op) -> String {
         match op {
+            Op::AwaitCgroup => "wait for the cgroup".into(),
             Op::JoinCgroup(i) => format!("join cgroup hierarchy {i} through its tasks file"),
             Op::JoinResctrl(0) => "join the class of service of Intel RDT".into(),
             Op::JoinResctrl(_) => "join the monitoring group of Intel RDT".into(),

@@ -5,7 +5,7 @@
 
 use super::ground::{Ground, leave_open};
 use super::listener::hand_over;
-use super::report::{CLONED, Report};
+use super::report::{self, CLONED, Report};
 use super::{console, mount, path};
 use crate::arm::{Armed, Last, clone_tree};
 use crate::plan::{Op, Plan, Stage, Target};
@@ -141,7 +141,11 @@ fn finish(waiting: &Waiting) -> ! {
 
 fn step<'p>(op: &'p Op, index: u32, plan: &'p Plan, armed: &mut Armed, state: &mut State<'p>) -> Result<()> {
     match op {
-        Op::JoinCgroup(i) => rustix::io::write(&armed.tasks.get(*i).ok_or(Errno::BADF)?.1, b"0").map(drop),
+        Op::AwaitCgroup => {
+            let there = report::receive_tasks(&state.sync, &mut armed.tasks)?;
+            if there { Ok(()) } else { sys::exit(REPORTED) }
+        }
+        Op::JoinCgroup(i) => rustix::io::write(armed.tasks.get(*i).ok_or(Errno::BADF)?, b"0").map(drop),
         Op::JoinResctrl(i) => rustix::io::write(armed.resctrl.get(*i).ok_or(Errno::BADF)?, b"0").map(drop),
         Op::OpenLabel(path) => open_host(path, OFlags::WRONLY).map(|fd| state.label = Some(fd)),
         Op::OomScoreAdj(score) => write_host(c"/proc/self/oom_score_adj", score.as_bytes()),

@@ -5,7 +5,7 @@
 
 use crate::arm::ID_MAP_REFUSED;
 use crate::plan::seccomp::Handover;
-use crate::plan::{At, Op, Plan, Stage};
+use crate::plan::{At, Op, Plan, Stage, TASKS_MAX};
 use crate::sys::{Error, Kind};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::io::Errno;
@@ -56,7 +56,13 @@ impl Report {
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
         let mut control = RecvAncillaryBuffer::new(&mut space);
         let mut parts = [IoSliceMut::new(&mut bytes)];
-        let length = rustix::io::retry_on_intr(|| recvmsg(&socket, &mut parts, &mut control, RecvFlags::CMSG_CLOEXEC))?.bytes;
+        let mut receive = || rustix::io::retry_on_intr(|| recvmsg(&socket, &mut parts, &mut control, RecvFlags::CMSG_CLOEXEC));
+        let received = match receive() {
+            // Told once, of a child that ended with something from us unread (unix(7)); what it said is still there.
+            Err(Errno::CONNRESET) => receive(),
+            other => other,
+        };
+        let length = received?.bytes;
         if length < 8 {
             return Ok(None);
         }
@@ -68,6 +74,31 @@ impl Report {
         let four = |slice: &[u8]| slice.try_into().unwrap_or_default();
         Ok(Some((Self { op: u32::from_ne_bytes(four(op)), errno: i32::from_ne_bytes(four(errno)) }, sent)))
     }
+}
+
+/// The `tasks` files of the child's cgroups, in one message; at most [`TASKS_MAX`].
+pub(super) fn send_tasks(socket: impl AsFd, tasks: &[OwnedFd]) -> rustix::io::Result<()> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(TASKS_MAX))];
+    let mut control = SendAncillaryBuffer::new(&mut space);
+    let mut descriptors = [tasks[0].as_fd(); TASKS_MAX];
+    descriptors.iter_mut().zip(tasks).for_each(|(slot, fd)| *slot = fd.as_fd());
+    control.push(SendAncillaryMessage::ScmRights(&descriptors[..tasks.len().min(TASKS_MAX)]));
+    sendmsg(socket, &[IoSlice::new(b"+")], &mut control, SendFlags::NOSIGNAL).map(drop)
+}
+
+/// Takes them, into room that is there. False at the end of file: the parent is gone.
+pub(super) fn receive_tasks(socket: impl AsFd, tasks: &mut Vec<OwnedFd>) -> rustix::io::Result<bool> {
+    let mut byte = [0; 1];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(TASKS_MAX))];
+    let mut control = RecvAncillaryBuffer::new(&mut space);
+    let mut parts = [IoSliceMut::new(&mut byte)];
+    let length = rustix::io::retry_on_intr(|| recvmsg(&socket, &mut parts, &mut control, RecvFlags::CMSG_CLOEXEC))?.bytes;
+    for message in control.drain() {
+        if let RecvAncillaryMessage::ScmRights(descriptors) = message {
+            descriptors.take(tasks.capacity() - tasks.len()).for_each(|fd| tasks.push(fd));
+        }
+    }
+    Ok(length == 1)
 }
 
 /// The error for operation `index` of the plan.

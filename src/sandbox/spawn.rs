@@ -2,9 +2,9 @@
 //! `start`.
 
 use super::report::{CLONED, Report, failure};
-use super::{child, ids, listener, net_devices};
+use super::{child, ids, listener, net_devices, report};
 use crate::arm::Armed;
-use crate::plan::{Facts, Op, Plan, Stage};
+use crate::plan::{Facts, Op, Plan, Stage, TASKS_MAX};
 use crate::sys::{self, Cloned, Context, Error, Result, Steps, ns};
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{Mode, OFlags};
@@ -41,9 +41,16 @@ fn exit_code(status: &rustix::process::WaitIdStatus) -> i32 {
     status.exit_status().unwrap_or_else(|| 128 + status.terminating_signal().unwrap_or_default())
 }
 
-/// Clones and leads the child through its plan. `stage` is called for each hook stage and for `Created` with the
-/// process while it waits. Returns when the program runs, or when the child waits for `start`.
-pub fn spawn(plan: &Plan, armed: &mut Armed, facts: &Facts, mut stage: impl FnMut(Stage, &Process) -> Result<()>) -> Result<Process> {
+/// Clones and leads the child through its plan. `beside` does what need not be done before the clone, and gives the `tasks`
+/// files that the child awaits; `stage` is called for each hook stage and for `Created` with the process while it waits.
+/// Returns when the program runs, or when the child waits for `start`.
+pub fn spawn(
+    plan: &Plan,
+    armed: &mut Armed,
+    facts: &Facts,
+    beside: impl FnOnce() -> Result<Vec<OwnedFd>>,
+    mut stage: impl FnMut(Stage, &Process) -> Result<()>,
+) -> Result<Process> {
     let flags = SocketFlags::CLOEXEC;
     let (ours, theirs) =
         socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None).context(|| "make a socket pair for the child")?;
@@ -52,6 +59,8 @@ pub fn spawn(plan: &Plan, armed: &mut Armed, facts: &Facts, mut stage: impl FnMu
         sys::sched_setaffinity(cpus).context(what).map_err(|e| e.at("process.execCPUAffinity.initial"))?;
     }
     let outside = Outside::enter(plan, armed)?;
+    // The child allocates nothing.
+    armed.tasks.reserve(TASKS_MAX);
     if let Some(steps) = armed.steps {
         steps.cloned().begin();
     }
@@ -72,12 +81,27 @@ pub fn spawn(plan: &Plan, armed: &mut Armed, facts: &Facts, mut stage: impl FnMu
         steps.cloned().end();
         steps.set_pid(pid);
     }
-    match lead(plan, facts, &ours, &mut process, armed.steps, &mut stage) {
+    let done = beside().and_then(|tasks| {
+        let handed = if tasks.is_empty() { Ok(()) } else { hand_tasks(&ours, &tasks) };
+        // Closed by our exit: a dozen system calls less.
+        std::mem::forget(tasks);
+        handed
+    });
+    match done.and_then(|()| lead(plan, facts, &ours, &mut process, armed.steps, &mut stage)) {
         Ok(()) => Ok(process),
         Err(error) => {
             process.end();
             Err(error)
         }
+    }
+}
+
+/// Brings the child the `tasks` files that it awaits.
+fn hand_tasks(ours: &OwnedFd, tasks: &[OwnedFd]) -> Result<()> {
+    match report::send_tasks(ours, tasks) {
+        // It has failed meanwhile: its report is there already.
+        Err(Errno::PIPE) => Ok(()),
+        sent => sent.context(|| "hand the cgroup to the child"),
     }
 }
 

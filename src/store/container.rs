@@ -6,17 +6,20 @@ use rustix::fd::{AsRawFd, OwnedFd};
 use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags, flock, mkdirat, open, openat, renameat, unlinkat};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::ffi::CStr;
-use std::io::Write;
 use std::path::{Path, PathBuf};
 
-const RECORD: &CStr = c"record.json";
-const CONFIG: &CStr = c"config.json";
+const RECORD: &CStr = c"record.jsonl";
 const SOCKET: &CStr = c"start.sock";
-const TEMPORARY: &CStr = c"record.json.new";
+const TEMPORARY: &CStr = c"record.jsonl.new";
 
-/// What is remembered of a container. Atomic: the file on disk is always a whole one.
+/// What a line of the file is, by what it begins with.
+const IS_RECORD: &[u8] = b"{\"record\":";
+const IS_CONFIG: &[u8] = b"{\"config\":";
+
+/// What is remembered of a container.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Record {
@@ -104,7 +107,7 @@ impl Root {
     pub fn open(&self, id: &ContainerId) -> Result<Container> {
         let path = self.0.join(id.as_str());
         match open(&path, OFlags::DIRECTORY | OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty()) {
-            Ok(dir) => Ok(Container { id: id.clone(), path, dir }),
+            Ok(dir) => Ok(Container { id: id.clone(), path, dir, text: RefCell::default(), file: RefCell::default() }),
             Err(Errno::NOENT) => Err(missing(id)),
             Err(errno) => Err(Error::new(format!("open the state directory {}", path.display())).errno(errno)),
         }
@@ -128,11 +131,29 @@ fn missing(id: &ContainerId) -> Error {
 }
 
 /// One container's state directory.
+///
+/// Record and configuration are lines of one file, of which the last of its kind counts (docs/decisions/0021). A line is added
+/// by one write(2), and one without its end is none: whoever reads meanwhile, or after a kill, finds what was there before.
 #[derive(Debug)]
 pub struct Container {
     id: ContainerId,
     path: PathBuf,
     dir: OwnedFd,
+    /// The file as [`Container::record`] read it last.
+    text: RefCell<Vec<u8>>,
+    /// The file, once something was added.
+    file: RefCell<Option<OwnedFd>>,
+}
+
+/// The documents of the whole lines of a kind, the last one first.
+fn documents<'t>(text: &'t [u8], kind: &'static [u8]) -> impl Iterator<Item = &'t [u8]> {
+    let whole = text.iter().rposition(|&byte| byte == b'\n').map_or(&text[..0], |end| &text[..end]);
+    whole.rsplit(|&byte| byte == b'\n').filter_map(move |line| line.strip_prefix(kind)?.strip_suffix(b"}"))
+}
+
+/// It begins with a line end, so that what a killed writer left before it stays a line of its own.
+fn line(kind: &[u8], document: &[u8]) -> Vec<u8> {
+    [b"\n", kind, document, b"}\n"].concat()
 }
 
 impl Container {
@@ -159,50 +180,65 @@ impl Container {
         let _ = flock(&self.dir, FlockOperation::Unlock);
     }
 
-    /// Whether nobody holds the lock; it is held from then on if so.
+    /// Whether nobody holds the lock; it is held from then on if so. The directory may have been removed meanwhile.
     pub fn try_lock(&self) -> bool {
         flock(&self.dir, FlockOperation::NonBlockingLockExclusive).is_ok()
     }
 
     /// The record. A create that was killed before its first write leaves none: then only the id is known.
     pub fn record(&self) -> Result<Record> {
-        let what = || format!("read the record {}/record.json", self.path.display());
-        match self.read(RECORD) {
-            Ok(bytes) => serde_json::from_slice(&bytes).map_err(|e| Error::new(format!("{}: {e}", what()))),
-            Err(Errno::NOENT) => match rustix::fs::fstat(&self.dir) {
-                Ok(stat) if stat.st_nlink > 0 => Ok(Record { id: self.id.as_str().into(), ..Record::default() }),
-                _ => Err(missing(&self.id)),
-            },
-            Err(errno) => Err(Error::new(what()).errno(errno)),
+        let what = || format!("read the record {}/record.jsonl", self.path.display());
+        self.text.replace(match self.read(RECORD) {
+            Err(Errno::NOENT) => Vec::new(),
+            text => text.context(what)?,
+        });
+        let text = self.text.borrow();
+        let mut invalid = None;
+        for document in documents(&text, IS_RECORD) {
+            match serde_json::from_slice(document) {
+                Ok(record) => return Ok(record),
+                Err(error) => invalid = invalid.or(Some(error)),
+            }
+        }
+        match invalid {
+            Some(error) => Err(Error::new(format!("{}: {error}", what()))),
+            None if rustix::fs::fstat(&self.dir).is_ok_and(|stat| stat.st_nlink > 0) => {
+                Ok(Record { id: self.id.as_str().into(), ..Record::default() })
+            }
+            None => Err(missing(&self.id)),
         }
     }
 
     /// Replaces the record.
     pub fn save(&self, record: &Record) -> Result<()> {
-        let what = || format!("write the record {}/record.json", self.path.display());
-        let text = serde_json::to_vec(record).map_err(|e| Error::new(format!("{}: {e}", what())))?;
-        self.replace(RECORD, &text).context(what)
-    }
-
-    /// Written to a temporary name, renamed: whoever reads finds the old or the new, and either whole.
-    fn replace(&self, name: &CStr, text: &[u8]) -> rustix::io::Result<()> {
-        self.write(TEMPORARY, text)?;
-        renameat(&self.dir, TEMPORARY, &self.dir, name)
+        let what = || format!("write the record {}/record.jsonl", self.path.display());
+        let document = serde_json::to_vec(record).map_err(|e| Error::new(format!("{}: {e}", what())))?;
+        self.append(&line(IS_RECORD, &document)).context(what)
     }
 
     /// Keeps the configuration as it was at create: later changes of the bundle have no effect (runtime.md, "Create").
-    pub fn save_config(&self, text: &[u8]) -> Result<()> {
-        self.write(CONFIG, text).context(|| format!("write {}/config.json", self.path.display()))
+    pub fn save_config(&self, document: &[u8]) -> Result<()> {
+        let what = || format!("write the configuration into {}/record.jsonl", self.path.display());
+        self.append(&line(IS_CONFIG, document)).context(what)
     }
 
-    /// Replaces the kept configuration, after `update` has changed what it says.
-    pub fn replace_config(&self, text: &[u8]) -> Result<()> {
-        self.replace(CONFIG, text).context(|| format!("write {}/config.json", self.path.display()))
+    /// Replaces the kept configuration, after `update` has changed what it says: under the lock, after [`Container::record`].
+    /// Engines update often, so that the file is written anew, without the lines that count no more.
+    pub fn replace_config(&self, document: &[u8]) -> Result<()> {
+        let what = || format!("write the configuration into {}/record.jsonl", self.path.display());
+        let mut text = line(IS_CONFIG, document);
+        if let Some(record) = documents(&self.text.borrow(), IS_RECORD).next() {
+            text.extend(line(IS_RECORD, record));
+        }
+        write(&self.open(TEMPORARY, OFlags::TRUNC).context(what)?, &text).context(what)?;
+        renameat(&self.dir, TEMPORARY, &self.dir, RECORD).context(what)?;
+        self.file.replace(None);
+        Ok(())
     }
 
-    /// The kept configuration.
-    pub fn config(&self) -> Result<Vec<u8>> {
-        self.read(CONFIG).context(|| format!("read {}/config.json", self.path.display()))
+    /// The kept configuration, as of [`Container::record`]; a create that was killed early has kept none.
+    pub fn config(&self) -> Option<Vec<u8>> {
+        documents(&self.text.borrow(), IS_CONFIG).next().map(<[u8]>::to_vec)
     }
 
     /// Path of the socket on which the created container waits. Through our own descriptor, since `sun_path` has only
@@ -239,7 +275,7 @@ impl Container {
                 other => other,
             })
         };
-        unlink(&[SOCKET, CONFIG, RECORD]).context(what)?;
+        unlink(&[SOCKET, RECORD]).context(what)?;
         match rustix::fs::rmdir(&self.path) {
             // What a killed command left.
             Err(Errno::NOTEMPTY | Errno::EXIST) => {
@@ -271,9 +307,54 @@ impl Container {
         Ok(bytes)
     }
 
-    fn write(&self, name: &CStr, text: &[u8]) -> rustix::io::Result<()> {
-        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let mut file = std::fs::File::from(openat(&self.dir, name, flags, Mode::from_raw_mode(0o600))?);
-        file.write_all(text).map_err(|e| Errno::from_io_error(&e).unwrap_or(Errno::IO))
+    fn append(&self, line: &[u8]) -> rustix::io::Result<()> {
+        let mut file = self.file.borrow_mut();
+        let file = match &mut *file {
+            Some(file) => file,
+            none => none.insert(self.open(RECORD, OFlags::APPEND)?),
+        };
+        write(file, line)
+    }
+
+    fn open(&self, name: &CStr, how: OFlags) -> rustix::io::Result<OwnedFd> {
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC | how;
+        openat(&self.dir, name, flags, Mode::from_raw_mode(0o600))
+    }
+}
+
+fn write(file: &OwnedFd, text: &[u8]) -> rustix::io::Result<()> {
+    let mut written = 0;
+    while written < text.len() {
+        match rustix::io::retry_on_intr(|| rustix::io::write(file, &text[written..])) {
+            Ok(length) => written += length,
+            Err(errno) => {
+                // A full file system: half a line helps nobody.
+                let _ = rustix::fs::fstat(file).and_then(|stat| rustix::fs::ftruncate(file, stat.st_size as u64 - written as u64));
+                return Err(errno);
+            }
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_whole_line_counts() {
+        let text = b"{\"record\":1}\n{\"config\":2}\n{\"record\":3}\n{\"record\":4";
+        let last = |text, kind| documents(text, kind).next();
+        assert_eq!(last(&text[..], IS_RECORD), Some(&b"3"[..]));
+        assert_eq!(last(&text[..], IS_CONFIG), Some(&b"2"[..]));
+        assert_eq!(last(&text[..5], IS_RECORD), None);
+        assert_eq!(last(b"", IS_RECORD), None);
+    }
+
+    /// A write that a kill cut short, and one more after it.
+    #[test]
+    fn a_torn_line_spoils_no_other() {
+        let text = [&line(IS_RECORD, b"1")[..], b"\n{\"record\":{\"a", &line(IS_RECORD, b"2")].concat();
+        assert_eq!(documents(&text, IS_RECORD).collect::<Vec<_>>(), [b"2", b"1"]);
     }
 }

@@ -18,6 +18,16 @@ macro_rules! entry {
     };
 }
 
+/// What the kernel was asked to execute as this process (`AT_EXECFN` of getauxval(3)): `/dev/fd/N` by execveat(2) of a descriptor.
+pub fn executed_as() -> &'static CStr {
+    // SAFETY: getauxval(3) only reads; the address, if there is one, is of a string that the kernel put above the stack, for good.
+    match unsafe { libc::getauxval(libc::AT_EXECFN) } {
+        0 => c"",
+        // SAFETY: as above.
+        address => unsafe { CStr::from_ptr(address as *const c_char) },
+    }
+}
+
 /// The arguments as the C library passed them to `main`. Only [`entry!`] calls this.
 #[allow(clippy::not_unsafe_ptr_arg_deref)]
 pub fn arguments(argc: c_int, argv: *const *const c_char) -> Vec<OsString> {

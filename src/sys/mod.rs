@@ -20,7 +20,7 @@ mod time;
 
 pub use alloc::{Arena, keep, only_kept, retire_arena};
 pub use bpf::*;
-pub use entry::arguments;
+pub use entry::{arguments, executed_as};
 pub use error::{Context, Error, Kind, Result, plain};
 pub use log::Log;
 pub use mount::{MountAttr, mount_setattr};
@@ -49,5 +49,12 @@ pub struct SockFilter {
 /// Whether this process is in a user namespace other than the first one, user_namespaces(7): only that one maps every id to
 /// itself.
 pub fn in_user_namespace() -> bool {
-    std::fs::read_to_string("/proc/self/uid_map").is_ok_and(|map| !map.split_whitespace().eq(["0", "0", "4294967295"]))
+    use rustix::fs::{Mode, OFlags};
+    let mut text = [0; 64];
+    let file = rustix::fs::open(c"/proc/self/uid_map", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty());
+    // One line of the first namespace fits; of more than one it does not matter what the others say.
+    let length = file.and_then(|file| rustix::io::read(file, &mut text));
+    length.is_ok_and(|length| {
+        !text[..length].split(u8::is_ascii_whitespace).filter(|word| !word.is_empty()).eq([&b"0"[..], b"0", b"4294967295"])
+    })
 }

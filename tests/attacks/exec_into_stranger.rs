@@ -4,6 +4,8 @@
 use super::{Guard, common::Bundle};
 use serde_json::{Value, json};
 use std::fs;
+use std::io::Write;
+use std::path::PathBuf;
 use std::process::{Child, Command};
 
 /// A process of ours that is no container's; it must live through the test.
@@ -32,13 +34,21 @@ impl Drop for Stranger {
     }
 }
 
+fn file(bundle: &Bundle) -> PathBuf {
+    bundle.state_root().join(bundle.id()).join("record.jsonl")
+}
+
+fn remember(bundle: &Bundle, record: &Value) {
+    let mut file = fs::OpenOptions::new().create(true).append(true).open(file(bundle)).unwrap();
+    writeln!(file, "{{\"record\":{record}}}").unwrap();
+}
+
 #[test]
 fn a_record_with_a_strangers_pid_is_of_a_stopped_container() {
     let bundle = Bundle::new(&["sleep", "600"]);
     let guard = Guard::new(&bundle);
     bundle.start();
-    let path = bundle.state_root().join(bundle.id()).join("record.json");
-    let mut record: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+    let mut record = bundle.kept("record");
     // The container's own process goes first, as before a pid is reused.
     bundle.keel(&["kill", "ID", "KILL"]).ok();
     super::common::eventually("the container stops", || bundle.status() == "stopped");
@@ -49,7 +59,7 @@ fn a_record_with_a_strangers_pid_is_of_a_stopped_container() {
         stranger = Stranger::new();
     }
     record["init"]["pid"] = json!(stranger.0.id());
-    fs::write(&path, record.to_string()).unwrap();
+    remember(&bundle, &record);
     let state: Value = serde_json::from_str(&bundle.keel(&["state", "ID"]).ok()).unwrap();
     assert_eq!((&state["status"], &state["pid"]), (&json!("stopped"), &json!(0)));
     bundle.keel(&["exec", "ID", "true"]).fails(255, &["container not running"]);
@@ -70,15 +80,14 @@ fn a_record_with_a_strangers_pid_is_of_a_stopped_container() {
 fn a_create_that_was_killed_early_owns_nobody_in_its_cgroup() {
     let other = Bundle::new(&["sleep", "600"]);
     other.start();
-    let record = |bundle: &Bundle| bundle.state_root().join(bundle.id()).join("record.json");
-    let mut text: Value = serde_json::from_slice(&fs::read(record(&other)).unwrap()).unwrap();
+    let mut text = other.kept("record");
     let killed = Bundle::new(&["true"]);
     killed.write();
     text["id"] = json!(killed.id());
     text["init"] = Value::Null;
     text["creator"] = json!({ "pid": 1, "start_time": u64::MAX });
-    fs::create_dir_all(record(&killed).parent().unwrap()).unwrap();
-    fs::write(record(&killed), text.to_string()).unwrap();
+    fs::create_dir_all(file(&killed).parent().unwrap()).unwrap();
+    remember(&killed, &text);
     assert_eq!(killed.status(), "stopped");
     killed.keel(&["kill", "--all", "ID", "KILL"]).ok();
     killed.keel(&["delete", "ID"]).ok();

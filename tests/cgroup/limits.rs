@@ -112,7 +112,7 @@ fn undo_removes_what_was_made_and_nothing_else() {
     let mut second = Place::below("undo", "other/x");
     let entry = second.cgroup.create(&Limits::default(), None, false).expect("create");
     assert!(second.leftovers().iter().any(|dir| dir.ends_with("/other/x")));
-    entry.undo();
+    second.cgroup.abandon(entry);
     assert!(second.leftovers().iter().all(|dir| !dir.contains("/other")), "{:?}", second.leftovers());
     assert!(first.leftovers().iter().any(|dir| dir.ends_with("/mine")), "the neighbour's parent is not ours to remove");
 }

@@ -77,8 +77,8 @@ impl Place {
             .expect("sh");
         let pid = child.id().to_string();
         let entry = self.cgroup.entry(&[]).expect("entry");
-        for (name, tasks) in &entry.tasks {
-            rustix::io::write(tasks, pid.as_bytes()).unwrap_or_else(|e| panic!("{name}: {e}"));
+        for (i, tasks) in entry.tasks.iter().enumerate() {
+            rustix::io::write(tasks, pid.as_bytes()).unwrap_or_else(|e| panic!("{i}: {e}"));
         }
         if entry.into.is_some() {
             let unified = self.cgroup.paths().find(|(name, _)| name.is_empty()).expect("unified").1;
