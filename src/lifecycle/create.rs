@@ -79,7 +79,7 @@ fn run_in(runtime: &Runtime, id: &ContainerId, options: &CreateOptions, log: &Lo
     let console = relay.as_ref().and_then(foreground::Relay::socket);
     let (made, process) = Made::begin(runtime, id, options, decided, console, log, timeline)?;
     made.decided.warnings.iter().for_each(|warning| log.warning(warning));
-    let place = Place { facts: &made.decided.facts, container: None, timeline };
+    let place = Place { facts: &made.decided.facts, container: None, like: None, timeline };
     if let Err(error) = hooks::run("poststart", &made.decided.spec.hooks.poststart, &made.record, Status::Running, &place) {
         process.end();
         made.undo(timeline);
@@ -209,7 +209,7 @@ impl Made {
         for op in &plan.ops {
             log.debug(|| format!("the container's process will {}", plan.sentence(op)));
         }
-        let place = Place { facts, container: None, timeline };
+        let place = Place { facts, container: None, like: None, timeline };
         let process = timeline.step("spawn", "", || {
             spawn(plan, &mut armed, facts, |stage, process| {
                 log.debug(|| format!("process {} waits: {stage:?}", process.pid));
@@ -274,7 +274,7 @@ impl Made {
         let had_cgroup = self.entry.take().is_some();
         let stop = &self.decided.spec.hooks.poststop;
         if self.record.init.is_some() {
-            let place = Place { facts: &self.decided.facts, container: None, timeline };
+            let place = Place { facts: &self.decided.facts, container: None, like: None, timeline };
             let _ = hooks::run("poststop", stop, &self.record, Status::Stopped, &place);
         }
         if let Ok(Some(cgroup)) = cgroup_of(&self.record)
@@ -330,7 +330,7 @@ fn reached(
         }
         Stage::CreateContainer => hooks::run("createContainer", &spec.hooks.create_container, record, Status::Creating, &inside),
         Stage::StartContainer => {
-            hooks::run("startContainer", &hooks::start_container(spec), record, Status::Created, &inside)?;
+            hooks::start(spec, record, &process.pidfd, host.facts, host.timeline)?;
             finish(process, record, container, options)
         }
         Stage::Created => finish(process, record, container, options),

@@ -112,7 +112,7 @@ fn poststop(spec: &Spec, record: &Record, log: &Log) {
         return;
     }
     let facts = arm::facts(false);
-    let place = Place { facts: &facts, container: None, timeline: &Timeline::OFF };
+    let place = Place { facts: &facts, container: None, like: None, timeline: &Timeline::OFF };
     for hook in &spec.hooks.poststop {
         if let Err(error) = hooks::run("poststop", std::slice::from_ref(hook), record, Status::Stopped, &place) {
             log.warning(&error.to_string());

@@ -98,7 +98,7 @@ fn build(made: &mut Made, options: &RestoreOptions, images: Images, descriptors:
     let pid = criu.ask(Ask::Restore, &request, |stage, pid, sent| match (stage, sent) {
         ("setup-namespaces", _) => {
             record.init = Some(ProcessId::of(pid)?);
-            let host = Place { facts, container: None, timeline: &Timeline::OFF };
+            let host = Place { facts, container: None, like: None, timeline: &Timeline::OFF };
             hooks::run("prestart", &spec.hooks.prestart, record, Status::Creating, &host)?;
             hooks::run("createRuntime", &spec.hooks.create_runtime, record, Status::Creating, &host)
         }

@@ -14,7 +14,20 @@ const CAP_SYS_PTRACE: u64 = 1 << 19;
 ///
 /// `traced` says that a process of the container may have CAP_SYS_PTRACE ([`may_trace`]).
 pub fn exec(spec: &Spec, process: &Process, kinds: u64, traced: bool, facts: &Facts) -> Result<Plan> {
-    let mut plan = Plan { process: Program::new(process)?, ..Plan::default() };
+    let plan = Plan { process: Program::new(process)?, ..Plan::default() };
+    enter(plan, spec, process, kinds, traced, facts, None)
+}
+
+/// Appends the way into the container and the identity that `process` has there; `before` comes last of what needs no filter.
+fn enter(
+    mut plan: Plan,
+    spec: &Spec,
+    process: &Process,
+    kinds: u64,
+    traced: bool,
+    facts: &Facts,
+    before: Option<Op>,
+) -> Result<Plan> {
     plan.ops.extend((0..facts.cgroup.tasks).map(Op::JoinCgroup));
     plan.ops.extend((0..process::resctrl_groups(&spec.linux)).map(Op::JoinResctrl));
     affinity(&mut plan, process)?;
@@ -34,7 +47,7 @@ pub fn exec(spec: &Spec, process: &Process, kinds: u64, traced: bool, facts: &Fa
     plan.groups_denied = facts.groups_denied
         || kinds & ns::USER != 0 && !facts.privileged && spec.linux.gid_mappings.len() == 1 && spec.linux.gid_mappings[0].size == 1;
     plan.keeps_groups = process::keeps_groups(spec);
-    process::identity(&mut plan, process, &spec.linux, facts, None)?;
+    process::identity(&mut plan, process, &spec.linux, facts, before)?;
     Ok(plan)
 }
 
@@ -90,6 +103,27 @@ fn join_init(plan: &mut Plan, kinds: u64, traced: bool, facts: &Facts) {
     if kinds & ns::USER != 0 {
         plan.ops.push(Op::BecomeRoot);
     }
+}
+
+/// A hook `startContainer`, which is a file of the container's: it runs as the program would, with the program's user, capabilities,
+/// limits and seccomp filter, as in runc and crun, whose first process runs these hooks itself. Without an environment of its own it
+/// has the program's.
+pub fn start_hook(hook: &Hook, spec: &Spec, kinds: u64, facts: &Facts) -> Result<Plan> {
+    let program = spec.process.clone().unwrap_or_default();
+    let process = Process {
+        args: if hook.args.is_empty() { vec![hook.path.clone()] } else { hook.args.clone() },
+        env: hook.env.clone().unwrap_or(program.env),
+        terminal: false,
+        exec_cpu_affinity: None,
+        ..program
+    };
+    let mut program = Program::new(&process)?;
+    program.candidates = vec![cstring(&hook.path, At::default())?];
+    program.args = vec![hook.path.clone()];
+    program.wants_home &= hook.env.is_none();
+    let plan = Plan { process: program, ops: vec![Op::Stdio], ..Plan::default() };
+    // As in `hook`, and last for the same reason.
+    enter(plan, spec, &process, kinds, false, facts, Some(Op::DieWithParent))
 }
 
 /// A hook: on the host with `kinds` 0, else in the container's namespaces. Without an environment of its own it gets `inherited`.

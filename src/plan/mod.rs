@@ -12,7 +12,7 @@ pub mod seccomp;
 mod sentence;
 mod update;
 
-pub use exec::{exec, hook, may_trace};
+pub use exec::{exec, hook, may_trace, start_hook};
 pub use op::*;
 pub use order::{after_start, create, needs_helper};
 pub use process::{Program, capability_set};

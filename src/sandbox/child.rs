@@ -151,7 +151,13 @@ fn step<'p>(op: &'p Op, index: u32, plan: &'p Plan, armed: &mut Armed, state: &m
         }
         Op::DieWithParent => rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL)),
         Op::NonDumpable => rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable),
-        Op::Sync(_) => wait_for_parent(index, state),
+        Op::Sync(stage) => {
+            if *stage == Stage::Created {
+                // Engines stop a container that was never started as any other.
+                sys::end_on_signals()?;
+            }
+            wait_for_parent(index, state)
+        }
         Op::JoinNamespace(i) => sys::setns(armed.joins.get(*i).ok_or(Errno::BADF)?, plan.joins[*i].kind),
         Op::JoinInit(kinds) => sys::setns(armed.init.as_ref().ok_or(Errno::BADF)?, *kinds),
         Op::CloneAgain(kinds) => clone_again(*kinds, state),

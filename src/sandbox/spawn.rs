@@ -22,6 +22,15 @@ pub struct Process {
     pub listener: Option<OwnedFd>,
 }
 
+/// How a process ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// With this status.
+    Exit(i32),
+    /// By this signal.
+    Signal(i32),
+}
+
 impl Process {
     /// Kills and reaps: nothing of a failed start is left.
     pub fn end(&self) {
@@ -29,16 +38,21 @@ impl Process {
         let _ = self.wait();
     }
 
-    /// Waits for the exit and reaps. The exit code as a shell gives it: 128+N for signal N.
-    pub fn wait(&self) -> Result<i32> {
+    /// Waits for the end and reaps.
+    pub fn ended(&self) -> Result<End> {
         let status = rustix::io::retry_on_intr(|| waitid(WaitId::PidFd(self.pidfd.as_fd()), WaitIdOptions::EXITED));
         let status = status.context(|| format!("wait for process {}", self.pid))?;
-        Ok(status.as_ref().map_or(0, exit_code))
+        let signal = status.as_ref().and_then(rustix::process::WaitIdStatus::terminating_signal);
+        Ok(signal.map_or_else(|| End::Exit(status.and_then(|status| status.exit_status()).unwrap_or_default()), End::Signal))
     }
-}
 
-fn exit_code(status: &rustix::process::WaitIdStatus) -> i32 {
-    status.exit_status().unwrap_or_else(|| 128 + status.terminating_signal().unwrap_or_default())
+    /// The same. The exit code as a shell gives it: 128+N for signal N.
+    pub fn wait(&self) -> Result<i32> {
+        Ok(match self.ended()? {
+            End::Exit(code) => code,
+            End::Signal(number) => 128 + number,
+        })
+    }
 }
 
 /// Clones and leads the child through its plan. `stage` is called for each hook stage and for `Created` with the
