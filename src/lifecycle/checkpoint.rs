@@ -9,6 +9,7 @@ use crate::arm;
 use crate::cgroup::Cgroup;
 use crate::plan::{self, Op, Plan, Tree};
 use crate::sandbox::in_root;
+use crate::spec::options::LOCKABLE;
 use crate::spec::{self, Spec};
 use crate::store::ContainerId;
 use crate::sys::{Context, Error, Log, MountAttr, Result, ns};
@@ -176,8 +177,9 @@ pub(super) fn external(plan: &Plan) -> Result<Vec<External>> {
     let text = |s: &CStr| s.to_string_lossy().into_owned();
     let mounts = plan.ops.iter().filter_map(|op| match op {
         Op::Attach { tree, to } => {
-            let Tree { source, attr, attr_recursive, .. } = &plan.trees[*tree];
-            let attributes = vec![inherited(source), *attr_recursive, *attr];
+            let Tree { source, attr, attr_recursive, locked, .. } = &plan.trees[*tree];
+            let kept = if *locked { LOCKABLE } else { 0 };
+            let attributes = vec![inherited(source), *attr_recursive, MountAttr { attr_clr: attr.attr_clr & !kept, ..*attr }];
             Some(External { at: format!("/{}", text(&to.path)), source: text(source), mask: false, attributes })
         }
         Op::Mask(path, _) => {

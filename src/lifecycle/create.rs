@@ -323,7 +323,7 @@ fn reached(
     }
     let inside = Place { container: Some((process.pidfd.as_fd(), record.namespaces & !ns::TIME)), ..*host };
     match stage {
-        Stage::Ids | Stage::NetDevices => Ok(()),
+        Stage::Ids | Stage::IdMap(_) | Stage::NetDevices => Ok(()),
         Stage::CreateRuntime => {
             hooks::run("prestart", &spec.hooks.prestart, record, Status::Creating, host)?;
             hooks::run("createRuntime", &spec.hooks.create_runtime, record, Status::Creating, host)

@@ -1,7 +1,7 @@
 //! `root`, `mounts` and `linux.devices` as mount trees and operations.
 
-use super::{At, CgroupView, Facts, Fs, IdMap, Node, Op, Options, Plan, Rule, Target, Tree, below_root, cstring};
-use crate::spec::options::{MountOptions, SUPERBLOCK};
+use super::{At, CgroupView, Facts, Fs, IdMap, Node, Op, Options, Plan, Rule, Stage, Target, Tree, below_root, cstring};
+use crate::spec::options::{LOCKABLE, MountOptions, SUPERBLOCK};
 use crate::spec::{Mount, Spec, names};
 use crate::sys::{Error, MountAttr, Result, ns};
 use libc::{MS_PRIVATE, MS_REC, MS_SHARED, MS_SLAVE};
@@ -89,7 +89,7 @@ pub(super) fn plan(plan: &mut Plan, spec: &Spec, facts: &Facts, options: &Option
     if let Some(mount) = mounted {
         ops.push(root_mount(mount, &common, At::entry("mounts", 0))?);
     } else {
-        let tree = Tree { source, recursive: true, directory: true, attr: MountAttr::default(), attr_recursive: own, id_map: None, at };
+        let tree = Tree { source, recursive: true, directory: true, attr_recursive: own, at, ..Tree::default() };
         let root = open(plan, &mut ops, tree);
         ops.push(Op::AttachRoot(root));
     }
@@ -111,12 +111,26 @@ pub(super) fn plan(plan: &mut Plan, spec: &Spec, facts: &Facts, options: &Option
 
 /// Adds a tree, opened by the child unless the parent does; its number.
 fn open(plan: &mut Plan, ops: &mut Vec<Op>, tree: Tree) -> usize {
+    let child = !plan.trees_outside || tree.inside;
+    let maps = tree.inside && tree.id_map.is_some();
     plan.trees.push(tree);
     let number = plan.trees.len() - 1;
-    if !plan.trees_outside {
+    if child {
         ops.push(Op::OpenTree(number));
     }
+    if maps {
+        ops.push(Op::Sync(Stage::IdMap(number)));
+    }
     number
+}
+
+/// Whether a source is below the container's root where something has been mounted before: what is meant is that mount.
+fn covered(plan: &Plan, ops: &[Op], source: &Path) -> bool {
+    let Ok(inside) = source.strip_prefix(OsStr::from_bytes(plan.rootfs.as_bytes())) else { return false };
+    ops.iter().any(|op| match op {
+        Op::Attach { to, .. } | Op::Mount { to, .. } => inside.starts_with(OsStr::from_bytes(to.path.as_bytes())),
+        _ => false,
+    })
 }
 
 /// runc makes no devices or links where the whole of /dev is bound from the host.
@@ -137,12 +151,24 @@ fn one(plan: &mut Plan, ops: &mut Vec<Op>, mount: &Mount, at: At, common: &Commo
         if let Some((key, _)) = parsed.data.first() {
             plan.warnings.push(format!("the option {key:?} means nothing for a bind mount (config.json: {at}.options)"));
         }
-        let attr = MountAttr { attr_set: parsed.attr.set, attr_clr: parsed.attr.clear, ..MountAttr::default() };
+        let bound = parsed.bound();
+        let attr = MountAttr { attr_set: bound.set, attr_clr: bound.clear, ..MountAttr::default() };
         let propagation = if common.early && !common.shared { common.cut } else { 0 };
         let attr_recursive = MountAttr { attr_set: parsed.rec_attr.set, attr_clr: parsed.rec_attr.clear, propagation, userns_fd: 0 };
-        let source = cstring(&source.to_string_lossy(), at)?;
         let id_map = id_map(plan, mount, &parsed, common, at)?;
-        let tree = open(plan, ops, Tree { source, recursive: parsed.recursive, directory: false, attr, attr_recursive, id_map, at });
+        let tree = Tree {
+            inside: plan.trees_outside && covered(plan, ops, &source),
+            source: cstring(&source.to_string_lossy(), at)?,
+            recursive: parsed.recursive,
+            attr,
+            cleared: parsed.attr.clear & LOCKABLE,
+            locked: plan.in_user_namespace,
+            attr_recursive,
+            id_map,
+            at,
+            ..Tree::default()
+        };
+        let tree = open(plan, ops, tree);
         ops.push(Op::Attach { tree, to: to.clone() });
     } else if mount.kind == "cgroup" || mount.kind == "cgroup2" {
         cgroup(plan, ops, mount, &parsed, &to, at, common)?;
@@ -295,7 +321,7 @@ fn cgroup(
     let attr_recursive = if common.early { MountAttr::propagation(MS_PRIVATE) } else { MountAttr::default() };
     let tree = |source: &Path| -> Result<Tree> {
         let source = cstring(&source.to_string_lossy(), at)?;
-        Ok(Tree { source, recursive: false, directory: true, attr, attr_recursive, id_map: None, at })
+        Ok(Tree { source, directory: true, attr, attr_recursive, at, ..Tree::default() })
     };
     if view.v2 {
         if own_namespace {

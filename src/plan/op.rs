@@ -48,7 +48,7 @@ pub struct Join {
 }
 
 /// A tree of mounts to clone from the host, detached, and then to attach (open_tree(2)).
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Tree {
     /// An absolute path on the host.
     pub source: CString,
@@ -58,6 +58,12 @@ pub struct Tree {
     pub directory: bool,
     /// For the top mount.
     pub attr: MountAttr,
+    /// Of `attr`, what was named to be cleared; the rest is cleared where it can be.
+    pub cleared: u64,
+    /// The mount goes into a user namespace, and comes from outside: some of its flags are locked.
+    pub locked: bool,
+    /// The source is one of the container's own mounts, so that only the child can open it, when its turn comes.
+    pub inside: bool,
     /// For all mounts of the tree (`rro` and its relatives).
     pub attr_recursive: MountAttr,
     /// Idmapped: the number in `Plan::id_maps`, and whether for all mounts of the tree (`ridmap`).
@@ -143,6 +149,8 @@ pub struct Node {
 pub enum Stage {
     /// The parent writes uid_map, gid_map and what else needs the host's privileges.
     Ids,
+    /// The parent maps the ids of tree number…, which the child has opened: it takes privileges over the file system.
+    IdMap(usize),
     /// The parent moves network devices of the host into the container's namespace.
     NetDevices,
     /// The hooks `prestart` and `createRuntime` in the runtime's namespaces.
@@ -366,6 +374,7 @@ impl Op {
             Op::JoinNamespace(i) => joins[*i].at,
             Op::MountRoot { at, .. } | Op::Mount { at, .. } | Op::SetAttr { at, .. } | Op::Rlimit { at, .. } => *at,
             Op::Device(_, at) | Op::MakeDir(_, at) | Op::Mask(_, at) | Op::ReadOnly(_, at) | Op::Label(_, at) => *at,
+            Op::Sync(Stage::IdMap(i)) => trees[*i].at,
             Op::Sync(Stage::NetDevices) => At::field("linux.netDevices"),
             Op::JoinResctrl(_) => At::field("linux.intelRdt"),
             Op::Hostname(_) => At::field("hostname"),

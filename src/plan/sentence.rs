@@ -92,6 +92,7 @@ impl Plan {
             Op::NonDumpable => "become non-dumpable".into(),
             Op::Sync(stage) => match stage {
                 Stage::Ids => "wait for the id maps".into(),
+                Stage::IdMap(i) => format!("wait for the id map of the mount source {}", text(&self.trees[*i].source)),
                 Stage::NetDevices => {
                     let names: Vec<_> = self.net_devices.iter().map(|device| format!("{} as {}", device.host, device.name)).collect();
                     format!("wait for the network devices: {}", names.join(", "))

@@ -151,12 +151,18 @@ fn step<'p>(op: &'p Op, index: u32, plan: &'p Plan, armed: &mut Armed, state: &m
         }
         Op::DieWithParent => rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL)),
         Op::NonDumpable => rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable),
+        Op::Sync(Stage::IdMap(i)) => {
+            let tree = armed.trees.get(*i).and_then(Option::as_ref).ok_or(Errno::BADF)?;
+            Report { op: index, errno: 0 }.send_with(&state.sync, tree.as_fd())?;
+            wait_for_answer(state)
+        }
         Op::Sync(stage) => {
             if *stage == Stage::Created {
                 // Engines stop a container that was never started as any other.
                 sys::end_on_signals()?;
             }
-            wait_for_parent(index, state)
+            Report { op: index, errno: 0 }.send(&state.sync)?;
+            wait_for_answer(state)
         }
         Op::JoinNamespace(i) => sys::setns(armed.joins.get(*i).ok_or(Errno::BADF)?, plan.joins[*i].kind),
         Op::JoinInit(kinds) => sys::setns(armed.init.as_ref().ok_or(Errno::BADF)?, *kinds),
@@ -282,8 +288,7 @@ fn write_host(path: &CStr, text: &[u8]) -> Result<()> {
 }
 
 /// A parent that died without an answer ends the child too: nothing is left that no record describes.
-fn wait_for_parent(index: u32, state: &State<'_>) -> Result<()> {
-    Report { op: index, errno: 0 }.send(&state.sync)?;
+fn wait_for_answer(state: &State<'_>) -> Result<()> {
     let mut byte = [0; 1];
     match rustix::io::retry_on_intr(|| recv(&state.sync, &mut byte[..], RecvFlags::empty()))?.0 {
         1 => Ok(()),

@@ -3,9 +3,9 @@
 
 use super::report::{CLONED, Report, failure};
 use super::{child, ids, listener, net_devices};
-use crate::arm::Armed;
+use crate::arm::{self, Armed};
 use crate::plan::{Facts, Op, Plan, Stage};
-use crate::sys::{self, Cloned, Context, Error, Result, Steps, ns};
+use crate::sys::{self, Cloned, Context, Error, Result, ns};
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
@@ -80,13 +80,14 @@ pub fn spawn(plan: &Plan, armed: &mut Armed, facts: &Facts, mut stage: impl FnMu
     // What only the child needs would keep the container's mounts and namespaces busy.
     armed.trees.clear();
     armed.joins.clear();
-    armed.id_maps.clear();
     let mut process = Process { pid, pidfd, listener: None };
     if let Some(steps) = armed.steps {
         steps.cloned().end();
         steps.set_pid(pid);
     }
-    match lead(plan, facts, &ours, &mut process, armed.steps, &mut stage) {
+    let led = lead(plan, facts, &ours, &mut process, armed, &mut stage);
+    armed.id_maps.clear();
+    match led {
         Ok(()) => Ok(process),
         Err(error) => {
             process.end();
@@ -100,9 +101,10 @@ fn lead(
     facts: &Facts,
     ours: &OwnedFd,
     process: &mut Process,
-    steps: Option<Steps>,
+    armed: &Armed,
     stage: &mut impl FnMut(Stage, &Process) -> Result<()>,
 ) -> Result<()> {
+    let steps = armed.steps;
     loop {
         let Some((report, sent)) = Report::receive(ours).context(|| "receive the child's report")? else {
             ended(process)?;
@@ -117,9 +119,13 @@ fn lead(
             continue;
         }
         let answer = steps.map(|steps| steps.parent(report.op as usize));
-        let reached = reached(plan, report, sent, process)?;
+        let (reached, sent) = reached(plan, report, sent, process)?;
         answer.inspect(|answer| answer.begin());
         match reached {
+            Stage::IdMap(i) => {
+                let mapped = sent.ok_or(Errno::BADF).and_then(|fd| arm::map_ids(&plan.trees[i], &fd, &armed.id_maps));
+                mapped.map_err(|errno| failure(plan, report.op, errno.raw_os_error()))?;
+            }
             Stage::Ids => ids::establish(plan, facts, process.pid)?,
             Stage::NetDevices => net_devices::establish(plan, process.pid)?,
             other => stage(other, process)?,
@@ -137,8 +143,8 @@ fn lead(
     }
 }
 
-/// The stage that a report tells of, or the error.
-fn reached(plan: &Plan, report: Report, sent: Option<OwnedFd>, process: &mut Process) -> Result<Stage> {
+/// The stage that a report tells of and the descriptor that is not a listener, or the error.
+fn reached(plan: &Plan, report: Report, sent: Option<OwnedFd>, process: &mut Process) -> Result<(Stage, Option<OwnedFd>)> {
     if report.errno > 0 {
         return Err(failure(plan, report.op, report.errno));
     }
@@ -148,8 +154,9 @@ fn reached(plan: &Plan, report: Report, sent: Option<OwnedFd>, process: &mut Pro
     if let Stage::Listener(_) = reached {
         let taken = listener::take(report, sent, &process.pidfd);
         process.listener = Some(taken.map_err(|errno| failure(plan, report.op, errno.raw_os_error()))?);
+        return Ok((*reached, None));
     }
-    Ok(*reached)
+    Ok((*reached, sent))
 }
 
 /// What is left to do for `start`: the process has been let go, and answers on `socket` until its program runs. `plan`
@@ -163,7 +170,7 @@ pub fn released(
 ) -> Result<()> {
     while let Some((report, sent)) = Report::receive(socket).context(|| "receive the report of the container's process")? {
         let report = Report { op: report.op.saturating_sub(first), ..report };
-        let reached = reached(plan, report, sent, process)?;
+        let (reached, _) = reached(plan, report, sent, process)?;
         stage(reached, process)?;
         process.listener = None;
         send(socket, b"+", SendFlags::NOSIGNAL).context(|| "answer the container's process")?;
