@@ -160,6 +160,11 @@ pub fn clone_tree(tree: &Tree, id_maps: &[OwnedFd]) -> rustix::io::Result<OwnedF
     }
     if !tree.attr.is_empty() {
         match mount_setattr(&fd, c"", false, &unlocked(tree, &fd, tree.locked)?) {
+            // Linux before 5.14 does not know the flag, so that no mount has it.
+            Err(Errno::INVAL) if tree.attr.attr_clr & !tree.attr.attr_set & libc::MOUNT_ATTR_NOSYMFOLLOW != 0 => {
+                let attr = unlocked(tree, &fd, tree.locked)?;
+                mount_setattr(&fd, c"", false, &MountAttr { attr_clr: attr.attr_clr & !libc::MOUNT_ATTR_NOSYMFOLLOW, ..attr })?;
+            }
             // We are in a user namespace ourselves: what the kernel has locked is not ours to clear.
             Err(Errno::PERM) if !tree.locked => mount_setattr(&fd, c"", false, &unlocked(tree, &fd, true)?)?,
             other => other?,

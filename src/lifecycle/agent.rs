@@ -43,7 +43,7 @@ pub(super) fn exists(spec: &Spec) -> Result<()> {
 
 /// Sends the listener that `process` has handed over. One connection for each.
 pub(super) fn tell(spec: &Spec, record: &Record, status: Status, process: &Process) -> Result<()> {
-    let (Some(profile), Some(listener)) = (profile(spec), &process.listener) else { return Ok(()) };
+    let (Some(profile), Some(listener)) = (profile(spec), &process.handed) else { return Ok(()) };
     let state = state_of(record, status);
     let document = ContainerProcessState {
         oci_version: crate::spec::VERSIONS.1,

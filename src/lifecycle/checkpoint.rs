@@ -143,6 +143,9 @@ pub(super) fn supported(plan: &Plan) -> Result<()> {
     if plan.in_user_namespace {
         return refused("with a user namespace", "linux.namespaces".into());
     }
+    if plan.ops.contains(&Op::Chroot) {
+        return refused("without a mount namespace of its own", "linux.namespaces".into());
+    }
     if let Some(join) = plan.joins.iter().find(|join| join.kind != ns::NET) {
         return refused("that joins this namespace", join.at.to_string());
     }

@@ -6,7 +6,7 @@ use super::notify::Notify;
 use super::status::Status;
 use super::timeline::{Timeline, traced};
 use super::watch::Watcher;
-use super::{Runtime, agent, cgroup_of, foreground, listen_fds, resctrl_of, write_pid_file};
+use super::{Runtime, root_mount, agent, cgroup_of, foreground, listen_fds, resctrl_of, write_pid_file};
 use crate::arm::Armed;
 use crate::cgroup::{Cgroup, Entry};
 use crate::plan::{Op, Stage};
@@ -285,6 +285,7 @@ impl Made {
         if let Ok(Some(groups)) = resctrl_of(&self.record) {
             let _ = groups.remove();
         }
+        let _ = root_mount::remove(&self.record);
         let _ = self.container.remove();
     }
 }
@@ -324,6 +325,10 @@ fn reached(
     let inside = Place { container: Some((process.pidfd.as_fd(), record.namespaces & !ns::TIME)), ..*host };
     match stage {
         Stage::Ids | Stage::IdMap(_) | Stage::NetDevices => Ok(()),
+        Stage::Root(_) => {
+            record.root_mount = Some(root_mount::of(process, spec)?);
+            container.save(record)
+        }
         Stage::CreateRuntime => {
             hooks::run("prestart", &spec.hooks.prestart, record, Status::Creating, host)?;
             hooks::run("createRuntime", &spec.hooks.create_runtime, record, Status::Creating, host)

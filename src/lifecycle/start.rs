@@ -25,7 +25,7 @@ pub fn start(runtime: &Runtime, id: &ContainerId, protect: impl FnOnce() -> Resu
     }
     let (container, record) = (&present.container, &present.record);
     let pidfd = present.init.ok_or_else(|| Error::new("the container's process is gone"))?;
-    let mut process = sandbox::Process { pid: record.init.map_or(0, |init| init.pid), pidfd, listener: None };
+    let mut process = sandbox::Process { pid: record.init.map_or(0, |init| init.pid), pidfd, handed: None };
     let spec = spec::parse(&container.config()?)?.spec;
     if !spec.hooks.start_container.is_empty() {
         protect()?;

@@ -96,6 +96,9 @@ fn join_init(plan: &mut Plan, kinds: u64, traced: bool, facts: &Facts) {
     if inside != 0 {
         plan.ops.push(Op::JoinInit(inside));
     }
+    if let Some((path, mount)) = &facts.shared_root {
+        plan.ops.push(Op::EnterRoot { path: path.clone(), mount: *mount });
+    }
     if second {
         plan.ops.push(Op::CloseFds);
         plan.ops.push(Op::CloneAgain(0));

@@ -72,7 +72,10 @@ struct Common<'a> {
 /// The child opens the trees itself, each when its turn comes: they are then cut off from the host already. In a user
 /// namespace it could not reach every source (a home of mode 0700), so there the parent opens them; for a shared root they
 /// have to be opened before the cut.
-pub(super) fn plan(plan: &mut Plan, spec: &Spec, facts: &Facts, options: &Options) -> Result<()> {
+///
+/// Without a mount namespace `of_its_own` nothing is cut off but the container's own mounts, all below its root, which is noted before
+/// it is attached: `delete` unmounts it with everything in it.
+pub(super) fn plan(plan: &mut Plan, spec: &Spec, facts: &Facts, options: &Options, of_its_own: bool) -> Result<()> {
     if !spec.linux.mount_label.is_empty() && !facts.selinux {
         return Err(Error::new("SELinux is not enabled on this host").at("linux.mountLabel"));
     }
@@ -80,7 +83,7 @@ pub(super) fn plan(plan: &mut Plan, spec: &Spec, facts: &Facts, options: &Option
     let shared = wanted & MS_SHARED != 0;
     plan.trees_outside = facts.privileged && plan.in_user_namespace;
     let cut = if wanted & MS_PRIVATE != 0 { MS_PRIVATE } else { MS_SLAVE };
-    let common = Common { label: &spec.linux.mount_label, facts, options, cut, shared, early: shared || plan.trees_outside };
+    let common = Common { label: &spec.linux.mount_label, facts, options, cut, shared, early: shared || plan.trees_outside || !of_its_own };
     // pivot_root(2) refuses a shared or unbindable root; `RootPropagation` makes it so afterwards.
     let own = if common.early { MountAttr::propagation(cut) } else { MountAttr::default() };
     let (source, at) = (plan.rootfs.clone(), At::field("root.path"));
@@ -91,7 +94,14 @@ pub(super) fn plan(plan: &mut Plan, spec: &Spec, facts: &Facts, options: &Option
     } else {
         let tree = Tree { source, recursive: true, directory: true, attr_recursive: own, at, ..Tree::default() };
         let root = open(plan, &mut ops, tree);
-        ops.push(Op::AttachRoot(root));
+        if of_its_own {
+            ops.push(Op::AttachRoot(root));
+        } else {
+            let attr = MountAttr::propagation(MS_PRIVATE);
+            // Below a shared mount it has become shared.
+            let cut = Op::SetAttr { path: c".".into(), attr, recursive: true, at };
+            ops.extend([Op::Sync(Stage::Root(root)), Op::AttachRoot(root), cut]);
+        }
     }
     for (i, mount) in spec.mounts.iter().enumerate().skip(usize::from(mounted.is_some())) {
         one(plan, &mut ops, mount, At::entry("mounts", i), &common)?;
@@ -99,12 +109,14 @@ pub(super) fn plan(plan: &mut Plan, spec: &Spec, facts: &Facts, options: &Option
     if !binds_dev(spec) {
         devices(&mut ops, spec)?;
     }
-    if shared {
+    if shared && of_its_own {
         let (first, rest) = ops.into_iter().partition(|op| matches!(op, Op::OpenTree(_)));
         plan.ops.extend::<Vec<Op>>(first);
         ops = rest;
     }
-    plan.ops.push(Op::PrivateMounts(cut));
+    if of_its_own {
+        plan.ops.push(Op::PrivateMounts(cut));
+    }
     plan.ops.append(&mut ops);
     Ok(())
 }

@@ -149,6 +149,8 @@ pub struct Node {
 pub enum Stage {
     /// The parent writes uid_map, gid_map and what else needs the host's privileges.
     Ids,
+    /// The parent notes which mount tree number…, the root, is: without a mount namespace of the container's it has to be unmounted.
+    Root(usize),
     /// The parent maps the ids of tree number…, which the child has opened: it takes privileges over the file system.
     IdMap(usize),
     /// The parent moves network devices of the host into the container's namespace.
@@ -290,6 +292,15 @@ pub enum Op {
     PivotRoot,
     /// MS_MOVE and chroot(2) instead, for a root on a ramfs (`--no-pivot`).
     MoveRoot,
+    /// chroot(2) instead, where the mounts are not the container's alone.
+    Chroot,
+    /// chroot(2) into the root of a container whose mounts are not its alone: the mount of this number at this place.
+    EnterRoot {
+        /// The root file system on the host.
+        path: CString,
+        /// Its mount, as [`sys::mount_id`](crate::sys::mount_id) has it.
+        mount: u64,
+    },
     /// mount_setattr(2) of the propagation of the new /.
     RootPropagation(u64),
     /// close_range(2): nothing of the host's stays open.
@@ -374,7 +385,7 @@ impl Op {
             Op::JoinNamespace(i) => joins[*i].at,
             Op::MountRoot { at, .. } | Op::Mount { at, .. } | Op::SetAttr { at, .. } | Op::Rlimit { at, .. } => *at,
             Op::Device(_, at) | Op::MakeDir(_, at) | Op::Mask(_, at) | Op::ReadOnly(_, at) | Op::Label(_, at) => *at,
-            Op::Sync(Stage::IdMap(i)) => trees[*i].at,
+            Op::Sync(Stage::IdMap(i) | Stage::Root(i)) => trees[*i].at,
             Op::Sync(Stage::NetDevices) => At::field("linux.netDevices"),
             Op::JoinResctrl(_) => At::field("linux.intelRdt"),
             Op::Hostname(_) => At::field("hostname"),
@@ -390,7 +401,7 @@ impl Op {
             Op::MemoryPolicy { .. } => At::field("linux.memoryPolicy"),
             Op::Personality(_) => At::field("linux.personality"),
             Op::RootReadonly => At::field("root.readonly"),
-            Op::PivotRoot | Op::MoveRoot => At::field("root.path"),
+            Op::PivotRoot | Op::MoveRoot | Op::Chroot => At::field("root.path"),
             Op::RootPropagation(_) => At::field("linux.rootfsPropagation"),
             Op::BoundingSet(_) | Op::Capset { .. } | Op::Ambient(_) | Op::KeepCaps => At::field("process.capabilities"),
             Op::Groups(_) => At::field("process.user.additionalGids"),

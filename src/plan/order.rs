@@ -13,7 +13,7 @@ use std::fmt::Write;
 /// 3. Namespaces; the session, names, loopback and keyring that belong to them.
 /// 4. The root and all mounts in the order of `config.json`, devices, terminal, sysctls; the hooks of the runtime see
 ///    the finished mounts and may still write to the root, so read-only and masks come after them.
-/// 5. pivot_root, and everything of the host's is closed.
+/// 5. pivot_root, or chroot where the mounts are not the container's alone, and everything of the host's is closed.
 /// 6. The identity of the program (`process::identity`), the wait for `start`, exec.
 pub fn create(spec: &Spec, facts: &Facts, options: &Options) -> Result<Plan> {
     let process = spec.process.as_ref().ok_or_else(|| Error::new("there is no process to create").at("process"))?;
@@ -53,19 +53,21 @@ pub fn create(spec: &Spec, facts: &Facts, options: &Options) -> Result<Plan> {
         plan.ops.push(Op::Keyring(cstring(&format!("_ses.{}", options.id), At::default())?));
     }
     let own_mounts = new(ns::MOUNT);
-    if own_mounts {
-        mounts::plan(&mut plan, spec, facts, options)?;
-    }
+    mounts::plan(&mut plan, spec, facts, options, own_mounts)?;
     sysctls(&mut plan, spec)?;
     if plan.process.terminal {
         let size = process.console_size.as_ref().map(|s| (s.height, s.width));
-        plan.ops.push(Op::Console { bind: own_mounts, size });
+        plan.ops.push(Op::Console { bind: true, size });
     }
     hooks_before_pivot(&mut plan, spec);
-    if own_mounts {
-        working_directory(&mut plan, &process.cwd)?;
-        after_hooks(&mut plan, spec, options, root.readonly)?;
-    }
+    working_directory(&mut plan, &process.cwd)?;
+    let jail = match (own_mounts, options.no_pivot) {
+        // The others of the namespace keep their root.
+        (false, _) => Op::Chroot,
+        (true, true) => Op::MoveRoot,
+        (true, false) => Op::PivotRoot,
+    };
+    after_hooks(&mut plan, spec, root.readonly, jail)?;
     plan.ops.push(Op::CloseFds);
     // Also without hooks `run` stops here: its record then knows the process before the program runs.
     let park = Op::Sync(if options.park { Stage::Created } else { Stage::StartContainer });
@@ -124,7 +126,7 @@ fn working_directory(plan: &mut Plan, cwd: &str) -> Result<()> {
 
 /// Masks and read-only paths are resolved below the root before pivot_root, while the host's /dev/null is in sight:
 /// the container's own may be anything (CVE-2025-31133). The same for a read-only root.
-fn after_hooks(plan: &mut Plan, spec: &Spec, options: &Options, readonly: bool) -> Result<()> {
+fn after_hooks(plan: &mut Plan, spec: &Spec, readonly: bool, jail: Op) -> Result<()> {
     for (i, path) in spec.linux.readonly_paths.iter().enumerate() {
         let at = At::entry("linux.readonlyPaths", i);
         plan.ops.push(Op::ReadOnly(below_root(path, at)?, at));
@@ -137,7 +139,7 @@ fn after_hooks(plan: &mut Plan, spec: &Spec, options: &Options, readonly: bool) 
     if readonly {
         plan.ops.push(Op::RootReadonly);
     }
-    plan.ops.push(if options.no_pivot { Op::MoveRoot } else { Op::PivotRoot });
+    plan.ops.push(jail);
     let flag = mounts::propagation(&spec.linux.rootfs_propagation)?;
     if flag & (libc::MS_SHARED | libc::MS_UNBINDABLE) != 0 {
         plan.ops.push(Op::RootPropagation(flag));

@@ -151,7 +151,7 @@ fn step<'p>(op: &'p Op, index: u32, plan: &'p Plan, armed: &mut Armed, state: &m
         }
         Op::DieWithParent => rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL)),
         Op::NonDumpable => rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable),
-        Op::Sync(Stage::IdMap(i)) => {
+        Op::Sync(Stage::IdMap(i) | Stage::Root(i)) => {
             let tree = armed.trees.get(*i).and_then(Option::as_ref).ok_or(Errno::BADF)?;
             Report { op: index, errno: 0 }.send_with(&state.sync, tree.as_fd())?;
             wait_for_answer(state)
@@ -217,6 +217,12 @@ fn step<'p>(op: &'p Op, index: u32, plan: &'p Plan, armed: &mut Armed, state: &m
         Op::RootReadonly => mount_setattr(root(state)?, c"", false, &MountAttr::RDONLY),
         Op::PivotRoot => pivot_root(root(state)?),
         Op::MoveRoot => move_root(root(state)?),
+        Op::Chroot => chroot(root(state)?),
+        Op::EnterRoot { path, mount } => {
+            let root = open_host(path, OFlags::PATH | OFlags::DIRECTORY)?;
+            // Something was mounted over it since.
+            if sys::mount_id(&root)? == *mount { chroot(root.as_fd()) } else { Err(Errno::STALE) }
+        }
         Op::RootPropagation(flag) => mount_setattr(CWD, c"/", flag & libc::MS_REC != 0, &MountAttr::propagation(flag & !libc::MS_REC)),
         Op::CloseFds => close_fds(armed, state),
         Op::Rlimit { resource, soft, hard, .. } => sys::prlimit(0, *resource, *soft, *hard),
@@ -353,6 +359,10 @@ fn move_root(root: BorrowedFd<'_>) -> Result<()> {
     }
     let host = open_host(c"/", OFlags::PATH | OFlags::DIRECTORY)?;
     mount::move_onto(root, host.as_fd())?;
+    chroot(root)
+}
+
+fn chroot(root: BorrowedFd<'_>) -> Result<()> {
     rustix::process::fchdir(root)?;
     rustix::process::chroot(c".")?;
     rustix::process::chdir(c"/")

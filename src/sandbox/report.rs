@@ -124,6 +124,7 @@ fn hint(plan: &Plan, op: &Op, errno: Errno) -> Option<&'static str> {
         (Op::PivotRoot, Errno::INVAL) => "a root on a ramfs cannot be pivoted: --no-pivot",
         (Op::Uid(_) | Op::Gid(_) | Op::Groups(_), Errno::INVAL) => "the id is not mapped in the user namespace",
         (Op::Console { .. }, Errno::NOENT) => "a terminal needs a devpts mount at /dev/pts",
+        (Op::EnterRoot { .. }, Errno::STALE) => "something has been mounted over the container's root since, or it was unmounted",
         (Op::OpenTree(i), Errno::PERM) if plan.trees[*i].attr.attr_clr != 0 => LOCKED,
         (Op::OpenTree(i) | Op::Sync(Stage::IdMap(i)), Errno::INVAL) if plan.trees[*i].id_map.is_some() => ID_MAP_REFUSED,
         (Op::Scheduler(_), Errno::PERM) => {

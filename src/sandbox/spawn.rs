@@ -18,8 +18,8 @@ pub struct Process {
     pub pid: i32,
     /// Names the process beyond doubt.
     pub pidfd: OwnedFd,
-    /// Its seccomp listener, during `Stage::Listener`.
-    pub listener: Option<OwnedFd>,
+    /// What it has handed over at a stage: its seccomp listener, a mount.
+    pub handed: Option<OwnedFd>,
 }
 
 /// How a process ended.
@@ -80,7 +80,7 @@ pub fn spawn(plan: &Plan, armed: &mut Armed, facts: &Facts, mut stage: impl FnMu
     // What only the child needs would keep the container's mounts and namespaces busy.
     armed.trees.clear();
     armed.joins.clear();
-    let mut process = Process { pid, pidfd, listener: None };
+    let mut process = Process { pid, pidfd, handed: None };
     if let Some(steps) = armed.steps {
         steps.cloned().end();
         steps.set_pid(pid);
@@ -119,18 +119,18 @@ fn lead(
             continue;
         }
         let answer = steps.map(|steps| steps.parent(report.op as usize));
-        let (reached, sent) = reached(plan, report, sent, process)?;
+        let reached = reached(plan, report, sent, process)?;
         answer.inspect(|answer| answer.begin());
         match reached {
             Stage::IdMap(i) => {
-                let mapped = sent.ok_or(Errno::BADF).and_then(|fd| arm::map_ids(&plan.trees[i], &fd, &armed.id_maps));
+                let mapped = process.handed.take().ok_or(Errno::BADF).and_then(|fd| arm::map_ids(&plan.trees[i], &fd, &armed.id_maps));
                 mapped.map_err(|errno| failure(plan, report.op, errno.raw_os_error()))?;
             }
             Stage::Ids => ids::establish(plan, facts, process.pid)?,
             Stage::NetDevices => net_devices::establish(plan, process.pid)?,
             other => stage(other, process)?,
         }
-        process.listener = None;
+        process.handed = None;
         answer.inspect(|answer| answer.end());
         match send(ours, b"+", SendFlags::NOSIGNAL) {
             // It has failed meanwhile: its report, or its end, is next.
@@ -143,8 +143,8 @@ fn lead(
     }
 }
 
-/// The stage that a report tells of and the descriptor that is not a listener, or the error.
-fn reached(plan: &Plan, report: Report, sent: Option<OwnedFd>, process: &mut Process) -> Result<(Stage, Option<OwnedFd>)> {
+/// The stage that a report tells of, or the error.
+fn reached(plan: &Plan, report: Report, sent: Option<OwnedFd>, process: &mut Process) -> Result<Stage> {
     if report.errno > 0 {
         return Err(failure(plan, report.op, report.errno));
     }
@@ -153,10 +153,11 @@ fn reached(plan: &Plan, report: Report, sent: Option<OwnedFd>, process: &mut Pro
     };
     if let Stage::Listener(_) = reached {
         let taken = listener::take(report, sent, &process.pidfd);
-        process.listener = Some(taken.map_err(|errno| failure(plan, report.op, errno.raw_os_error()))?);
-        return Ok((*reached, None));
+        process.handed = Some(taken.map_err(|errno| failure(plan, report.op, errno.raw_os_error()))?);
+    } else {
+        process.handed = sent;
     }
-    Ok((*reached, sent))
+    Ok(*reached)
 }
 
 /// What is left to do for `start`: the process has been let go, and answers on `socket` until its program runs. `plan`
@@ -170,9 +171,9 @@ pub fn released(
 ) -> Result<()> {
     while let Some((report, sent)) = Report::receive(socket).context(|| "receive the report of the container's process")? {
         let report = Report { op: report.op.saturating_sub(first), ..report };
-        let (reached, _) = reached(plan, report, sent, process)?;
+        let reached = reached(plan, report, sent, process)?;
         stage(reached, process)?;
-        process.listener = None;
+        process.handed = None;
         send(socket, b"+", SendFlags::NOSIGNAL).context(|| "answer the container's process")?;
     }
     Ok(())
@@ -209,7 +210,7 @@ fn executed(process: &Process) -> bool {
 fn second(pid: i32) -> Result<Process> {
     let known = Pid::from_raw(pid).ok_or_else(|| Error::new("the second clone gave no process"))?;
     let pidfd = pidfd_open(known, PidfdFlags::empty()).context(|| format!("open a pidfd for process {pid}"))?;
-    Ok(Process { pid, pidfd, listener: None })
+    Ok(Process { pid, pidfd, handed: None })
 }
 
 /// Namespaces that the parent is in only for the time of the clone.

@@ -23,7 +23,7 @@ pub use bpf::*;
 pub use entry::arguments;
 pub use error::{Context, Error, Kind, Result, plain};
 pub use log::Log;
-pub use mount::{MountAttr, mount_setattr};
+pub use mount::{MountAttr, mount_id, mount_setattr, mountinfo_id};
 pub use netlink::{NetAddress, Netlink};
 pub use process::*;
 pub use scheduling::*;
