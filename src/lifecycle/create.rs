@@ -23,6 +23,8 @@ use std::path::PathBuf;
 pub struct CreateOptions {
     /// The bundle directory.
     pub bundle: PathBuf,
+    /// The configuration, if it is not the bundle's `config.json`; relative to the bundle.
+    pub config: Option<PathBuf>,
     /// Where to write the pid.
     pub pid_file: Option<PathBuf>,
     /// Receives the terminal's other end.

@@ -52,6 +52,7 @@ fn flags_of_a_bind_hold_for_it_alone() {
 fn bound(host: &str, options: &str, userns: bool) -> Said {
     let bundle = mountinfo();
     let source = shared_dir(&bundle);
+    fs::create_dir(bundle.rootfs().join("data")).unwrap();
     let bundle = bundle.with(|c| {
         add(c, "/data", "bind", &source, &options.split(',').collect::<Vec<_>>());
         if userns {
@@ -63,7 +64,8 @@ fn bound(host: &str, options: &str, userns: bool) -> Said {
     });
     bundle.write();
     let run = format!("exec {} --root {} run {}", crate::common::KEEL, bundle.state_root().display(), bundle.id());
-    let line = format!("mount -t tmpfs tmpfs {source} && mount --bind -o remount,strictatime,{host} {source} && {run}");
+    let remount = |flags: &str| format!("mount --bind -o remount,{flags} {source}");
+    let line = format!("mount -t tmpfs tmpfs {source} && {} && {} && {run}", remount("strictatime"), remount(host));
     let mut command = std::process::Command::new("/usr/bin/unshare");
     Said::of(command.args(["--mount", "--propagation", "private", "sh", "-c", &line]).current_dir(&bundle.dir).output().unwrap())
 }
@@ -112,8 +114,8 @@ fn in_a_user_namespace_locked_flags_of_the_source_stay() {
 fn a_source_may_be_what_was_mounted_before() {
     for (userns, option) in [(false, "rbind"), (true, "rbind"), (true, "idmap")] {
         let bundle = Bundle::new(&["cat", "/final/file"]);
+        ["mnt", "final"].iter().for_each(|name| fs::create_dir(bundle.rootfs().join(name)).unwrap());
         let volume = shared_dir(&bundle);
-        fs::set_permissions(&volume, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
         let covered = bundle.rootfs().join("mnt").to_str().unwrap().to_owned();
         let bundle = bundle.with(|c| {
             add(c, "/mnt", "bind", &volume, &["bind"]);

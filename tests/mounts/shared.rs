@@ -70,7 +70,7 @@ fn only_the_containers_own_mount_is_unmounted() {
     let root = bundle.rootfs();
     let busybox = |args: &[&str]| assert!(Command::new("busybox").args(args).arg(&root).status().unwrap().success());
     busybox(&["mount", "-t", "tmpfs", "tmpfs"]);
-    bundle.keel(&["exec", "ID", "true"]).fails(1, &["something has been mounted over the container's root"]);
+    bundle.keel(&["exec", "ID", "true"]).fails(255, &["something has been mounted over the container's root"]);
     bundle.keel(&["delete", "--force", "ID"]).fails(1, &["unmount the root file system", "something else is mounted over it"]);
     assert_eq!(bundle.status(), "stopped");
     busybox(&["umount"]);
