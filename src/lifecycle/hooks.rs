@@ -63,10 +63,11 @@ pub(super) fn start(spec: &Spec, record: &Record, init: &OwnedFd, facts: &Facts,
 
 /// The hook's plan, armed. Those of the host have the caller's environment unless they have one, as in runc and crun: hooks that look
 /// for their tools in PATH count on it (NVIDIA's, for one).
-fn armed(hook: &Hook, place: &Place<'_>) -> Result<(Plan, Armed)> {
+fn armed(hook: &Hook, state: &State, place: &Place<'_>) -> Result<(Plan, Armed)> {
     let kinds = place.container.as_ref().map_or(0, |(_, kinds)| *kinds);
     let Some((spec, record)) = place.like else {
-        let plan = plan::hook(hook, &own_environment(), kinds, place.facts)?;
+        let root = CString::new(state.rootfs.as_os_str().as_bytes()).unwrap_or_default();
+        let plan = plan::hook(hook, &own_environment(), kinds, &root, place.facts)?;
         let armed = Armed::new(&plan, None)?;
         return Ok((plan, armed));
     };
@@ -85,7 +86,7 @@ fn one(hook: &Hook, state: &State, place: &Place<'_>) -> Result<()> {
     let text = serde_json::to_vec(state).map_err(|e| Error::new(format!("write the state: {e}")))?;
     let input = memory(c"state", &text)?;
     let output = memory(c"output", b"")?;
-    let (plan, mut armed) = armed(hook, place)?;
+    let (plan, mut armed) = armed(hook, state, place)?;
     let copy = |fd: BorrowedFd<'_>| rustix::io::fcntl_dupfd_cloexec(fd, 3).context(|| "copy a descriptor for the hook");
     armed.init = place.container.as_ref().map(|(init, _)| copy(*init)).transpose()?;
     armed.stdio = Some([copy(input.as_fd())?, copy(output.as_fd())?, copy(output.as_fd())?]);

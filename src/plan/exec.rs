@@ -3,6 +3,7 @@
 use super::{At, Facts, Op, Plan, Program, cstring, process};
 use crate::spec::{Hook, Process, Spec, numbers};
 use crate::sys::{Error, Result, ns};
+use std::ffi::CStr;
 
 const CAP_SYS_PTRACE: u64 = 1 << 19;
 
@@ -129,8 +130,9 @@ pub fn start_hook(hook: &Hook, spec: &Spec, kinds: u64, facts: &Facts) -> Result
     enter(plan, spec, &process, kinds, false, facts, Some(Op::DieWithParent))
 }
 
-/// A hook: on the host with `kinds` 0, else in the container's namespaces. Without an environment of its own it gets `inherited`.
-pub fn hook(hook: &Hook, inherited: &[std::ffi::CString], kinds: u64, facts: &Facts) -> Result<Plan> {
+/// A hook: on the host with `kinds` 0, else in the container's namespaces with `root`, its root file system, as the working directory:
+/// hooks address it by `.`, as runc lets them. Without an environment of its own it gets `inherited`.
+pub fn hook(hook: &Hook, inherited: &[std::ffi::CString], kinds: u64, root: &CStr, facts: &Facts) -> Result<Plan> {
     let args = if hook.args.is_empty() { vec![hook.path.clone()] } else { hook.args.clone() };
     let strings = |list: &[String]| list.iter().map(|s| cstring(s, At::default())).collect::<Result<Vec<_>>>();
     let program = Program {
@@ -145,6 +147,7 @@ pub fn hook(hook: &Hook, inherited: &[std::ffi::CString], kinds: u64, facts: &Fa
     plan.ops.push(Op::Stdio);
     if kinds != 0 {
         join_init(&mut plan, kinds, false, facts);
+        plan.ops.push(Op::TryChdir(root.into()));
     }
     plan.ops.push(Op::CloseFds);
     plan.ops.push(Op::Umask(0o022));
