@@ -37,8 +37,12 @@ pub(super) fn exists(spec: &Spec) -> Result<()> {
     use std::os::unix::fs::FileTypeExt;
     let Some(profile) = profile(spec) else { return Ok(()) };
     let path = &profile.listener_path;
-    let metadata = std::fs::metadata(path).context(|| format!("look for the seccomp agent's socket {path}")).map_err(|e| e.at(AT))?;
-    if metadata.file_type().is_socket() { Ok(()) } else { Err(Error::new(format!("the seccomp agent's socket {path} is none")).at(AT)) }
+    let metadata = std::fs::metadata(path).context(|| format!("failed to connect with seccomp agent {path}")).map_err(|e| e.at(AT))?;
+    if metadata.file_type().is_socket() {
+        Ok(())
+    } else {
+        Err(Error::new(format!("failed to connect with seccomp agent {path}: it is no socket")).at(AT))
+    }
 }
 
 /// Sends the listener that `process` has handed over. One connection for each.

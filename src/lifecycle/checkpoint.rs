@@ -99,6 +99,8 @@ pub fn checkpoint(runtime: &Runtime, id: &ContainerId, options: &CheckpointOptio
         if Path::new(parent).is_absolute() {
             return Err(Error::new(format!("--parent-path {parent} has to be relative to --image-path")));
         }
+        let dir = options.criu.image_path.join(parent);
+        std::fs::metadata(&dir).context(|| format!("--parent-path {parent}: look at {}", dir.display()))?;
         request.text(14, parent);
     }
     if let Some(dir) = cgroup.dir("freezer") {

@@ -20,15 +20,7 @@ pub fn exec(spec: &Spec, process: &Process, kinds: u64, traced: bool, facts: &Fa
 }
 
 /// Appends the way into the container and the identity that `process` has there; `before` comes last of what needs no filter.
-fn enter(
-    mut plan: Plan,
-    spec: &Spec,
-    process: &Process,
-    kinds: u64,
-    traced: bool,
-    facts: &Facts,
-    before: Option<Op>,
-) -> Result<Plan> {
+fn enter(mut plan: Plan, spec: &Spec, process: &Process, kinds: u64, traced: bool, facts: &Facts, before: Option<Op>) -> Result<Plan> {
     plan.ops.extend((0..facts.cgroup.tasks).map(Op::JoinCgroup));
     plan.ops.extend((0..process::resctrl_groups(&spec.linux)).map(Op::JoinResctrl));
     affinity(&mut plan, process)?;

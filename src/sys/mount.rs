@@ -66,8 +66,6 @@ fn mount_id_by(fd: impl AsFd, mask: u32) -> Result<u64> {
     // SAFETY: all-zero is a valid statx.
     let mut stat: libc::statx = unsafe { std::mem::zeroed() };
     // SAFETY: the empty path with AT_EMPTY_PATH names the descriptor; `stat` is written to.
-    let ret = unsafe {
-        libc::syscall(libc::SYS_statx, fd.as_fd().as_raw_fd(), c"".as_ptr(), libc::AT_EMPTY_PATH, mask, &raw mut stat)
-    };
+    let ret = unsafe { libc::syscall(libc::SYS_statx, fd.as_fd().as_raw_fd(), c"".as_ptr(), libc::AT_EMPTY_PATH, mask, &raw mut stat) };
     if ret < 0 { Err(Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::IO)) } else { Ok(stat.stx_mnt_id) }
 }

@@ -37,7 +37,10 @@ fn without_a_mount_namespace_nothing_is_left_on_the_host() {
     let own = |name: &str| fs::read_link(format!("/proc/{name}/ns/mnt")).unwrap();
     assert_eq!(own(&bundle.pid().to_string()), own("self"));
     let mounts = mounted(&bundle, "self");
-    assert!(mounts.iter().any(|line| line.contains("/rootfs/proc ")) && mounts.iter().any(|line| line.contains("/rootfs/tmp/own ")), "{mounts:?}");
+    assert!(
+        mounts.iter().any(|line| line.contains("/rootfs/proc ")) && mounts.iter().any(|line| line.contains("/rootfs/tmp/own ")),
+        "{mounts:?}"
+    );
     assert!(mounts.iter().all(|line| !line.contains("shared:")), "nothing goes on to other namespaces: {mounts:?}");
     let inside = "bin\ndev\netc\nhome\nhook\nproc\nroot\nrun\nsys\ntmp\nusr\nvar\n";
     assert_eq!((bundle.sh("ls /"), bundle.sh("cd ..; pwd")), (inside.into(), "/\n".into()), "exec is in the container's root");
