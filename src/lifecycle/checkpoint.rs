@@ -95,6 +95,7 @@ pub fn checkpoint(runtime: &Runtime, id: &ContainerId, options: &CheckpointOptio
     request.text(13, &record.rootfs.to_string_lossy());
     request.flag(3, options.leave_running);
     request.flag(15, options.pre_dump);
+    configured(&mut request, &spec);
     if let Some(parent) = &options.parent_path {
         if Path::new(parent).is_absolute() {
             return Err(Error::new(format!("--parent-path {parent} has to be relative to --image-path")));
@@ -136,6 +137,13 @@ pub(super) fn planned(id: &ContainerId, bundle: &Path, spec: &Spec, cgroup: &Cgr
     let plan = plan::create(spec, &facts, &chosen)?;
     supported(&plan)?;
     Ok(plan)
+}
+
+/// The file with options for CRIU that the configuration names, by runc's annotation.
+pub(super) fn configured(request: &mut Message, spec: &Spec) {
+    if let Some(path) = spec.annotations.get("org.criu.config") {
+        request.text(51, path);
+    }
 }
 
 /// See [`planned`].

@@ -4,7 +4,7 @@
 //! born there, and in a mount namespace of its own, where the root is a mount point, as it wants it: nothing of that is seen on
 //! the host, and nothing is left of it if keel is killed.
 
-use super::checkpoint::{CriuOptions, External, Images, NETWORK, external, is_null, joins_network, supported};
+use super::checkpoint::{CriuOptions, External, Images, NETWORK, configured, external, is_null, joins_network, supported};
 use super::create::{CreateOptions, Made, Ways, no_console};
 use super::criu::{Ask, Criu, Message, Surroundings, excerpt};
 use super::decide::decide;
@@ -91,6 +91,7 @@ fn build(made: &mut Made, options: &RestoreOptions, images: Images, descriptors:
     for (field, text) in [(53, &options.lsm_profile), (63, &options.lsm_mount_context)] {
         text.iter().for_each(|text| request.text(field, text));
     }
+    configured(&mut request, &made.decided.spec);
     inherit(&mut request, &made.decided.plan, descriptors);
     cgroup_roots(&mut request, criu.pid())?;
     let spec = &made.decided.spec;
@@ -228,7 +229,16 @@ fn mount_points(plan: &Plan, rootfs: &Path, mounts: &[External]) -> Result<()> {
     let below = |at: &str| saved.iter().any(|dir| Path::new(at).starts_with(dir));
     for mount in mounts.iter().filter(|mount| !mount.mask && !below(&mount.at)) {
         let directory = std::fs::metadata(&mount.source).context(|| what(&mount.at))?.is_dir();
-        make(&root, &mount.at, directory).map_err(|e| e.at("mounts"))?;
+        // Below another bind the mount point is in the source of that.
+        let inside = |outer: &&External| !outer.mask && outer.at != mount.at && Path::new(&mount.at).starts_with(&outer.at);
+        match mounts.iter().filter(inside).max_by_key(|outer| outer.at.len()) {
+            Some(outer) => {
+                let source = rustix::fs::open(&outer.source, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty());
+                make(&source.context(|| what(&mount.at))?, &mount.at[outer.at.len()..], directory)
+            }
+            None => make(&root, &mount.at, directory),
+        }
+        .map_err(|e| e.at("mounts"))?;
     }
     saved.iter().filter(|at| !saved.iter().any(|dir| dir != *at && Path::new(at).starts_with(dir))).try_for_each(|at| make(&root, at, true))
 }

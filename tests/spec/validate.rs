@@ -247,6 +247,16 @@ fn devices() {
     ]);
 }
 
+/// runc's suite writes it.
+#[test]
+fn an_access_may_have_a_letter_too_many() {
+    let words = "linux.resources.devices[0].access: the letter a of \"rwa\" has no meaning";
+    accepted(&[("/linux/resources", json!({"devices": [{"allow": false, "access": "rwa"}]}), words)]);
+    let at = "config.json: linux.resources.devices[0].access";
+    let alone = json!({"devices": [{"allow": false, "access": "a"}]});
+    refused(&[("/linux/resources", alone, &format!("the access \"a\" is not made of r, w and m ({at})"))]);
+}
+
 #[test]
 fn resources() {
     let at = "config.json: linux.resources";
