@@ -128,8 +128,9 @@ fn hint(plan: &Plan, op: &Op, errno: Errno) -> Option<&'static str> {
         (Op::OpenTree(i), Errno::PERM) if plan.trees[*i].attr.attr_clr != 0 => LOCKED,
         (Op::OpenTree(i) | Op::Sync(Stage::IdMap(i)), Errno::INVAL) if plan.trees[*i].id_map.is_some() => ID_MAP_REFUSED,
         (Op::Scheduler(_), Errno::PERM) => {
-            "real-time and deadline policies and a lower nice value need CAP_SYS_NICE; a deadline needs every CPU of the host, \
-             and real-time in a v1 cpu cgroup needs a realtimeRuntime"
+            "real-time and deadline policies and a lower nice value need CAP_SYS_NICE; a deadline needs every CPU of the host, so that \
+             such a process scheduler can't be used together with AllowedCPUs or a cpuset; real-time in a v1 cpu cgroup needs a \
+             realtimeRuntime"
         }
         (Op::Scheduler(_), Errno::BUSY) => "the kernel has not that much deadline time left",
         (Op::IoPriority(_), Errno::PERM) => "IOPRIO_CLASS_RT needs CAP_SYS_NICE or CAP_SYS_ADMIN",
