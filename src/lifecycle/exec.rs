@@ -74,6 +74,13 @@ pub fn exec(
     }
     let mut plan = plan::exec(&spec, &process, present.record.namespaces, traced, &facts)?;
     warnings.append(&mut plan.warnings);
+    for op in &plan.ops {
+        log.debug(|| format!("the process will {}", plan.sentence(op)));
+    }
+    if let Some(cpus) = &plan.affinity {
+        // In words that callers of runc and youki look for.
+        log.debug(|| format!("until it is in its cgroup (nsexec in runc): affinity: {:#x}", cpus[0]));
+    }
     let filter = spec.linux.seccomp.as_ref().map(plan::seccomp::compile).transpose()?;
     let relay = (!options.detach).then(|| foreground::Relay::prepare(process.terminal && options.console_socket.is_none())).transpose()?;
     if relay.as_ref().is_some_and(foreground::Relay::has_terminal) {

@@ -45,17 +45,19 @@ fn enter(mut plan: Plan, spec: &Spec, process: &Process, kinds: u64, traced: boo
 }
 
 /// config.md, "execCPUAffinity": the parent goes to the initial CPUs and the child, which is a copy of it, to the final
-/// ones once it is in its cgroup. Without final ones it may go wherever its cpuset lets it, which a cgroup without a
-/// cpuset would not see to.
+/// ones once it is in its cgroup. Without final ones it may go wherever its cpuset lets it, whatever the caller may.
 fn affinity(plan: &mut Plan, process: &Process) -> Result<()> {
-    let Some(affinity) = &process.exec_cpu_affinity else { return Ok(()) };
+    let Some(affinity) = &process.exec_cpu_affinity else {
+        plan.ops.push(Op::CpuAffinity(Box::new(numbers::ALL)));
+        return Ok(());
+    };
     let set = |list: &str, field| numbers::parse(list).map_err(|why| Error::new(format!("the list of CPUs {list:?} {why}")).at(field));
     if !affinity.initial.is_empty() {
         plan.affinity = Some(set(&affinity.initial, "process.execCPUAffinity.initial")?);
     }
     if !affinity.last.is_empty() {
         plan.ops.push(Op::CpuAffinity(Box::new(set(&affinity.last, "process.execCPUAffinity.final")?)));
-    } else if plan.affinity.is_some() {
+    } else {
         plan.ops.push(Op::CpuAffinity(Box::new(numbers::ALL)));
     }
     Ok(())

@@ -397,7 +397,7 @@ impl Op {
             Op::Console { .. } => At::field("process.terminal"),
             Op::Scheduler(_) => At::field("process.scheduler"),
             Op::IoPriority(_) => At::field("process.ioPriority"),
-            Op::CpuAffinity(_) => At::field("process.execCPUAffinity"),
+            Op::CpuAffinity(cpus) if **cpus != numbers::ALL => At::field("process.execCPUAffinity"),
             Op::MemoryPolicy { .. } => At::field("linux.memoryPolicy"),
             Op::Personality(_) => At::field("linux.personality"),
             Op::RootReadonly => At::field("root.readonly"),

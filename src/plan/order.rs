@@ -2,7 +2,7 @@
 
 use super::seccomp::Handover;
 use super::{At, Facts, Join, NetDevice, Op, Options, Plan, Program, Stage, below_root, cstring, mounts, process};
-use crate::spec::{IdMapping, Namespace, Spec, names, sysctl};
+use crate::spec::{IdMapping, Namespace, Spec, names, numbers, sysctl};
 use crate::sys::{Error, Result, ns};
 use std::fmt::Write;
 
@@ -27,6 +27,8 @@ pub fn create(spec: &Spec, facts: &Facts, options: &Options) -> Result<Plan> {
         ..Plan::default()
     };
     plan.ops.extend((0..facts.cgroup.tasks).map(Op::JoinCgroup));
+    // The CPUs of the caller are not the container's, as in runc; since Linux 6.2 a cpuset does not widen them.
+    plan.ops.push(Op::CpuAffinity(Box::new(numbers::ALL)));
     plan.ops.extend((0..process::resctrl_groups(&spec.linux)).map(Op::JoinResctrl));
     process::before_namespaces(&mut plan, process, facts)?;
     let new = |kind: u64| spec.linux.namespaces.iter().any(|n| kind_of(n) == Some(kind) && n.path.is_empty());

@@ -9,7 +9,7 @@ use super::report::{CLONED, Report};
 use super::{console, mount, path};
 use crate::arm::{Armed, Last, clone_tree};
 use crate::plan::{Op, Plan, Stage, Target};
-use crate::spec::user;
+use crate::spec::{numbers, user};
 use crate::sys::{self, Cloned, MountAttr, Steps, mount_setattr};
 use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use rustix::fs::{Access, AtFlags, CWD, FileType, Gid, Mode, OFlags, Uid, accessat, fstat, statat};
@@ -228,7 +228,8 @@ fn step<'p>(op: &'p Op, index: u32, plan: &'p Plan, armed: &mut Armed, state: &m
         Op::Rlimit { resource, soft, hard, .. } => sys::prlimit(0, *resource, *soft, *hard),
         Op::Scheduler(attr) => sys::sched_setattr(0, attr),
         Op::IoPriority(priority) => sys::ioprio_set(0, *priority),
-        Op::CpuAffinity(cpus) => sys::sched_setaffinity(&**cpus),
+        // Where even that is forbidden, the caller's it is.
+        Op::CpuAffinity(cpus) => sys::sched_setaffinity(&**cpus).or_else(|errno| if **cpus == numbers::ALL { Ok(()) } else { Err(errno) }),
         Op::MemoryPolicy { mode, nodes } => sys::set_mempolicy(*mode, &**nodes),
         Op::Personality(domain) => sys::personality(*domain),
         Op::BoundingSet(set) => drop_bounding(*set),
