@@ -245,3 +245,43 @@ fn a_hook_without_an_environment_has_the_callers() {
     let said = Said::of(bundle.command(&["run", &bundle.id()]).env("KEEL_TEST", "yes").output().unwrap());
     assert_eq!((said.code, said.err.as_str()), (0, ""));
 }
+
+/// The file of a `startContainer` hook is the image's: it may do what the program may, and no more.
+#[test]
+fn a_start_container_hook_runs_as_the_program_would() {
+    let line = "id -u; id -g; pwd; echo $HOME; grep -e ^CapEff -e ^CapBnd -e ^NoNewPrivs -e ^Seccomp: -e ^Groups /proc/self/status; \
+                ulimit -n; umask; cat /proc/self/cgroup";
+    let bundle = Bundle::new(&["sh", "-c", &format!("sleep 1; {line}")]).with(|c| {
+        c["process"]["user"] = json!({"uid": 1000, "gid": 1000, "additionalGids": [7, 8], "umask": 0o27});
+        c["process"]["env"] = json!(["PATH=/bin"]);
+        c["process"]["cwd"] = json!("/etc");
+        c["process"]["rlimits"] = json!([{"type": "RLIMIT_NOFILE", "soft": 77, "hard": 78}]);
+        c["linux"]["seccomp"] = json!({"defaultAction": "SCMP_ACT_ALLOW",
+            "syscalls": [{"names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_KILL_PROCESS"}]});
+    });
+    let seen = bundle.rootfs().join("tmp/seen");
+    std::os::unix::fs::chown(bundle.rootfs().join("tmp"), Some(1000), Some(1000)).unwrap();
+    let bundle = hooks(bundle, &[("startContainer", sh(&format!("({line}) > /tmp/seen")))]);
+    let said = bundle.start().keel(&["state", "ID"]);
+    said.ok();
+    eventually("the program's end", || bundle.status() == "stopped");
+    let (hook, program) = (fs::read_to_string(seen).unwrap(), bundle.out());
+    assert!(hook.starts_with("1000\n1000\n/etc\n/home/app\n") && hook.contains("Seccomp:\t2"), "{hook}");
+    assert_eq!(hook, program);
+    bundle.delete();
+    // `run` has its own way to the hooks.
+    fs::remove_file(bundle.rootfs().join("tmp/seen")).unwrap();
+    let said = bundle.run().ok();
+    assert_eq!(fs::read_to_string(bundle.rootfs().join("tmp/seen")).unwrap(), said);
+    Census::of(&bundle).nothing_left(&bundle);
+}
+
+#[test]
+fn a_start_container_hook_is_under_the_seccomp_filter() {
+    let bundle = hooks(Bundle::new(&["true"]), &[("startContainer", sh("mkdir /tmp/made"))]).with(|c| {
+        c["linux"]["seccomp"] =
+            json!({"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{"names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_KILL_PROCESS"}]});
+    });
+    bundle.run().fails(1, &["error running startContainer hook #0", "bad system call", "linux.seccomp"]);
+    Census::of(&bundle).nothing_left(&bundle);
+}

@@ -123,6 +123,35 @@ fn an_exec_has_priorities_of_its_own() {
     assert_eq!(bundle.keel(&["exec", "--process", "process.json", "ID"]).ok(), "0 9\n");
 }
 
+/// As in runc: who calls keel may be bound to a CPU, the container is not.
+#[test]
+fn the_callers_cpus_are_not_the_containers() {
+    let all = fs::read_to_string("/proc/self/status").unwrap();
+    let all = all.lines().find(|line| line.starts_with("Cpus_allowed_list:")).unwrap().to_owned() + "\n";
+    let grep = ["grep", "Cpus_allowed_list:", "/proc/1/status", "-h", "/proc/self/status"];
+    let bundle = sleeping();
+    bundle.write();
+    let bound = |args: &[&str]| {
+        let keel = bundle.command(args);
+        let mut command = std::process::Command::new("taskset");
+        command.args(["-c", "0"]).arg(keel.get_program()).args(keel.get_args()).current_dir(&bundle.dir).stdin(std::process::Stdio::null());
+        common::Said::of(command.output().unwrap())
+    };
+    let id = bundle.id();
+    let started = std::process::Command::new("taskset")
+        .args(["-c", "0", common::KEEL, "--root"])
+        .arg(bundle.state_root())
+        .args(["run", "--detach", &id])
+        .current_dir(&bundle.dir)
+        .stdin(std::process::Stdio::null())
+        .stdout(std::process::Stdio::null())
+        .stderr(std::process::Stdio::null())
+        .status();
+    assert!(started.unwrap().success());
+    let exec: Vec<&str> = ["exec", &id].into_iter().chain(grep).collect();
+    assert_eq!(bound(&exec).ok(), format!("{all}{all}"));
+}
+
 fn exec_on(bundle: &Bundle, affinity: &Value) -> String {
     let mut process = bundle.config["process"].clone();
     process["args"] = json!(["sh", "-c", "grep Cpus_allowed_list /proc/self/status /proc/1/status | cut -f2"]);
@@ -141,6 +170,7 @@ fn an_exec_runs_on_the_final_cpus_and_the_first_process_does_not() {
     assert_eq!(exec_on(&bundle, &json!({"final": "0"})), format!("0 {all} "));
     assert_eq!(exec_on(&bundle, &json!({"initial": "0", "final": all})), format!("{all} {all} "));
     assert_eq!(exec_on(&bundle, &json!({"initial": "0"})), format!("{all} {all} "), "back to those of the cpuset");
+    bundle.keel(&["--debug", "exec", "--process", "process.json", "ID"]).fails(0, &["affinity: 0x1", "run on every CPU of the cpuset"]);
     assert_eq!(
         bundle.sh("grep Cpus_allowed_list /proc/self/status | cut -f2"),
         "0\n",

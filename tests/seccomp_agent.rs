@@ -166,10 +166,10 @@ fn flags_reach_the_kernel() {
 #[test]
 fn without_an_agent_nothing_runs() {
     let bundle = notified(&["touch", "/ran"], MKDIR);
-    bundle.run().fails(1, &["look for the seccomp agent's socket", "linux.seccomp.listenerPath", "no such file"]);
+    bundle.run().fails(1, &["failed to connect with seccomp agent", "linux.seccomp.listenerPath", "no such file"]);
     assert!(!bundle.state_root().exists());
     std::fs::write(bundle.dir.join("agent.sock"), "").unwrap();
-    bundle.run().fails(1, &["is none", "linux.seccomp.listenerPath"]);
+    bundle.run().fails(1, &["it is no socket", "linux.seccomp.listenerPath"]);
     std::fs::remove_file(bundle.dir.join("agent.sock")).unwrap();
     // A socket on which nobody listens any more.
     drop(UnixListener::bind(bundle.dir.join("agent.sock")).unwrap());

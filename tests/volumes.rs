@@ -69,7 +69,7 @@ fn volume_flags_are_read_as_docker_reads_them() {
     assert_eq!(bind.spec().options, ["rbind", "rro", "rslave"]);
     let named = MountPoint::volume_flag("data:/data:nocopy,z").unwrap();
     assert_eq!((named.kind, named.name.as_str(), named.no_copy, named.relabel.as_str()), (Kind::Volume, "data", true, "z"));
-    assert_eq!(named.spec().options, ["rbind", "rw", "rprivate"]);
+    assert_eq!(named.spec().options, ["rbind", "rprivate"]);
     let anonymous = MountPoint::volume_flag("/data").unwrap();
     assert_eq!((anonymous.kind, anonymous.anonymous, anonymous.name.len()), (Kind::Volume, true, 64));
     for (flag, words) in [
@@ -97,7 +97,7 @@ fn mount_flags_are_read_as_docker_reads_them() {
     assert_eq!((bind.source.as_str(), bind.make_source), ("/a,b", false));
     assert_eq!(bind.spec().options, ["rbind", "rro", "rshared"]);
     let flat = MountPoint::mount_flag("type=bind,source=/a,target=/x,bind-recursive=disabled").unwrap();
-    assert_eq!(flat.spec().options, ["bind", "rw", "rprivate"]);
+    assert_eq!(flat.spec().options, ["bind", "rprivate"]);
     let partly = MountPoint::mount_flag("type=bind,source=/a,target=/x,ro,bind-recursive=writable").unwrap();
     assert_eq!(partly.spec().options, ["rbind", "ro", "rprivate"]);
     let volume = MountPoint::mount_flag("src=data,dst=/x,volume-nocopy,volume-label=a=b,volume-opt=o=bind,volume-subpath=/p/q/").unwrap();

@@ -10,6 +10,7 @@ pub use own_binary::{executable, protect, protect_early};
 
 use crate::plan::seccomp::Filter;
 use crate::plan::{Op, Plan, Tree};
+use crate::spec::options::LOCKABLE;
 use crate::sys::{CStrings, Context, Error, MountAttr, Result, Steps, close_range, keep, mount_setattr};
 use rustix::fd::OwnedFd;
 use rustix::fs::{CWD, Mode, OFlags};
@@ -19,6 +20,9 @@ use std::ffi::CString;
 
 /// What EINVAL from an idmapped mount means (mount_setattr(2)).
 pub const ID_MAP_REFUSED: &str = "this file system does not support idmapped mounts, or the source is idmapped already";
+
+/// What EPERM for the flags of a bind mount means.
+pub const LOCKED: &str = "a user namespace may not clear ro, nosuid, nodev or noexec of a mount of the host's, nor change its access times";
 
 /// Room for `HOME=` and a directory of the container's passwd, in bytes.
 const HOME_MAX: usize = 1024;
@@ -65,9 +69,10 @@ impl Armed {
         let id_maps = plan.id_maps.iter().map(|map| id_map::open(map, &joins)).collect::<Result<Vec<_>>>()?;
         let mut trees = Vec::with_capacity(plan.trees.len());
         for tree in &plan.trees {
-            let fd = if plan.trees_outside {
+            let fd = if plan.trees_outside && !tree.inside {
                 let refused = |e: Error| match e.get_errno() {
                     Some(Errno::INVAL) if tree.id_map.is_some() => e.hint(ID_MAP_REFUSED),
+                    Some(Errno::PERM) if tree.attr.attr_clr != 0 => e.hint(LOCKED),
                     _ => e,
                 };
                 Some(clone_tree(tree, &id_maps).context(|| tree.sentence()).map_err(|e| refused(e).at(tree.at.to_string()))?)
@@ -154,13 +159,48 @@ pub fn clone_tree(tree: &Tree, id_maps: &[OwnedFd]) -> rustix::io::Result<OwnedF
         mount_setattr(&fd, c"", true, &tree.attr_recursive)?;
     }
     if !tree.attr.is_empty() {
-        mount_setattr(&fd, c"", false, &tree.attr)?;
+        match mount_setattr(&fd, c"", false, &unlocked(tree, &fd, tree.locked)?) {
+            // Linux before 5.14 does not know the flag, so that no mount has it.
+            Err(Errno::INVAL) if tree.attr.attr_clr & !tree.attr.attr_set & libc::MOUNT_ATTR_NOSYMFOLLOW != 0 => {
+                let attr = unlocked(tree, &fd, tree.locked)?;
+                mount_setattr(&fd, c"", false, &MountAttr { attr_clr: attr.attr_clr & !libc::MOUNT_ATTR_NOSYMFOLLOW, ..attr })?;
+            }
+            // We are in a user namespace ourselves: what the kernel has locked is not ours to clear.
+            Err(Errno::PERM) if !tree.locked => mount_setattr(&fd, c"", false, &unlocked(tree, &fd, true)?)?,
+            other => other?,
+        }
     }
-    if let Some((number, recursive)) = tree.id_map {
-        let namespace = id_maps.get(number).ok_or(Errno::BADF)?;
-        mount_setattr(&fd, c"", recursive, &MountAttr::id_map(namespace))?;
+    if !tree.inside {
+        map_ids(tree, &fd, id_maps)?;
     }
     Ok(fd)
+}
+
+/// The attributes of a tree; where flags are locked, those of the source stay that were not named. One that was, and other access
+/// times, are EPERM, as the kernel would say inside the user namespace (mount_namespaces(7)): root there does not get more of a mount
+/// than its owner gave.
+fn unlocked(tree: &Tree, fd: &OwnedFd, locked: bool) -> rustix::io::Result<MountAttr> {
+    const TIMES: u64 = libc::MOUNT_ATTR__ATIME | libc::MOUNT_ATTR_NODIRATIME;
+    if !locked {
+        return Ok(tree.attr);
+    }
+    let has = rustix::fs::fstatvfs(fd)?.f_flag.bits();
+    let times = [(libc::ST_NOATIME, libc::MOUNT_ATTR_NOATIME), (libc::ST_NODIRATIME, libc::MOUNT_ATTR_NODIRATIME)];
+    let now = times.iter().filter(|(st, _)| has & st != 0).fold(0, |all, (_, attr)| all | attr);
+    let strict = if has & (libc::ST_NOATIME | libc::ST_RELATIME) == 0 { libc::MOUNT_ATTR_STRICTATIME } else { 0 };
+    // The kernel's ST_RDONLY, ST_NOSUID, ST_NODEV and ST_NOEXEC are the same bits as MOUNT_ATTR_*.
+    let other_times = tree.attr.attr_clr & TIMES != 0 && tree.attr.attr_set & TIMES != now | strict;
+    if has & tree.cleared != 0 || other_times {
+        return Err(Errno::PERM);
+    }
+    Ok(MountAttr { attr_clr: tree.attr.attr_clr & !(has & LOCKABLE), ..tree.attr })
+}
+
+/// Idmaps a detached tree.
+pub fn map_ids(tree: &Tree, fd: &OwnedFd, id_maps: &[OwnedFd]) -> rustix::io::Result<()> {
+    let Some((number, recursive)) = tree.id_map else { return Ok(()) };
+    let namespace = id_maps.get(number).ok_or(Errno::BADF)?;
+    mount_setattr(fd, c"", recursive, &MountAttr::id_map(namespace))
 }
 
 /// Connects to a unix socket that waits for a descriptor: that of `--console-socket` (runc's docs/terminals.md), of

@@ -113,6 +113,9 @@ pub struct Create {
     /// The bundle directory
     #[arg(short, long, default_value = ".")]
     pub bundle: PathBuf,
+    /// The configuration, relative to the bundle
+    #[arg(long, value_name = "FILE", default_value = "config.json")]
+    pub config: PathBuf,
     /// Write the pid of the container's process to this file
     #[arg(long)]
     pub pid_file: Option<PathBuf>,
@@ -239,6 +242,9 @@ pub struct Delete {
     /// Kill it first if it runs; a missing container is no error
     #[arg(short, long)]
     pub force: bool,
+    /// ID is a POSIX extended regular expression: all containers whose ids it matches
+    #[arg(long)]
+    pub regex: bool,
     /// The container
     pub id: String,
 }

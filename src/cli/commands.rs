@@ -5,7 +5,7 @@ use crate::arm;
 use crate::lifecycle::{self, CreateOptions, Runtime};
 use crate::spec;
 use crate::store::ContainerId;
-use crate::sys::{Context, Log, Result};
+use crate::sys::{Context, Log, Regex, Result};
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
@@ -13,6 +13,7 @@ pub fn options(create: &args::Create) -> CreateOptions {
     CreateOptions {
         groups_denied: false,
         bundle: create.bundle.clone(),
+        config: Some(create.config.clone()),
         pid_file: create.pid_file.as_deref().map(absolute),
         console_socket: create.console_socket.as_deref().map(absolute),
         pidfd_socket: create.pidfd_socket.as_deref().map(absolute),
@@ -65,8 +66,19 @@ pub fn kill(options: &args::Kill, runtime: &Runtime) -> Result<i32> {
 }
 
 pub fn delete(options: &args::Delete, runtime: &Runtime, log: &Log) -> Result<i32> {
+    if options.regex {
+        return delete_all(options, runtime, log);
+    }
     let id = ContainerId::new(&options.id)?;
     lifecycle::delete(runtime, &id, options.force, log).map(|()| 0)
+}
+
+/// As crun: each that matches, and the first error at the end.
+fn delete_all(options: &args::Delete, runtime: &Runtime, log: &Log) -> Result<i32> {
+    let regex = Regex::new(&options.id)?;
+    let matching = runtime.root.list()?.into_iter().filter(|id| regex.matches(id.as_str()));
+    let done: Vec<_> = matching.map(|id| lifecycle::delete(runtime, &id, options.force, log)).collect();
+    done.into_iter().collect::<Result<()>>().map(|()| 0)
 }
 
 pub fn pause(options: &args::Id, runtime: &Runtime) -> Result<i32> {

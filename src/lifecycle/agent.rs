@@ -37,13 +37,17 @@ pub(super) fn exists(spec: &Spec) -> Result<()> {
     use std::os::unix::fs::FileTypeExt;
     let Some(profile) = profile(spec) else { return Ok(()) };
     let path = &profile.listener_path;
-    let metadata = std::fs::metadata(path).context(|| format!("look for the seccomp agent's socket {path}")).map_err(|e| e.at(AT))?;
-    if metadata.file_type().is_socket() { Ok(()) } else { Err(Error::new(format!("the seccomp agent's socket {path} is none")).at(AT)) }
+    let metadata = std::fs::metadata(path).context(|| format!("failed to connect with seccomp agent {path}")).map_err(|e| e.at(AT))?;
+    if metadata.file_type().is_socket() {
+        Ok(())
+    } else {
+        Err(Error::new(format!("failed to connect with seccomp agent {path}: it is no socket")).at(AT))
+    }
 }
 
 /// Sends the listener that `process` has handed over. One connection for each.
 pub(super) fn tell(spec: &Spec, record: &Record, status: Status, process: &Process) -> Result<()> {
-    let (Some(profile), Some(listener)) = (profile(spec), &process.listener) else { return Ok(()) };
+    let (Some(profile), Some(listener)) = (profile(spec), &process.handed) else { return Ok(()) };
     let state = state_of(record, status);
     let document = ContainerProcessState {
         oci_version: crate::spec::VERSIONS.1,

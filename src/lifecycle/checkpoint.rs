@@ -10,6 +10,7 @@ use crate::cgroup::Cgroup;
 use crate::plan::{self, Op, Plan, Tree};
 use crate::sandbox::in_root;
 use crate::spec::Spec;
+use crate::spec::options::LOCKABLE;
 use crate::store::ContainerId;
 use crate::sys::{Context, Error, Log, MountAttr, Result, ns};
 use rustix::fd::{AsRawFd, OwnedFd};
@@ -94,10 +95,13 @@ pub fn checkpoint(runtime: &Runtime, id: &ContainerId, options: &CheckpointOptio
     request.text(13, &record.rootfs.to_string_lossy());
     request.flag(3, options.leave_running);
     request.flag(15, options.pre_dump);
+    configured(&mut request, &spec);
     if let Some(parent) = &options.parent_path {
         if Path::new(parent).is_absolute() {
             return Err(Error::new(format!("--parent-path {parent} has to be relative to --image-path")));
         }
+        let dir = options.criu.image_path.join(parent);
+        std::fs::metadata(&dir).context(|| format!("--parent-path {parent}: look at {}", dir.display()))?;
         request.text(14, parent);
     }
     if let Some(dir) = cgroup.dir("freezer") {
@@ -135,12 +139,22 @@ pub(super) fn planned(id: &ContainerId, bundle: &Path, spec: &Spec, cgroup: &Cgr
     Ok(plan)
 }
 
+/// The file with options for CRIU that the configuration names, by runc's annotation.
+pub(super) fn configured(request: &mut Message, spec: &Spec) {
+    if let Some(path) = spec.annotations.get("org.criu.config") {
+        request.text(51, path);
+    }
+}
+
 /// See [`planned`].
 pub(super) fn supported(plan: &Plan) -> Result<()> {
     let refused =
         |what: &str, at: String| Err(Error::new(format!("checkpoint and restore of a container {what} are not supported")).at(at));
     if plan.in_user_namespace {
         return refused("with a user namespace", "linux.namespaces".into());
+    }
+    if plan.ops.contains(&Op::Chroot) {
+        return refused("without a mount namespace of its own", "linux.namespaces".into());
     }
     if let Some(join) = plan.joins.iter().find(|join| join.kind != ns::NET) {
         return refused("that joins this namespace", join.at.to_string());
@@ -176,8 +190,9 @@ pub(super) fn external(plan: &Plan) -> Result<Vec<External>> {
     let text = |s: &CStr| s.to_string_lossy().into_owned();
     let mounts = plan.ops.iter().filter_map(|op| match op {
         Op::Attach { tree, to } => {
-            let Tree { source, attr, attr_recursive, .. } = &plan.trees[*tree];
-            let attributes = vec![inherited(source), *attr_recursive, *attr];
+            let Tree { source, attr, attr_recursive, locked, .. } = &plan.trees[*tree];
+            let kept = if *locked { LOCKABLE } else { 0 };
+            let attributes = vec![inherited(source), *attr_recursive, MountAttr { attr_clr: attr.attr_clr & !kept, ..*attr }];
             Some(External { at: format!("/{}", text(&to.path)), source: text(source), mask: false, attributes })
         }
         Op::Mask(path, _) => {

@@ -6,7 +6,7 @@ use super::notify::Notify;
 use super::status::Status;
 use super::timeline::{Timeline, traced};
 use super::watch::Watcher;
-use super::{Runtime, agent, foreground, listen_fds, resctrl_of, write_pid_file};
+use super::{Runtime, agent, foreground, listen_fds, resctrl_of, root_mount, write_pid_file};
 use crate::arm::Armed;
 use crate::cgroup::{Cgroup, Entry};
 use crate::plan::{Op, Stage};
@@ -23,6 +23,8 @@ use std::path::PathBuf;
 pub struct CreateOptions {
     /// The bundle directory.
     pub bundle: PathBuf,
+    /// The configuration, if it is not the bundle's `config.json`; relative to the bundle.
+    pub config: Option<PathBuf>,
     /// Where to write the pid.
     pub pid_file: Option<PathBuf>,
     /// Receives the terminal's other end.
@@ -79,7 +81,7 @@ fn run_in(runtime: &Runtime, id: &ContainerId, options: &CreateOptions, log: &Lo
     let console = relay.as_ref().and_then(foreground::Relay::socket);
     let (made, process) = Made::begin(runtime, id, options, decided, console, log, timeline)?;
     made.decided.warnings.iter().for_each(|warning| log.warning(warning));
-    let place = Place { facts: &made.decided.facts, container: None, timeline };
+    let place = Place { facts: &made.decided.facts, container: None, like: None, timeline };
     if let Err(error) = hooks::run("poststart", &made.decided.spec.hooks.poststart, &made.record, Status::Running, &place) {
         process.end();
         made.undo(timeline);
@@ -198,7 +200,7 @@ impl Made {
         for op in &plan.ops {
             log.debug(|| format!("the container's process will {}", plan.sentence(op)));
         }
-        let place = Place { facts, container: None, timeline };
+        let place = Place { facts, container: None, like: None, timeline };
         let beside = || {
             keep(container, spec, timeline)?;
             let fill = || cgroup.fill(entry, limits, devices.as_ref(), facts.rootless());
@@ -280,7 +282,7 @@ impl Made {
     fn take_back(&mut self, timeline: &Timeline) {
         let stop = &self.decided.spec.hooks.poststop;
         if self.record.init.is_some() {
-            let place = Place { facts: &self.decided.facts, container: None, timeline };
+            let place = Place { facts: &self.decided.facts, container: None, like: None, timeline };
             let _ = hooks::run("poststop", stop, &self.record, Status::Stopped, &place);
         }
         if let Some(entry) = self.entry.take() {
@@ -289,6 +291,7 @@ impl Made {
         if let Ok(Some(groups)) = resctrl_of(&self.record) {
             let _ = groups.remove();
         }
+        let _ = root_mount::remove(&self.record);
         let _ = self.container.remove();
     }
 }
@@ -335,14 +338,18 @@ fn reached(
     }
     let inside = Place { container: Some((process.pidfd.as_fd(), record.namespaces & !ns::TIME)), ..*host };
     match stage {
-        Stage::Ids | Stage::NetDevices => Ok(()),
+        Stage::Ids | Stage::IdMap(_) | Stage::NetDevices => Ok(()),
+        Stage::Root(_) => {
+            record.root_mount = Some(root_mount::of(process, spec)?);
+            container.save(record)
+        }
         Stage::CreateRuntime => {
             hooks::run("prestart", &spec.hooks.prestart, record, Status::Creating, host)?;
             hooks::run("createRuntime", &spec.hooks.create_runtime, record, Status::Creating, host)
         }
         Stage::CreateContainer => hooks::run("createContainer", &spec.hooks.create_container, record, Status::Creating, &inside),
         Stage::StartContainer => {
-            hooks::run("startContainer", &hooks::start_container(spec), record, Status::Created, &inside)?;
+            hooks::start(spec, record, &process.pidfd, host.facts, host.timeline)?;
             finish(process, record, container, options)
         }
         Stage::Created => finish(process, record, container, options),

@@ -51,7 +51,10 @@ pub fn plan(runtime: &Runtime, id: &ContainerId, options: &CreateOptions) -> Res
 /// Reads and checks everything, and lists what there is to do.
 pub(super) fn decide(runtime: &Runtime, id: &ContainerId, options: &CreateOptions, park: bool, timeline: &Timeline) -> Result<Decided> {
     let bundle = std::path::absolute(&options.bundle).context(|| format!("--bundle {}", options.bundle.display()))?;
-    let spec::Loaded { mut spec, mut warnings } = timeline.step("load", "", || spec::load(&bundle))?;
+    let spec::Loaded { mut spec, mut warnings } = timeline.step("load", "", || match &options.config {
+        Some(file) => spec::load_file(&bundle, file),
+        None => spec::load(&bundle),
+    })?;
     warnings.extend(timeline.step("validate", "", || spec::validate(&spec))?);
     let notifies = notify::offer(&mut spec, &runtime.root.path().join(id.as_str()).join(Container::NOTIFY))?;
     let process = spec.process.as_ref();

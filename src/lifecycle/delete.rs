@@ -3,7 +3,7 @@
 use super::hooks::{self, Place};
 use super::status::{Status, look};
 use super::timeline::Timeline;
-use super::{Runtime, cgroup_of, resctrl_of};
+use super::{Runtime, cgroup_of, resctrl_of, root_mount};
 use crate::arm;
 use crate::spec::{self, Spec};
 use crate::store::{Container, ContainerId, Record};
@@ -94,6 +94,7 @@ pub(super) fn destroy(container: &Container, record: &Record, spec: Option<&Spec
         }
     }
     resctrl_of(record)?.map_or(Ok(()), |groups| groups.remove())?;
+    root_mount::remove(record)?;
     // runtime.md, "Delete": poststop hooks run after the container is deleted; a failing one warns and goes on.
     match spec {
         Some(spec) => poststop(spec, record, log),
@@ -112,7 +113,7 @@ fn poststop(spec: &Spec, record: &Record, log: &Log) {
         return;
     }
     let facts = arm::facts(false);
-    let place = Place { facts: &facts, container: None, timeline: &Timeline::OFF };
+    let place = Place { facts: &facts, container: None, like: None, timeline: &Timeline::OFF };
     for hook in &spec.hooks.poststop {
         if let Err(error) = hooks::run("poststop", std::slice::from_ref(hook), record, Status::Stopped, &place) {
             log.warning(&error.to_string());

@@ -3,7 +3,7 @@
 use super::decide::view;
 use super::kill::not_running;
 use super::status::{Status, look};
-use super::{Runtime, agent, cgroup_of, foreground, listen_fds, resctrl_of, write_pid_file};
+use super::{Runtime, agent, cgroup_of, foreground, listen_fds, resctrl_of, root_mount, write_pid_file};
 use crate::arm::{self, Armed};
 use crate::cgroup::{Cgroup, Entry};
 use crate::plan::{self, Stage};
@@ -61,6 +61,7 @@ pub fn exec(
     let wants_label = !process.apparmor_profile.is_empty() || !process.selinux_label.is_empty();
     let mut facts = arm::facts(wants_label);
     facts.groups_denied = options.groups_denied;
+    root_mount::note(&mut facts, &present.record)?;
     let listening = listen_fds();
     arm::preserved(options.preserve_fds + listening)?;
     let cgroup = cgroup_of(&present.record)?.ok_or_else(|| not_running(id))?;
@@ -73,6 +74,13 @@ pub fn exec(
     }
     let mut plan = plan::exec(&spec, &process, present.record.namespaces, traced, &facts)?;
     warnings.append(&mut plan.warnings);
+    for op in &plan.ops {
+        log.debug(|| format!("the process will {}", plan.sentence(op)));
+    }
+    if let Some(cpus) = &plan.affinity {
+        // In words that callers of runc and youki look for.
+        log.debug(|| format!("until it is in its cgroup (nsexec in runc): affinity: {:#x}", cpus[0]));
+    }
     let filter = spec.linux.seccomp.as_ref().map(plan::seccomp::compile).transpose()?;
     let relay = (!options.detach).then(|| foreground::Relay::prepare(process.terminal && options.console_socket.is_none())).transpose()?;
     if relay.as_ref().is_some_and(foreground::Relay::has_terminal) {

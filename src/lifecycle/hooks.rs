@@ -1,15 +1,17 @@
 //! Hooks, config.md, "POSIX-platform Hooks": the state on stdin, an environment, a timeout.
 //!
-//! All six are started by the same spawn as everything else, those of the container with its namespaces joined.
+//! All six are started by the same spawn as everything else, those of the container with its namespaces joined, `startContainer` with
+//! all that the container's program has.
 
 use super::status::{State, Status, state_of};
 use super::timeline::Timeline;
+use super::{agent, cgroup_of, resctrl_of, root_mount};
 use crate::arm::Armed;
-use crate::plan::{self, Facts};
-use crate::sandbox::{Process, spawn};
+use crate::plan::{self, CgroupView, Facts, Plan};
+use crate::sandbox::{End, Process, spawn};
 use crate::spec::{Hook, Spec};
 use crate::store::Record;
-use crate::sys::{Context, Error, Result};
+use crate::sys::{Context, Error, Result, ns};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{MemfdFlags, SeekFrom, memfd_create, seek};
@@ -26,6 +28,8 @@ pub(super) struct Place<'a> {
     pub facts: &'a Facts,
     /// The container's process and the kinds of namespaces to join, for the hooks that run in the container.
     pub container: Option<(BorrowedFd<'a>, u64)>,
+    /// The configuration whose program the hook is to be like, and the record with its cgroup.
+    pub like: Option<(&'a Spec, &'a Record)>,
     /// Where it is noted how long each took.
     pub timeline: &'a Timeline,
 }
@@ -50,31 +54,51 @@ pub(super) fn run(kind: &'static str, hooks: &[Hook], record: &Record, status: S
     Ok(())
 }
 
-/// The hooks `startContainer`: without an environment of their own they have the program's, as in runc, which has always
-/// run them in its first process. All others have the caller's then, as in runc and crun: hooks that look for their tools
-/// in PATH count on it (NVIDIA's, for one).
-pub(super) fn start_container(spec: &Spec) -> Vec<Hook> {
-    let mut hooks = spec.hooks.start_container.clone();
-    for hook in &mut hooks {
-        hook.env.get_or_insert_with(|| spec.process.as_ref().map_or_else(Vec::new, |process| process.env.clone()));
-    }
-    hooks
+/// The hooks `startContainer` of a created container whose first process is `init`.
+pub(super) fn start(spec: &Spec, record: &Record, init: &OwnedFd, facts: &Facts, timeline: &Timeline) -> Result<()> {
+    let container = Some((init.as_fd(), record.namespaces & !ns::TIME));
+    let place = Place { facts, container, like: Some((spec, record)), timeline };
+    run("startContainer", &spec.hooks.start_container, record, Status::Created, &place)
+}
+
+/// The hook's plan, armed. Those of the host have the caller's environment unless they have one, as in runc and crun: hooks that look
+/// for their tools in PATH count on it (NVIDIA's, for one).
+fn armed(hook: &Hook, state: &State, place: &Place<'_>) -> Result<(Plan, Armed)> {
+    let kinds = place.container.as_ref().map_or(0, |(_, kinds)| *kinds);
+    let Some((spec, record)) = place.like else {
+        let root = CString::new(state.rootfs.as_os_str().as_bytes()).unwrap_or_default();
+        let plan = plan::hook(hook, &own_environment(), kinds, &root, place.facts)?;
+        let armed = Armed::new(&plan, None)?;
+        return Ok((plan, armed));
+    };
+    let entry = cgroup_of(record)?.map(|cgroup| cgroup.entry(&[])).transpose()?.unwrap_or_default();
+    let cgroup = CgroupView { tasks: entry.tasks.len(), ..CgroupView::default() };
+    let mut facts = Facts { cgroup, ..place.facts.clone() };
+    root_mount::note(&mut facts, record)?;
+    let plan = plan::start_hook(hook, spec, kinds, &facts)?;
+    let mut armed = Armed::new(&plan, spec.linux.seccomp.as_ref().map(plan::seccomp::compile).transpose()?)?;
+    (armed.into, armed.tasks) = (entry.into, entry.tasks);
+    armed.resctrl = resctrl_of(record)?.map(|groups| groups.tasks()).transpose()?.unwrap_or_default();
+    Ok((plan, armed))
 }
 
 fn one(hook: &Hook, state: &State, place: &Place<'_>) -> Result<()> {
     let text = serde_json::to_vec(state).map_err(|e| Error::new(format!("write the state: {e}")))?;
     let input = memory(c"state", &text)?;
     let output = memory(c"output", b"")?;
-    let kinds = place.container.as_ref().map_or(0, |(_, kinds)| *kinds);
-    let plan = plan::hook(hook, &own_environment(), kinds, place.facts)?;
-    let mut armed = Armed::new(&plan, None)?;
+    let (plan, mut armed) = armed(hook, state, place)?;
     let copy = |fd: BorrowedFd<'_>| rustix::io::fcntl_dupfd_cloexec(fd, 3).context(|| "copy a descriptor for the hook");
     armed.init = place.container.as_ref().map(|(init, _)| copy(*init)).transpose()?;
     armed.stdio = Some([copy(input.as_fd())?, copy(output.as_fd())?, copy(output.as_fd())?]);
-    let process = spawn(&plan, &mut armed, place.facts, || Ok(Vec::new()), |_, _| Ok(())).map_err(Error::nowhere)?;
+    let listener = |_, process: &Process| place.like.map_or(Ok(()), |(spec, record)| agent::tell(spec, record, Status::Created, process));
+    let process = spawn(&plan, &mut armed, place.facts, || Ok(Vec::new()), listener).map_err(Error::nowhere)?;
     match wait(&process, hook.timeout)? {
-        0 => Ok(()),
-        code => Err(Error::new(format!("exited with status {code}")).hint(said(output))),
+        End::Exit(0) => Ok(()),
+        End::Exit(code) => Err(Error::new(format!("exited with status {code}")).hint(said(output))),
+        End::Signal(libc::SIGSYS) => {
+            Err(Error::new("killed by signal 31: bad system call, which linux.seccomp does not permit").hint(said(output)))
+        }
+        End::Signal(number) => Err(Error::new(format!("killed by signal {number}")).hint(said(output))),
     }
 }
 
@@ -84,7 +108,7 @@ fn own_environment() -> Vec<CString> {
 }
 
 /// Waits on the pidfd; a hook that outlives its timeout is killed.
-fn wait(process: &Process, timeout: Option<i64>) -> Result<i32> {
+fn wait(process: &Process, timeout: Option<i64>) -> Result<End> {
     if let Some(seconds) = timeout {
         let limit = Timespec { tv_sec: seconds, tv_nsec: 0 };
         let mut fds = [PollFd::new(&process.pidfd, PollFlags::IN)];
@@ -94,7 +118,7 @@ fn wait(process: &Process, timeout: Option<i64>) -> Result<i32> {
             return Err(Error::new(format!("killed, as it ran longer than its timeout of {seconds} s")));
         }
     }
-    process.wait()
+    process.ended()
 }
 
 fn memory(name: &std::ffi::CStr, text: &[u8]) -> Result<OwnedFd> {

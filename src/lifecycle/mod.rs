@@ -15,6 +15,7 @@ mod lint;
 mod notify;
 mod pause;
 mod restore;
+mod root_mount;
 mod start;
 mod status;
 mod timeline;

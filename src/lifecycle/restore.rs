@@ -4,7 +4,7 @@
 //! born there, and in a mount namespace of its own, where the root is a mount point, as it wants it: nothing of that is seen on
 //! the host, and nothing is left of it if keel is killed.
 
-use super::checkpoint::{CriuOptions, External, Images, NETWORK, external, is_null, joins_network, supported};
+use super::checkpoint::{CriuOptions, External, Images, NETWORK, configured, external, is_null, joins_network, supported};
 use super::create::{CreateOptions, Made, no_console};
 use super::criu::{Ask, Criu, Message, Surroundings, excerpt};
 use super::decide::decide;
@@ -91,6 +91,7 @@ fn build(made: &mut Made, options: &RestoreOptions, images: Images, descriptors:
     for (field, text) in [(53, &options.lsm_profile), (63, &options.lsm_mount_context)] {
         text.iter().for_each(|text| request.text(field, text));
     }
+    configured(&mut request, &made.decided.spec);
     inherit(&mut request, &made.decided.plan, descriptors);
     cgroup_roots(&mut request, criu.pid())?;
     let spec = &made.decided.spec;
@@ -98,7 +99,7 @@ fn build(made: &mut Made, options: &RestoreOptions, images: Images, descriptors:
     let pid = criu.ask(Ask::Restore, &request, |stage, pid, sent| match (stage, sent) {
         ("setup-namespaces", _) => {
             record.init = Some(ProcessId::of(pid)?);
-            let host = Place { facts, container: None, timeline: &Timeline::OFF };
+            let host = Place { facts, container: None, like: None, timeline: &Timeline::OFF };
             hooks::run("prestart", &spec.hooks.prestart, record, Status::Creating, &host)?;
             hooks::run("createRuntime", &spec.hooks.create_runtime, record, Status::Creating, &host)
         }
@@ -121,7 +122,7 @@ fn build(made: &mut Made, options: &RestoreOptions, images: Images, descriptors:
     let pid = pid.map_err(|e| e.within(format!("restore container {id}")).hint(excerpt(&images.log("restore.log"))))?;
     let known = Pid::from_raw(pid).ok_or_else(|| Error::new("CRIU gave no process"))?;
     let pidfd = pidfd_open(known, PidfdFlags::empty()).context(|| format!("open a pidfd for process {pid}"))?;
-    Ok(Process { pid, pidfd, listener: None })
+    Ok(Process { pid, pidfd, handed: None })
 }
 
 /// Gives mounts of the host's their attributes. CRIU makes the second of two mounts of one source out of the first, and leaves
@@ -153,7 +154,7 @@ fn protect(mounts: &[External], pid: i32) -> Result<()> {
             };
             sys::exit(change().err().map_or(0, |errno| errno.raw_os_error()))
         }
-        Cloned::Parent(pid, pidfd) => match (Process { pid, pidfd, listener: None }).wait()? {
+        Cloned::Parent(pid, pidfd) => match (Process { pid, pidfd, handed: None }).wait()? {
             0 => Ok(()),
             errno => Err(Error::new(what()).errno(rustix::io::Errno::from_raw_os_error(errno))),
         },
@@ -228,7 +229,16 @@ fn mount_points(plan: &Plan, rootfs: &Path, mounts: &[External]) -> Result<()> {
     let below = |at: &str| saved.iter().any(|dir| Path::new(at).starts_with(dir));
     for mount in mounts.iter().filter(|mount| !mount.mask && !below(&mount.at)) {
         let directory = std::fs::metadata(&mount.source).context(|| what(&mount.at))?.is_dir();
-        make(&root, &mount.at, directory).map_err(|e| e.at("mounts"))?;
+        // Below another bind the mount point is in the source of that.
+        let inside = |outer: &&External| !outer.mask && outer.at != mount.at && Path::new(&mount.at).starts_with(&outer.at);
+        match mounts.iter().filter(inside).max_by_key(|outer| outer.at.len()) {
+            Some(outer) => {
+                let source = rustix::fs::open(&outer.source, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty());
+                make(&source.context(|| what(&mount.at))?, &mount.at[outer.at.len()..], directory)
+            }
+            None => make(&root, &mount.at, directory),
+        }
+        .map_err(|e| e.at("mounts"))?;
     }
     saved.iter().filter(|at| !saved.iter().any(|dir| dir != *at && Path::new(at).starts_with(dir))).try_for_each(|at| make(&root, at, true))
 }

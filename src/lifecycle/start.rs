@@ -6,9 +6,8 @@ use super::status::{Status, look};
 use super::timeline::Timeline;
 use super::{Runtime, agent, delete};
 use crate::store::ContainerId;
-use crate::sys::{Context, Error, Kind, Result, ns};
+use crate::sys::{Context, Error, Kind, Result};
 use crate::{arm, plan, sandbox};
-use rustix::fd::AsFd;
 use rustix::net::{SendFlags, send};
 
 /// `keel start`. Returns when the program runs and the poststart hooks have. `protect` runs before anything of ours enters
@@ -26,14 +25,14 @@ pub fn start(runtime: &Runtime, id: &ContainerId, protect: impl FnOnce() -> Resu
     }
     let (container, record) = (&present.container, &present.record);
     let pidfd = present.init.ok_or_else(|| Error::new("the container's process is gone"))?;
-    let mut process = sandbox::Process { pid: record.init.map_or(0, |init| init.pid), pidfd, listener: None };
+    let mut process = sandbox::Process { pid: record.init.map_or(0, |init| init.pid), pidfd, handed: None };
     let spec = super::kept_spec(container)?;
     if !spec.hooks.start_container.is_empty() {
         protect()?;
     }
-    let facts = arm::facts(false);
-    let inside = Place { facts: &facts, container: Some((process.pidfd.as_fd(), record.namespaces & !ns::TIME)), timeline: &Timeline::OFF };
-    if let Err(error) = hooks::run("startContainer", &hooks::start_container(&spec), record, Status::Created, &inside) {
+    let labelled = spec.process.as_ref().is_some_and(|process| !process.apparmor_profile.is_empty() || !process.selinux_label.is_empty());
+    let facts = arm::facts(labelled && !spec.hooks.start_container.is_empty());
+    if let Err(error) = hooks::start(&spec, record, &process.pidfd, &facts, &Timeline::OFF) {
         // runtime.md, "Lifecycle": a failed hook stops the container.
         let _ = delete::end(record, &process.pidfd);
         return Err(error);
@@ -46,7 +45,7 @@ pub fn start(runtime: &Runtime, id: &ContainerId, protect: impl FnOnce() -> Resu
         agent::tell(&spec, record, Status::Creating, process).inspect_err(|_| drop(delete::end(record, &process.pidfd)))
     };
     sandbox::released(&plan::after_start(&spec)?, record.start_at, socket, &mut process, listener)?;
-    let host = Place { facts: &facts, container: None, timeline: &Timeline::OFF };
+    let host = Place { facts: &facts, container: None, like: None, timeline: &Timeline::OFF };
     if let Err(error) = hooks::run("poststart", &spec.hooks.poststart, record, Status::Running, &host) {
         let _ = delete::end(record, &process.pidfd);
         return Err(error);

@@ -84,11 +84,11 @@ impl Watcher {
 
     /// The process has handed its listener over and waits: from now on somebody answers.
     pub fn begin(&mut self, watched: &Process, log: &Log) -> Result<()> {
-        let listener = watched.listener.as_ref().ok_or_else(|| Error::new("there is no seccomp listener"))?;
+        let listener = watched.handed.as_ref().ok_or_else(|| Error::new("there is no seccomp listener"))?;
         let (results, theirs) = pipe_with(PipeFlags::CLOEXEC).context(|| "make a pipe for the seccomp listener")?;
         let what = || "clone the process that answers system calls";
         match sys::clone3(0, None).context(what)? {
-            Cloned::Parent(pid, pidfd) => self.helper = Some((Process { pid, pidfd, listener: None }, results)),
+            Cloned::Parent(pid, pidfd) => self.helper = Some((Process { pid, pidfd, handed: None }, results)),
             Cloned::Child => {
                 close_all_but(&[Some(listener.as_fd()), Some(theirs.as_fd()), Some(watched.pidfd.as_fd()), log.descriptor()]);
                 let log = if self.tell { Some(log) } else { None };

@@ -108,7 +108,9 @@ impl MountPoint {
             _ if partly => None,
             (true, Kind::Tmpfs) => Some("ro".into()),
             (true, _) => Some("rro".into()),
-            (false, _) => Some("rw".into()),
+            (false, Kind::Tmpfs) => Some("rw".into()),
+            // As docker: all flags are the source's, where none is named.
+            (false, _) => None,
         });
         options.push(propagation.into());
         Mount { destination: self.destination.clone(), kind: kind.into(), source: source.into(), options, ..Mount::default() }

@@ -3,6 +3,7 @@
 use super::{At, Facts, Op, Plan, Program, cstring, process};
 use crate::spec::{Hook, Process, Spec, numbers};
 use crate::sys::{Error, Result, ns};
+use std::ffi::CStr;
 
 const CAP_SYS_PTRACE: u64 = 1 << 19;
 
@@ -14,7 +15,12 @@ const CAP_SYS_PTRACE: u64 = 1 << 19;
 ///
 /// `traced` says that a process of the container may have CAP_SYS_PTRACE ([`may_trace`]).
 pub fn exec(spec: &Spec, process: &Process, kinds: u64, traced: bool, facts: &Facts) -> Result<Plan> {
-    let mut plan = Plan { process: Program::new(process)?, ..Plan::default() };
+    let plan = Plan { process: Program::new(process)?, ..Plan::default() };
+    enter(plan, spec, process, kinds, traced, facts, None)
+}
+
+/// Appends the way into the container and the identity that `process` has there; `before` comes last of what needs no filter.
+fn enter(mut plan: Plan, spec: &Spec, process: &Process, kinds: u64, traced: bool, facts: &Facts, before: Option<Op>) -> Result<Plan> {
     plan.ops.extend((0..facts.cgroup.tasks).map(Op::JoinCgroup));
     plan.ops.extend((0..process::resctrl_groups(&spec.linux)).map(Op::JoinResctrl));
     affinity(&mut plan, process)?;
@@ -34,22 +40,24 @@ pub fn exec(spec: &Spec, process: &Process, kinds: u64, traced: bool, facts: &Fa
     plan.groups_denied = facts.groups_denied
         || kinds & ns::USER != 0 && !facts.privileged && spec.linux.gid_mappings.len() == 1 && spec.linux.gid_mappings[0].size == 1;
     plan.keeps_groups = process::keeps_groups(spec);
-    process::identity(&mut plan, process, &spec.linux, facts, None)?;
+    process::identity(&mut plan, process, &spec.linux, facts, before)?;
     Ok(plan)
 }
 
 /// config.md, "execCPUAffinity": the parent goes to the initial CPUs and the child, which is a copy of it, to the final
-/// ones once it is in its cgroup. Without final ones it may go wherever its cpuset lets it, which a cgroup without a
-/// cpuset would not see to.
+/// ones once it is in its cgroup. Without final ones it may go wherever its cpuset lets it, whatever the caller may.
 fn affinity(plan: &mut Plan, process: &Process) -> Result<()> {
-    let Some(affinity) = &process.exec_cpu_affinity else { return Ok(()) };
+    let Some(affinity) = &process.exec_cpu_affinity else {
+        plan.ops.push(Op::CpuAffinity(Box::new(numbers::ALL)));
+        return Ok(());
+    };
     let set = |list: &str, field| numbers::parse(list).map_err(|why| Error::new(format!("the list of CPUs {list:?} {why}")).at(field));
     if !affinity.initial.is_empty() {
         plan.affinity = Some(set(&affinity.initial, "process.execCPUAffinity.initial")?);
     }
     if !affinity.last.is_empty() {
         plan.ops.push(Op::CpuAffinity(Box::new(set(&affinity.last, "process.execCPUAffinity.final")?)));
-    } else if plan.affinity.is_some() {
+    } else {
         plan.ops.push(Op::CpuAffinity(Box::new(numbers::ALL)));
     }
     Ok(())
@@ -83,6 +91,9 @@ fn join_init(plan: &mut Plan, kinds: u64, traced: bool, facts: &Facts) {
     if inside != 0 {
         plan.ops.push(Op::JoinInit(inside));
     }
+    if let Some((path, mount)) = &facts.shared_root {
+        plan.ops.push(Op::EnterRoot { path: path.clone(), mount: *mount });
+    }
     if second {
         plan.ops.push(Op::CloseFds);
         plan.ops.push(Op::CloneAgain(0));
@@ -92,8 +103,30 @@ fn join_init(plan: &mut Plan, kinds: u64, traced: bool, facts: &Facts) {
     }
 }
 
-/// A hook: on the host with `kinds` 0, else in the container's namespaces. Without an environment of its own it gets `inherited`.
-pub fn hook(hook: &Hook, inherited: &[std::ffi::CString], kinds: u64, facts: &Facts) -> Result<Plan> {
+/// A hook `startContainer`, which is a file of the container's: it runs as the program would, with the program's user, capabilities,
+/// limits and seccomp filter, as in runc and crun, whose first process runs these hooks itself. Without an environment of its own it
+/// has the program's.
+pub fn start_hook(hook: &Hook, spec: &Spec, kinds: u64, facts: &Facts) -> Result<Plan> {
+    let program = spec.process.clone().unwrap_or_default();
+    let process = Process {
+        args: if hook.args.is_empty() { vec![hook.path.clone()] } else { hook.args.clone() },
+        env: hook.env.clone().unwrap_or(program.env),
+        terminal: false,
+        exec_cpu_affinity: None,
+        ..program
+    };
+    let mut program = Program::new(&process)?;
+    program.candidates = vec![cstring(&hook.path, At::default())?];
+    program.args = vec![hook.path.clone()];
+    program.wants_home &= hook.env.is_none();
+    let plan = Plan { process: program, ops: vec![Op::Stdio], ..Plan::default() };
+    // As in `hook`, and last for the same reason.
+    enter(plan, spec, &process, kinds, false, facts, Some(Op::DieWithParent))
+}
+
+/// A hook: on the host with `kinds` 0, else in the container's namespaces with `root`, its root file system, as the working directory:
+/// hooks address it by `.`, as runc lets them. Without an environment of its own it gets `inherited`.
+pub fn hook(hook: &Hook, inherited: &[std::ffi::CString], kinds: u64, root: &CStr, facts: &Facts) -> Result<Plan> {
     let args = if hook.args.is_empty() { vec![hook.path.clone()] } else { hook.args.clone() };
     let strings = |list: &[String]| list.iter().map(|s| cstring(s, At::default())).collect::<Result<Vec<_>>>();
     let program = Program {
@@ -108,6 +141,7 @@ pub fn hook(hook: &Hook, inherited: &[std::ffi::CString], kinds: u64, facts: &Fa
     plan.ops.push(Op::Stdio);
     if kinds != 0 {
         join_init(&mut plan, kinds, false, facts);
+        plan.ops.push(Op::TryChdir(root.into()));
     }
     plan.ops.push(Op::CloseFds);
     plan.ops.push(Op::Umask(0o022));

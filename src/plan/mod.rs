@@ -12,7 +12,7 @@ pub mod seccomp;
 mod sentence;
 mod update;
 
-pub use exec::{exec, hook, may_trace};
+pub use exec::{exec, hook, may_trace, start_hook};
 pub use op::*;
 pub use order::{TASKS_MAX, after_start, create, needs_helper};
 pub use process::{Program, capability_set};
@@ -41,6 +41,8 @@ pub struct Facts {
     pub apparmor: bool,
     /// SELinux is enabled.
     pub selinux: bool,
+    /// Where the root of a container is that has no mounts of its own alone, and which mount (exec).
+    pub shared_root: Option<(CString, u64)>,
     /// The v1 hierarchies the container will be in, or the one v2 directory.
     pub cgroup: CgroupView,
 }

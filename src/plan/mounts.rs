@@ -1,7 +1,7 @@
 //! `root`, `mounts` and `linux.devices` as mount trees and operations.
 
-use super::{At, CgroupView, Facts, Fs, IdMap, Node, Op, Options, Plan, Rule, Target, Tree, below_root, cstring};
-use crate::spec::options::{MountOptions, SUPERBLOCK};
+use super::{At, CgroupView, Facts, Fs, IdMap, Node, Op, Options, Plan, Rule, Stage, Target, Tree, below_root, cstring};
+use crate::spec::options::{LOCKABLE, MountOptions, SUPERBLOCK};
 use crate::spec::{Mount, Spec, names};
 use crate::sys::{Error, MountAttr, Result, ns};
 use libc::{MS_PRIVATE, MS_REC, MS_SHARED, MS_SLAVE};
@@ -72,7 +72,10 @@ struct Common<'a> {
 /// The child opens the trees itself, each when its turn comes: they are then cut off from the host already. In a user
 /// namespace it could not reach every source (a home of mode 0700), so there the parent opens them; for a shared root they
 /// have to be opened before the cut.
-pub(super) fn plan(plan: &mut Plan, spec: &Spec, facts: &Facts, options: &Options) -> Result<()> {
+///
+/// Without a mount namespace `of_its_own` nothing is cut off but the container's own mounts, all below its root, which is noted before
+/// it is attached: `delete` unmounts it with everything in it.
+pub(super) fn plan(plan: &mut Plan, spec: &Spec, facts: &Facts, options: &Options, of_its_own: bool) -> Result<()> {
     if !spec.linux.mount_label.is_empty() && !facts.selinux {
         return Err(Error::new("SELinux is not enabled on this host").at("linux.mountLabel"));
     }
@@ -80,7 +83,7 @@ pub(super) fn plan(plan: &mut Plan, spec: &Spec, facts: &Facts, options: &Option
     let shared = wanted & MS_SHARED != 0;
     plan.trees_outside = facts.privileged && plan.in_user_namespace;
     let cut = if wanted & MS_PRIVATE != 0 { MS_PRIVATE } else { MS_SLAVE };
-    let common = Common { label: &spec.linux.mount_label, facts, options, cut, shared, early: shared || plan.trees_outside };
+    let common = Common { label: &spec.linux.mount_label, facts, options, cut, shared, early: shared || plan.trees_outside || !of_its_own };
     // pivot_root(2) refuses a shared or unbindable root; `RootPropagation` makes it so afterwards.
     let own = if common.early { MountAttr::propagation(cut) } else { MountAttr::default() };
     let (source, at) = (plan.rootfs.clone(), At::field("root.path"));
@@ -89,9 +92,16 @@ pub(super) fn plan(plan: &mut Plan, spec: &Spec, facts: &Facts, options: &Option
     if let Some(mount) = mounted {
         ops.push(root_mount(mount, &common, At::entry("mounts", 0))?);
     } else {
-        let tree = Tree { source, recursive: true, directory: true, attr: MountAttr::default(), attr_recursive: own, id_map: None, at };
+        let tree = Tree { source, recursive: true, directory: true, attr_recursive: own, at, ..Tree::default() };
         let root = open(plan, &mut ops, tree);
-        ops.push(Op::AttachRoot(root));
+        if of_its_own {
+            ops.push(Op::AttachRoot(root));
+        } else {
+            let attr = MountAttr::propagation(MS_PRIVATE);
+            // Below a shared mount it has become shared.
+            let cut = Op::SetAttr { path: c".".into(), attr, recursive: true, at };
+            ops.extend([Op::Sync(Stage::Root(root)), Op::AttachRoot(root), cut]);
+        }
     }
     for (i, mount) in spec.mounts.iter().enumerate().skip(usize::from(mounted.is_some())) {
         one(plan, &mut ops, mount, At::entry("mounts", i), &common)?;
@@ -99,24 +109,40 @@ pub(super) fn plan(plan: &mut Plan, spec: &Spec, facts: &Facts, options: &Option
     if !binds_dev(spec) {
         devices(&mut ops, spec)?;
     }
-    if shared {
+    if shared && of_its_own {
         let (first, rest) = ops.into_iter().partition(|op| matches!(op, Op::OpenTree(_)));
         plan.ops.extend::<Vec<Op>>(first);
         ops = rest;
     }
-    plan.ops.push(Op::PrivateMounts(cut));
+    if of_its_own {
+        plan.ops.push(Op::PrivateMounts(cut));
+    }
     plan.ops.append(&mut ops);
     Ok(())
 }
 
 /// Adds a tree, opened by the child unless the parent does; its number.
 fn open(plan: &mut Plan, ops: &mut Vec<Op>, tree: Tree) -> usize {
+    let child = !plan.trees_outside || tree.inside;
+    let maps = tree.inside && tree.id_map.is_some();
     plan.trees.push(tree);
     let number = plan.trees.len() - 1;
-    if !plan.trees_outside {
+    if child {
         ops.push(Op::OpenTree(number));
     }
+    if maps {
+        ops.push(Op::Sync(Stage::IdMap(number)));
+    }
     number
+}
+
+/// Whether a source is below the container's root where something has been mounted before: what is meant is that mount.
+fn covered(plan: &Plan, ops: &[Op], source: &Path) -> bool {
+    let Ok(inside) = source.strip_prefix(OsStr::from_bytes(plan.rootfs.as_bytes())) else { return false };
+    ops.iter().any(|op| match op {
+        Op::Attach { to, .. } | Op::Mount { to, .. } => inside.starts_with(OsStr::from_bytes(to.path.as_bytes())),
+        _ => false,
+    })
 }
 
 /// runc makes no devices or links where the whole of /dev is bound from the host.
@@ -137,12 +163,24 @@ fn one(plan: &mut Plan, ops: &mut Vec<Op>, mount: &Mount, at: At, common: &Commo
         if let Some((key, _)) = parsed.data.first() {
             plan.warnings.push(format!("the option {key:?} means nothing for a bind mount (config.json: {at}.options)"));
         }
-        let attr = MountAttr { attr_set: parsed.attr.set, attr_clr: parsed.attr.clear, ..MountAttr::default() };
+        let bound = parsed.bound();
+        let attr = MountAttr { attr_set: bound.set, attr_clr: bound.clear, ..MountAttr::default() };
         let propagation = if common.early && !common.shared { common.cut } else { 0 };
         let attr_recursive = MountAttr { attr_set: parsed.rec_attr.set, attr_clr: parsed.rec_attr.clear, propagation, userns_fd: 0 };
-        let source = cstring(&source.to_string_lossy(), at)?;
         let id_map = id_map(plan, mount, &parsed, common, at)?;
-        let tree = open(plan, ops, Tree { source, recursive: parsed.recursive, directory: false, attr, attr_recursive, id_map, at });
+        let tree = Tree {
+            inside: plan.trees_outside && covered(plan, ops, &source),
+            source: cstring(&source.to_string_lossy(), at)?,
+            recursive: parsed.recursive,
+            attr,
+            cleared: parsed.attr.clear & LOCKABLE,
+            locked: plan.in_user_namespace,
+            attr_recursive,
+            id_map,
+            at,
+            ..Tree::default()
+        };
+        let tree = open(plan, ops, tree);
         ops.push(Op::Attach { tree, to: to.clone() });
     } else if mount.kind == "cgroup" || mount.kind == "cgroup2" {
         cgroup(plan, ops, mount, &parsed, &to, at, common)?;
@@ -290,7 +328,7 @@ fn cgroup(
     let attr_recursive = if common.early { MountAttr::propagation(MS_PRIVATE) } else { MountAttr::default() };
     let tree = |source: &Path| -> Result<Tree> {
         let source = cstring(&source.to_string_lossy(), at)?;
-        Ok(Tree { source, recursive: false, directory: true, attr, attr_recursive, id_map: None, at })
+        Ok(Tree { source, directory: true, attr, attr_recursive, at, ..Tree::default() })
     };
     if view.v2 {
         if own_namespace {

@@ -48,7 +48,7 @@ pub struct Join {
 }
 
 /// A tree of mounts to clone from the host, detached, and then to attach (open_tree(2)).
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Tree {
     /// An absolute path on the host.
     pub source: CString,
@@ -58,6 +58,12 @@ pub struct Tree {
     pub directory: bool,
     /// For the top mount.
     pub attr: MountAttr,
+    /// Of `attr`, what was named to be cleared; the rest is cleared where it can be.
+    pub cleared: u64,
+    /// The mount goes into a user namespace, and comes from outside: some of its flags are locked.
+    pub locked: bool,
+    /// The source is one of the container's own mounts, so that only the child can open it, when its turn comes.
+    pub inside: bool,
     /// For all mounts of the tree (`rro` and its relatives).
     pub attr_recursive: MountAttr,
     /// Idmapped: the number in `Plan::id_maps`, and whether for all mounts of the tree (`ridmap`).
@@ -143,6 +149,10 @@ pub struct Node {
 pub enum Stage {
     /// The parent writes uid_map, gid_map and what else needs the host's privileges.
     Ids,
+    /// The parent notes which mount tree number…, the root, is: without a mount namespace of the container's it has to be unmounted.
+    Root(usize),
+    /// The parent maps the ids of tree number…, which the child has opened: it takes privileges over the file system.
+    IdMap(usize),
     /// The parent moves network devices of the host into the container's namespace.
     NetDevices,
     /// The hooks `prestart` and `createRuntime` in the runtime's namespaces.
@@ -284,6 +294,15 @@ pub enum Op {
     PivotRoot,
     /// MS_MOVE and chroot(2) instead, for a root on a ramfs (`--no-pivot`).
     MoveRoot,
+    /// chroot(2) instead, where the mounts are not the container's alone.
+    Chroot,
+    /// chroot(2) into the root of a container whose mounts are not its alone: the mount of this number at this place.
+    EnterRoot {
+        /// The root file system on the host.
+        path: CString,
+        /// Its mount, as [`sys::mount_id`](crate::sys::mount_id) has it.
+        mount: u64,
+    },
     /// mount_setattr(2) of the propagation of the new /.
     RootPropagation(u64),
     /// close_range(2): nothing of the host's stays open.
@@ -368,6 +387,7 @@ impl Op {
             Op::JoinNamespace(i) => joins[*i].at,
             Op::MountRoot { at, .. } | Op::Mount { at, .. } | Op::SetAttr { at, .. } | Op::Rlimit { at, .. } => *at,
             Op::Device(_, at) | Op::MakeDir(_, at) | Op::Mask(_, at) | Op::ReadOnly(_, at) | Op::Label(_, at) => *at,
+            Op::Sync(Stage::IdMap(i) | Stage::Root(i)) => trees[*i].at,
             Op::Sync(Stage::NetDevices) => At::field("linux.netDevices"),
             Op::AwaitCgroup => At::field("linux.cgroupsPath"),
             Op::JoinResctrl(_) => At::field("linux.intelRdt"),
@@ -380,11 +400,11 @@ impl Op {
             Op::Console { .. } => At::field("process.terminal"),
             Op::Scheduler(_) => At::field("process.scheduler"),
             Op::IoPriority(_) => At::field("process.ioPriority"),
-            Op::CpuAffinity(_) => At::field("process.execCPUAffinity"),
+            Op::CpuAffinity(cpus) if **cpus != numbers::ALL => At::field("process.execCPUAffinity"),
             Op::MemoryPolicy { .. } => At::field("linux.memoryPolicy"),
             Op::Personality(_) => At::field("linux.personality"),
             Op::RootReadonly => At::field("root.readonly"),
-            Op::PivotRoot | Op::MoveRoot => At::field("root.path"),
+            Op::PivotRoot | Op::MoveRoot | Op::Chroot => At::field("root.path"),
             Op::RootPropagation(_) => At::field("linux.rootfsPropagation"),
             Op::BoundingSet(_) | Op::Capset { .. } | Op::Ambient(_) | Op::KeepCaps => At::field("process.capabilities"),
             Op::Groups(_) => At::field("process.user.additionalGids"),

@@ -2,7 +2,7 @@
 
 use super::seccomp::Handover;
 use super::{At, Facts, Join, NetDevice, Op, Options, Plan, Program, Stage, below_root, cstring, mounts, process};
-use crate::spec::{IdMapping, Namespace, Spec, names, sysctl};
+use crate::spec::{IdMapping, Namespace, Spec, names, numbers, sysctl};
 use crate::sys::{Error, Result, ns};
 use std::fmt::Write;
 use std::os::unix::ffi::OsStrExt;
@@ -14,7 +14,7 @@ use std::os::unix::ffi::OsStrExt;
 /// 3. Namespaces; the session, names, loopback and keyring that belong to them.
 /// 4. The root and all mounts in the order of `config.json`, devices, terminal, sysctls; the hooks of the runtime see
 ///    the finished mounts and may still write to the root, so read-only and masks come after them.
-/// 5. pivot_root, and everything of the host's is closed.
+/// 5. pivot_root, or chroot where the mounts are not the container's alone, and everything of the host's is closed.
 /// 6. The identity of the program (`process::identity`), the wait for `start`, exec.
 pub fn create(spec: &Spec, facts: &Facts, options: &Options) -> Result<Plan> {
     let process = spec.process.as_ref().ok_or_else(|| Error::new("there is no process to create").at("process"))?;
@@ -27,6 +27,8 @@ pub fn create(spec: &Spec, facts: &Facts, options: &Options) -> Result<Plan> {
         keeps_groups: process::keeps_groups(spec),
         ..Plan::default()
     };
+    // The CPUs of the caller are not the container's, as in runc; since Linux 6.2 a cpuset does not widen them.
+    plan.ops.push(Op::CpuAffinity(Box::new(numbers::ALL)));
     plan.ops.extend((0..process::resctrl_groups(&spec.linux)).map(Op::JoinResctrl));
     process::before_namespaces(&mut plan, process, facts)?;
     let new = |kind: u64| spec.linux.namespaces.iter().any(|n| kind_of(n) == Some(kind) && n.path.is_empty());
@@ -53,19 +55,21 @@ pub fn create(spec: &Spec, facts: &Facts, options: &Options) -> Result<Plan> {
         plan.ops.push(Op::Keyring(cstring(&format!("_ses.{}", options.id), At::default())?));
     }
     let own_mounts = new(ns::MOUNT);
-    if own_mounts {
-        mounts::plan(&mut plan, spec, facts, options)?;
-    }
+    mounts::plan(&mut plan, spec, facts, options, own_mounts)?;
     sysctls(&mut plan, spec)?;
     if plan.process.terminal {
         let size = process.console_size.as_ref().map(|s| (s.height, s.width));
-        plan.ops.push(Op::Console { bind: own_mounts, size });
+        plan.ops.push(Op::Console { bind: true, size });
     }
     hooks_before_pivot(&mut plan, spec);
-    if own_mounts {
-        working_directory(&mut plan, &process.cwd)?;
-        after_hooks(&mut plan, spec, options, root.readonly)?;
-    }
+    working_directory(&mut plan, &process.cwd)?;
+    let jail = match (own_mounts, options.no_pivot) {
+        // The others of the namespace keep their root.
+        (false, _) => Op::Chroot,
+        (true, true) => Op::MoveRoot,
+        (true, false) => Op::PivotRoot,
+    };
+    after_hooks(&mut plan, spec, root.readonly, jail)?;
     plan.ops.push(Op::CloseFds);
     // Also without hooks `run` stops here: its record then knows the process before the program runs.
     let park = Op::Sync(if options.park { Stage::Created } else { Stage::StartContainer });
@@ -151,7 +155,7 @@ fn working_directory(plan: &mut Plan, cwd: &str) -> Result<()> {
 
 /// Masks and read-only paths are resolved below the root before pivot_root, while the host's /dev/null is in sight:
 /// the container's own may be anything (CVE-2025-31133). The same for a read-only root.
-fn after_hooks(plan: &mut Plan, spec: &Spec, options: &Options, readonly: bool) -> Result<()> {
+fn after_hooks(plan: &mut Plan, spec: &Spec, readonly: bool, jail: Op) -> Result<()> {
     for (i, path) in spec.linux.readonly_paths.iter().enumerate() {
         let at = At::entry("linux.readonlyPaths", i);
         plan.ops.push(Op::ReadOnly(below_root(path, at)?, at));
@@ -164,7 +168,7 @@ fn after_hooks(plan: &mut Plan, spec: &Spec, options: &Options, readonly: bool) 
     if readonly {
         plan.ops.push(Op::RootReadonly);
     }
-    plan.ops.push(if options.no_pivot { Op::MoveRoot } else { Op::PivotRoot });
+    plan.ops.push(jail);
     let flag = mounts::propagation(&spec.linux.rootfs_propagation)?;
     if flag & (libc::MS_SHARED | libc::MS_UNBINDABLE) != 0 {
         plan.ops.push(Op::RootPropagation(flag));

@@ -93,6 +93,8 @@ impl Plan {
             Op::NonDumpable => "become non-dumpable".into(),
             Op::Sync(stage) => match stage {
                 Stage::Ids => "wait for the id maps".into(),
+                Stage::Root(i) => format!("wait for the record of the mount {}", text(&self.trees[*i].source)),
+                Stage::IdMap(i) => format!("wait for the id map of the mount source {}", text(&self.trees[*i].source)),
                 Stage::NetDevices => {
                     let names: Vec<_> = self.net_devices.iter().map(|device| format!("{} as {}", device.host, device.name)).collect();
                     format!("wait for the network devices: {}", names.join(", "))
@@ -148,6 +150,8 @@ impl Plan {
             Op::RootReadonly => "make the root file system read-only".into(),
             Op::PivotRoot => "pivot into the root file system".into(),
             Op::MoveRoot => "move the root file system to / without pivot_root".into(),
+            Op::Chroot => "change the root to the root file system".into(),
+            Op::EnterRoot { path, .. } => format!("change the root to {}", text(path)),
             Op::RootPropagation(flag) => format!("set the propagation of / to {flag:#x}"),
             Op::CloseFds => "close what belongs to the host".into(),
             Op::Rlimit { resource, soft, hard, .. } => {

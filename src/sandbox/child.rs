@@ -9,7 +9,7 @@ use super::report::{self, CLONED, Report};
 use super::{console, mount, path};
 use crate::arm::{Armed, Last, clone_tree};
 use crate::plan::{Op, Plan, Stage, Target};
-use crate::spec::user;
+use crate::spec::{numbers, user};
 use crate::sys::{self, Cloned, MountAttr, Steps, mount_setattr};
 use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use rustix::fs::{Access, AtFlags, CWD, FileType, Gid, Mode, OFlags, Uid, accessat, fstat, statat};
@@ -155,7 +155,19 @@ fn step<'p>(op: &'p Op, index: u32, plan: &'p Plan, armed: &mut Armed, state: &m
         }
         Op::DieWithParent => rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL)),
         Op::NonDumpable => rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable),
-        Op::Sync(_) => wait_for_parent(index, state),
+        Op::Sync(Stage::IdMap(i) | Stage::Root(i)) => {
+            let tree = armed.trees.get(*i).and_then(Option::as_ref).ok_or(Errno::BADF)?;
+            Report { op: index, errno: 0 }.send_with(&state.sync, tree.as_fd())?;
+            wait_for_answer(state)
+        }
+        Op::Sync(stage) => {
+            if *stage == Stage::Created {
+                // Engines stop a container that was never started as any other.
+                sys::end_on_signals()?;
+            }
+            Report { op: index, errno: 0 }.send(&state.sync)?;
+            wait_for_answer(state)
+        }
         Op::JoinNamespace(i) => sys::setns(armed.joins.get(*i).ok_or(Errno::BADF)?, plan.joins[*i].kind),
         Op::JoinInit(kinds) => sys::setns(armed.init.as_ref().ok_or(Errno::BADF)?, *kinds),
         Op::CloneAgain(kinds) => clone_again(*kinds, state),
@@ -209,12 +221,19 @@ fn step<'p>(op: &'p Op, index: u32, plan: &'p Plan, armed: &mut Armed, state: &m
         Op::RootReadonly => mount_setattr(root(state)?, c"", false, &MountAttr::RDONLY),
         Op::PivotRoot => pivot_root(root(state)?),
         Op::MoveRoot => move_root(root(state)?),
+        Op::Chroot => chroot(root(state)?),
+        Op::EnterRoot { path, mount } => {
+            let root = open_host(path, OFlags::PATH | OFlags::DIRECTORY)?;
+            // Something was mounted over it since.
+            if sys::mount_id(&root)? == *mount { chroot(root.as_fd()) } else { Err(Errno::STALE) }
+        }
         Op::RootPropagation(flag) => mount_setattr(CWD, c"/", flag & libc::MS_REC != 0, &MountAttr::propagation(flag & !libc::MS_REC)),
         Op::CloseFds => close_fds(armed, state),
         Op::Rlimit { resource, soft, hard, .. } => sys::prlimit(0, *resource, *soft, *hard),
         Op::Scheduler(attr) => sys::sched_setattr(0, attr),
         Op::IoPriority(priority) => sys::ioprio_set(0, *priority),
-        Op::CpuAffinity(cpus) => sys::sched_setaffinity(&**cpus),
+        // Where even that is forbidden, the caller's it is.
+        Op::CpuAffinity(cpus) => sys::sched_setaffinity(&**cpus).or_else(|errno| if **cpus == numbers::ALL { Ok(()) } else { Err(errno) }),
         Op::MemoryPolicy { mode, nodes } => sys::set_mempolicy(*mode, &**nodes),
         Op::Personality(domain) => sys::personality(*domain),
         Op::BoundingSet(set) => drop_bounding(*set),
@@ -280,8 +299,7 @@ fn write_host(path: &CStr, text: &[u8]) -> Result<()> {
 }
 
 /// A parent that died without an answer ends the child too: nothing is left that no record describes.
-fn wait_for_parent(index: u32, state: &State<'_>) -> Result<()> {
-    Report { op: index, errno: 0 }.send(&state.sync)?;
+fn wait_for_answer(state: &State<'_>) -> Result<()> {
     let mut byte = [0; 1];
     match rustix::io::retry_on_intr(|| recv(&state.sync, &mut byte[..], RecvFlags::empty()))?.0 {
         1 => Ok(()),
@@ -346,6 +364,10 @@ fn move_root(root: BorrowedFd<'_>) -> Result<()> {
     }
     let host = open_host(c"/", OFlags::PATH | OFlags::DIRECTORY)?;
     mount::move_onto(root, host.as_fd())?;
+    chroot(root)
+}
+
+fn chroot(root: BorrowedFd<'_>) -> Result<()> {
     rustix::process::fchdir(root)?;
     rustix::process::chroot(c".")?;
     rustix::process::chdir(c"/")

@@ -15,4 +15,4 @@ mod spawn;
 pub use ids::map;
 pub use path::in_root;
 pub use report::failure;
-pub use spawn::{Process, released, spawn};
+pub use spawn::{End, Process, released, spawn};

@@ -3,7 +3,7 @@
 //! The child sends eight bytes, `{op index: u32, errno: i32}`. With errno 0 it has reached the `Sync` operation of that
 //! index and waits for one byte. The socket closes on exec: end of file means that the program runs.
 
-use crate::arm::ID_MAP_REFUSED;
+use crate::arm::{ID_MAP_REFUSED, LOCKED};
 use crate::plan::seccomp::Handover;
 use crate::plan::{At, Op, Plan, Stage, TASKS_MAX};
 use crate::sys::{Error, Kind};
@@ -155,10 +155,13 @@ fn hint(plan: &Plan, op: &Op, errno: Errno) -> Option<&'static str> {
         (Op::PivotRoot, Errno::INVAL) => "a root on a ramfs cannot be pivoted: --no-pivot",
         (Op::Uid(_) | Op::Gid(_) | Op::Groups(_), Errno::INVAL) => "the id is not mapped in the user namespace",
         (Op::Console { .. }, Errno::NOENT) => "a terminal needs a devpts mount at /dev/pts",
-        (Op::OpenTree(i), Errno::INVAL) if plan.trees[*i].id_map.is_some() => ID_MAP_REFUSED,
+        (Op::EnterRoot { .. }, Errno::STALE) => "something has been mounted over the container's root since, or it was unmounted",
+        (Op::OpenTree(i), Errno::PERM) if plan.trees[*i].attr.attr_clr != 0 => LOCKED,
+        (Op::OpenTree(i) | Op::Sync(Stage::IdMap(i)), Errno::INVAL) if plan.trees[*i].id_map.is_some() => ID_MAP_REFUSED,
         (Op::Scheduler(_), Errno::PERM) => {
-            "real-time and deadline policies and a lower nice value need CAP_SYS_NICE; a deadline needs every CPU of the host, \
-             and real-time in a v1 cpu cgroup needs a realtimeRuntime"
+            "real-time and deadline policies and a lower nice value need CAP_SYS_NICE; a deadline needs every CPU of the host, so that \
+             such a process scheduler can't be used together with AllowedCPUs or a cpuset; real-time in a v1 cpu cgroup needs a \
+             realtimeRuntime"
         }
         (Op::Scheduler(_), Errno::BUSY) => "the kernel has not that much deadline time left",
         (Op::IoPriority(_), Errno::PERM) => "IOPRIO_CLASS_RT needs CAP_SYS_NICE or CAP_SYS_ADMIN",

@@ -3,9 +3,9 @@
 
 use super::report::{CLONED, Report, failure};
 use super::{child, ids, listener, net_devices, report};
-use crate::arm::Armed;
+use crate::arm::{self, Armed};
 use crate::plan::{Facts, Op, Plan, Stage, TASKS_MAX};
-use crate::sys::{self, Cloned, Context, Error, Result, Steps, ns};
+use crate::sys::{self, Cloned, Context, Error, Result, ns};
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
@@ -18,8 +18,17 @@ pub struct Process {
     pub pid: i32,
     /// Names the process beyond doubt.
     pub pidfd: OwnedFd,
-    /// Its seccomp listener, during `Stage::Listener`.
-    pub listener: Option<OwnedFd>,
+    /// What it has handed over at a stage: its seccomp listener, a mount.
+    pub handed: Option<OwnedFd>,
+}
+
+/// How a process ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// With this status.
+    Exit(i32),
+    /// By this signal.
+    Signal(i32),
 }
 
 impl Process {
@@ -29,16 +38,21 @@ impl Process {
         let _ = self.wait();
     }
 
-    /// Waits for the exit and reaps. The exit code as a shell gives it: 128+N for signal N.
-    pub fn wait(&self) -> Result<i32> {
+    /// Waits for the end and reaps.
+    pub fn ended(&self) -> Result<End> {
         let status = rustix::io::retry_on_intr(|| waitid(WaitId::PidFd(self.pidfd.as_fd()), WaitIdOptions::EXITED));
         let status = status.context(|| format!("wait for process {}", self.pid))?;
-        Ok(status.as_ref().map_or(0, exit_code))
+        let signal = status.as_ref().and_then(rustix::process::WaitIdStatus::terminating_signal);
+        Ok(signal.map_or_else(|| End::Exit(status.and_then(|status| status.exit_status()).unwrap_or_default()), End::Signal))
     }
-}
 
-fn exit_code(status: &rustix::process::WaitIdStatus) -> i32 {
-    status.exit_status().unwrap_or_else(|| 128 + status.terminating_signal().unwrap_or_default())
+    /// The same. The exit code as a shell gives it: 128+N for signal N.
+    pub fn wait(&self) -> Result<i32> {
+        Ok(match self.ended()? {
+            End::Exit(code) => code,
+            End::Signal(number) => 128 + number,
+        })
+    }
 }
 
 /// Clones and leads the child through its plan. `beside` does what need not be done before the clone, and gives the `tasks`
@@ -75,8 +89,7 @@ pub fn spawn(
     // What only the child needs would keep the container's mounts and namespaces busy.
     armed.trees.clear();
     armed.joins.clear();
-    armed.id_maps.clear();
-    let mut process = Process { pid, pidfd, listener: None };
+    let mut process = Process { pid, pidfd, handed: None };
     if let Some(steps) = armed.steps {
         steps.cloned().end();
         steps.set_pid(pid);
@@ -87,7 +100,9 @@ pub fn spawn(
         std::mem::forget(tasks);
         handed
     });
-    match done.and_then(|()| lead(plan, facts, &ours, &mut process, armed.steps, &mut stage)) {
+    let led = done.and_then(|()| lead(plan, facts, &ours, &mut process, armed, &mut stage));
+    armed.id_maps.clear();
+    match led {
         Ok(()) => Ok(process),
         Err(error) => {
             process.end();
@@ -110,9 +125,10 @@ fn lead(
     facts: &Facts,
     ours: &OwnedFd,
     process: &mut Process,
-    steps: Option<Steps>,
+    armed: &Armed,
     stage: &mut impl FnMut(Stage, &Process) -> Result<()>,
 ) -> Result<()> {
+    let steps = armed.steps;
     loop {
         let Some((report, sent)) = Report::receive(ours).context(|| "receive the child's report")? else {
             ended(process)?;
@@ -130,11 +146,15 @@ fn lead(
         let reached = reached(plan, report, sent, process)?;
         answer.inspect(|answer| answer.begin());
         match reached {
+            Stage::IdMap(i) => {
+                let mapped = process.handed.take().ok_or(Errno::BADF).and_then(|fd| arm::map_ids(&plan.trees[i], &fd, &armed.id_maps));
+                mapped.map_err(|errno| failure(plan, report.op, errno.raw_os_error()))?;
+            }
             Stage::Ids => ids::establish(plan, facts, process.pid)?,
             Stage::NetDevices => net_devices::establish(plan, process.pid)?,
             other => stage(other, process)?,
         }
-        process.listener = None;
+        process.handed = None;
         answer.inspect(|answer| answer.end());
         match send(ours, b"+", SendFlags::NOSIGNAL) {
             // It has failed meanwhile: its report, or its end, is next.
@@ -157,7 +177,9 @@ fn reached(plan: &Plan, report: Report, sent: Option<OwnedFd>, process: &mut Pro
     };
     if let Stage::Listener(_) = reached {
         let taken = listener::take(report, sent, &process.pidfd);
-        process.listener = Some(taken.map_err(|errno| failure(plan, report.op, errno.raw_os_error()))?);
+        process.handed = Some(taken.map_err(|errno| failure(plan, report.op, errno.raw_os_error()))?);
+    } else {
+        process.handed = sent;
     }
     Ok(*reached)
 }
@@ -175,7 +197,7 @@ pub fn released(
         let report = Report { op: report.op.saturating_sub(first), ..report };
         let reached = reached(plan, report, sent, process)?;
         stage(reached, process)?;
-        process.listener = None;
+        process.handed = None;
         send(socket, b"+", SendFlags::NOSIGNAL).context(|| "answer the container's process")?;
     }
     Ok(())
@@ -212,7 +234,7 @@ fn executed(process: &Process) -> bool {
 fn second(pid: i32) -> Result<Process> {
     let known = Pid::from_raw(pid).ok_or_else(|| Error::new("the second clone gave no process"))?;
     let pidfd = pidfd_open(known, PidfdFlags::empty()).context(|| format!("open a pidfd for process {pid}"))?;
-    Ok(Process { pid, pidfd, listener: None })
+    Ok(Process { pid, pidfd, handed: None })
 }
 
 /// Namespaces that the parent is in only for the time of the clone.

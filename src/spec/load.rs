@@ -30,7 +30,12 @@ pub struct Loaded {
 
 /// Reads `config.json` of a bundle directory (bundle.md).
 pub fn load(bundle: &Path) -> Result<Loaded> {
-    let file = bundle.join("config.json");
+    load_file(bundle, Path::new("config.json"))
+}
+
+/// Reads another file in its place, relative to the bundle.
+pub fn load_file(bundle: &Path, file: &Path) -> Result<Loaded> {
+    let file = bundle.join(file);
     let bytes = read(&file, false).map_err(|e| match e.get_errno() {
         Some(Errno::NOENT) if bundle.is_dir() => e.hint("`keel spec` writes one"),
         Some(Errno::NOENT) => e.hint("the bundle directory does not exist; --bundle names it"),

@@ -135,6 +135,8 @@ pub struct MountOptions {
     pub remount: bool,
     /// Flags of the mount itself.
     pub attr: Attributes,
+    /// Some flag of the mount itself was named, to be set or to be cleared.
+    pub named: bool,
     /// Flags of it and all mounts below; to be applied after `attr`.
     pub rec_attr: Attributes,
     /// `MS_*` flags of a new superblock; [`SUPERBLOCK`] has the words for fsconfig(2).
@@ -159,6 +161,17 @@ impl MountOptions {
         all
     }
 
+    /// The flags of a bind mount. Without one named it has those of its source. Else it has those that are named and no others, as
+    /// in runc (mount(8) keeps the source's where flags are only cleared); its access times stay unless a way is named.
+    pub fn bound(&self) -> Attributes {
+        if !self.named {
+            return Attributes::default();
+        }
+        let times = self.attr.set & MOUNT_ATTR_NODIRATIME | self.attr.clear & MOUNT_ATTR__ATIME;
+        let times = if times == 0 { 0 } else { MOUNT_ATTR__ATIME | MOUNT_ATTR_NODIRATIME };
+        Attributes { set: self.attr.set, clear: LOCKABLE | MOUNT_ATTR_NOSYMFOLLOW | times }
+    }
+
     fn apply(&mut self, option: &str) {
         if option.is_empty() {
             return;
@@ -170,12 +183,17 @@ impl MountOptions {
             let (key, value) = option.split_once('=').map_or((option, None), |(key, value)| (key, Some(value)));
             return self.data.push((key.to_owned(), value.map(str::to_owned)));
         };
-        match TABLE[row].1 {
+        let effect = TABLE[row].1;
+        self.named |= matches!(
+            effect,
+            Effect::Set(_) | Effect::Clear(_) | Effect::Super(_) | Effect::NotSuper(_) | Effect::ReadOnly | Effect::ReadWrite
+        );
+        match effect {
             Effect::Nothing => {}
             Effect::Bind(recursive) => (self.bind, self.recursive) = (true, self.recursive || recursive),
             Effect::Remount => self.remount = true,
             Effect::Set(flag) => self.attr.set(flag),
-            Effect::Clear(flag) => self.attr.clear(flag),
+            Effect::Clear(flag) => self.attr.unset(flag),
             Effect::SetAll(flag) => self.rec_attr.set(flag),
             Effect::ClearAll(flag) => self.rec_attr.clear(flag),
             Effect::Super(flag) => self.superblock |= flag,
@@ -193,6 +211,10 @@ impl MountOptions {
         }
     }
 }
+
+/// The flags that a user namespace may not take from a mount that comes from outside, besides changing its access times
+/// (mount_namespaces(7), "Restrictions on mount namespaces").
+pub const LOCKABLE: u64 = MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC;
 
 const ATIME: [u64; 3] = [MOUNT_ATTR_RELATIME, MOUNT_ATTR_NOATIME, MOUNT_ATTR_STRICTATIME];
 
@@ -220,6 +242,19 @@ impl Attributes {
                 self.set &= !flag;
                 self.clear |= flag;
             }
+        }
+    }
+
+    /// For the mount itself, as in mount(8): what undoes a way of access times takes back the word, and asks for nothing.
+    fn unset(&mut self, flag: u64) {
+        match flag {
+            MOUNT_ATTR_NOATIME | MOUNT_ATTR_STRICTATIME if self.set & MOUNT_ATTR__ATIME == flag => {
+                self.set &= !MOUNT_ATTR__ATIME;
+                self.clear &= !MOUNT_ATTR__ATIME;
+            }
+            MOUNT_ATTR_NOATIME | MOUNT_ATTR_STRICTATIME => {}
+            MOUNT_ATTR_NODIRATIME => self.set &= !flag,
+            _ => self.clear(flag),
         }
     }
 

@@ -48,12 +48,28 @@ pub struct Record {
     /// The container's Intel RDT groups, in the form of the room `cgroup`; null without.
     #[serde(skip_serializing_if = "serde_json::Value::is_null")]
     pub resctrl: serde_json::Value,
+    /// The mount of the root file system, where the container's mounts are not in a namespace of its own; null otherwise.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub root_mount: Option<RootMount>,
     /// Index in the plan of the first operation after `start`.
     pub start_at: u32,
     /// An `exec` has given a process CAP_SYS_PTRACE, which the configuration gives to none.
     pub traced: bool,
     /// The configuration's annotations.
     pub annotations: BTreeMap<String, String>,
+}
+
+/// A mount that `delete` has to unmount.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct RootMount {
+    /// By which it is known.
+    pub id: u64,
+    /// What mountinfo shows for it.
+    pub shown: u64,
+    /// The mount namespace that the container has joined; absent is the runtime's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub namespace: Option<PathBuf>,
 }
 
 /// The directory that holds all containers: `--root`.

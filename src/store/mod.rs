@@ -7,6 +7,6 @@ mod container;
 mod id;
 mod process;
 
-pub use container::{Container, Record, Root};
+pub use container::{Container, Record, Root, RootMount};
 pub use id::ContainerId;
 pub use process::ProcessId;

@@ -49,3 +49,23 @@ pub fn mount_setattr(fd: impl AsFd, path: &CStr, recursive: bool, attr: &MountAt
     let ret = unsafe { libc::syscall(libc::SYS_mount_setattr, fd, path.as_ptr(), flags, attr, size_of::<MountAttr>()) };
     if ret < 0 { Err(Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::IO)) } else { Ok(()) }
 }
+
+/// Which mount `fd` is on: a number that no other mount of this boot has had (`STATX_MNT_ID_UNIQUE`, Linux 6.8), before that the one of
+/// mountinfo, which is given again.
+pub fn mount_id(fd: impl AsFd) -> Result<u64> {
+    const UNIQUE: u32 = 0x4000;
+    mount_id_by(fd, libc::STATX_MNT_ID | UNIQUE)
+}
+
+/// The number that mountinfo shows of the mount that `fd` is on.
+pub fn mountinfo_id(fd: impl AsFd) -> Result<u64> {
+    mount_id_by(fd, libc::STATX_MNT_ID)
+}
+
+fn mount_id_by(fd: impl AsFd, mask: u32) -> Result<u64> {
+    // SAFETY: all-zero is a valid statx.
+    let mut stat: libc::statx = unsafe { std::mem::zeroed() };
+    // SAFETY: the empty path with AT_EMPTY_PATH names the descriptor; `stat` is written to.
+    let ret = unsafe { libc::syscall(libc::SYS_statx, fd.as_fd().as_raw_fd(), c"".as_ptr(), libc::AT_EMPTY_PATH, mask, &raw mut stat) };
+    if ret < 0 { Err(Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::IO)) } else { Ok(stat.stx_mnt_id) }
+}

@@ -209,7 +209,7 @@ pub fn keyctl_join_session_keyring(name: &CStr) -> Result<i64> {
 pub fn reset_signals() -> Result<()> {
     use libc::{SIGCHLD, SIGHUP, SIGINT, SIGPIPE, SIGQUIT, SIGTERM, SIGTSTP, SIGTTIN, SIGTTOU};
     for signal in [SIGHUP, SIGINT, SIGQUIT, SIGPIPE, SIGTERM, SIGCHLD, SIGTSTP, SIGTTIN, SIGTTOU] {
-        // SAFETY: installs the default action; no handler of ours exists that could be lost.
+        // SAFETY: installs the default action; the handler of ours that may be there is for a process that waits.
         if unsafe { libc::signal(signal, libc::SIG_DFL) } == libc::SIG_ERR {
             return Err(last_errno());
         }
@@ -217,6 +217,22 @@ pub fn reset_signals() -> Result<()> {
     let none = [0u64; 1];
     // SAFETY: the kernel's sigset is 8 bytes; the old mask is not asked for.
     check(unsafe { libc::syscall(libc::SYS_rt_sigprocmask, libc::SIG_SETMASK, none.as_ptr(), 0, 8) }).map(drop)
+}
+
+extern "C" fn end_by(signal: i32) {
+    exit(128 + signal)
+}
+
+/// From now on the signals that ask a process to end do end this one, also where it is the first of its pid namespace, which the
+/// kernel spares every signal without a handler (pid_namespaces(7)).
+pub fn end_on_signals() -> Result<()> {
+    for signal in [libc::SIGHUP, libc::SIGINT, libc::SIGQUIT, libc::SIGTERM] {
+        // SAFETY: the handler makes system calls only, and never returns.
+        if unsafe { libc::signal(signal, end_by as *const () as libc::sighandler_t) } == libc::SIG_ERR {
+            return Err(last_errno());
+        }
+    }
+    Ok(())
 }
 
 /// Brings the loopback interface up: SIOCSIFFLAGS with IFF_UP|IFF_RUNNING (netdevice(7)).

@@ -243,3 +243,27 @@ fn run_in_the_foreground_hands_signals_to_the_program() {
     assert_eq!(bundle.out(), "ready\ncaught\n");
     Census::of(&bundle).nothing_left(&bundle);
 }
+
+/// crun's, for its callers.
+#[test]
+fn another_configuration_and_a_regular_expression_of_ids() {
+    let bundle = Bundle::new(&["echo", "other"]);
+    bundle.write();
+    let dir = |name: &str| bundle.dir.join(name);
+    fs::create_dir(dir("config")).unwrap();
+    fs::rename(dir("config.json"), dir("config/other.json")).unwrap();
+    assert_eq!(bundle.keel(&["run", "--config", "config/other.json", "ID"]).ok(), "other\n");
+    assert_eq!(bundle.keel(&["run", "--config", dir("config/other.json").to_str().unwrap(), "ID"]).ok(), "other\n");
+    bundle.keel(&["run", "ID"]).fails(1, &["config.json"]);
+    let ids: Vec<_> = ["a", "b", "c"].iter().map(|end| format!("{}-{end}", bundle.id())).collect();
+    for id in &ids {
+        let said = bundle.detached(&["create", "--config", "config/other.json", id]);
+        said.ok();
+    }
+    bundle.keel(&["delete", "--regex", "("]).fails(1, &["\"(\" is no POSIX extended regular expression"]);
+    bundle.keel(&["delete", "--force", "--regex", &format!("^{}-[ab]$", bundle.id())]).ok();
+    assert_eq!(bundle.keel(&["list", "--quiet"]).ok(), format!("{}\n", ids[2]));
+    bundle.keel(&["delete", "--force", "--regex", "no such"]).ok();
+    bundle.keel(&["delete", "--regex", &bundle.id()]).ok();
+    Census::of(&bundle).nothing_left(&bundle);
+}

@@ -124,3 +124,20 @@ fn without_a_pid_namespace_what_outlives_the_program_ends_with_a_kill() {
     eventually("the others' end", || bundle.keel(&["ps", "--format", "json", "ID"]).ok().trim() == "[]");
     bundle.keel(&["kill", "ID", "KILL"]).fails(1, &["container not running"]);
 }
+
+/// An engine that stops a container which was never started waits for the signal to work before it kills. The program would be pid 1,
+/// which the kernel spares.
+#[test]
+fn a_created_container_ends_by_the_signals_that_ask_for_it() {
+    for signal in ["TERM", "INT", "HUP", "QUIT"] {
+        let bundle = Bundle::new(&["true"]);
+        bundle.create();
+        bundle.keel(&["kill", "ID", signal]).ok();
+        eventually(signal, || bundle.status() == "stopped");
+        bundle.keel(&["delete", "ID"]).ok();
+        Census::of(&bundle).nothing_left(&bundle);
+    }
+    // What the program does with them is its own affair.
+    let bundle = Bundle::new(&["sh", "-c", "kill -TERM $$; echo spared"]);
+    assert_eq!(bundle.run().ok(), "spared\n");
+}

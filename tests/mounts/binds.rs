@@ -1,7 +1,8 @@
 //! Bind mounts: flags, recursion, propagation, mount points.
 
-use crate::common::{Bundle, Census};
+use crate::common::{Bundle, Census, Said};
 use crate::{add, find, mountinfo};
+use serde_json::json;
 use std::fs;
 
 fn shared_dir(bundle: &Bundle) -> String {
@@ -45,6 +46,90 @@ fn flags_of_a_bind_hold_for_it_alone() {
     find(&said.out, "/data").has(&["ro", "nosuid", "nodev", "noexec", "noatime"]);
     assert!(said.out.ends_with("refused\n"), "{said:?}");
     fs::write(format!("{volume}/file"), "the host still may").unwrap();
+}
+
+/// What a bind of a source with the flags `host` is in a container, in a mount namespace of its own.
+fn bound(host: &str, options: &str, userns: bool) -> Said {
+    let bundle = mountinfo();
+    let source = shared_dir(&bundle);
+    fs::create_dir(bundle.rootfs().join("data")).unwrap();
+    let bundle = bundle.with(|c| {
+        add(c, "/data", "bind", &source, &options.split(',').collect::<Vec<_>>());
+        if userns {
+            let map = json!([{"containerID": 0, "hostID": 100_000, "size": 65536}]);
+            c["linux"]["uidMappings"] = map.clone();
+            c["linux"]["gidMappings"] = map;
+            c["linux"]["namespaces"].as_array_mut().unwrap().push(json!({"type": "user"}));
+        }
+    });
+    bundle.write();
+    let run = format!("exec {} --root {} run {}", crate::common::KEEL, bundle.state_root().display(), bundle.id());
+    let remount = |flags: &str| format!("mount --bind -o remount,{flags} {source}");
+    let line = format!("mount -t tmpfs tmpfs {source} && {} && {} && {run}", remount("strictatime"), remount(host));
+    let mut command = std::process::Command::new("/usr/bin/unshare");
+    Said::of(command.args(["--mount", "--propagation", "private", "sh", "-c", &line]).current_dir(&bundle.dir).output().unwrap())
+}
+
+#[test]
+fn flags_that_are_named_take_the_place_of_the_sources() {
+    for (host, options, flags, gone) in [
+        ("ro,noexec,nodiratime", "bind", "ro,noexec,nodiratime", "rw"),
+        ("ro,noexec,nosymfollow,nodiratime", "bind,dev", "rw,nodiratime", "noexec,nosymfollow"),
+        ("ro", "bind,rprivate,nosuid", "rw,nosuid", "ro"),
+        ("ro,nodev", "bind,rw", "rw", "nodev"),
+        ("nosuid,nodev,noexec", "rbind,ro", "ro", "nosuid,nodev,noexec"),
+        ("noatime", "bind,ro,atime", "ro,noatime", "relatime"),
+        ("noatime", "bind,relatime", "rw,relatime", "noatime"),
+        ("noatime,nodiratime", "bind,strictatime", "rw", "noatime,nodiratime,relatime"),
+    ] {
+        let said = bound(host, options, false);
+        let found = find(&said.out, "/data");
+        found.has(&flags.split(',').collect::<Vec<_>>());
+        let left: Vec<_> = gone.split(',').filter(|flag| found.options.iter().any(|option| option == flag)).collect();
+        assert!(left.is_empty(), "{host} {options}: {left:?} in {:?}", found.options);
+    }
+}
+
+/// decisions/0019: root of a user namespace gets no more of a mount than the host has given it.
+#[test]
+fn in_a_user_namespace_locked_flags_of_the_source_stay() {
+    for (host, options, flags) in [
+        ("ro,noexec,nodiratime", "bind,dev", "ro,noexec,nodiratime"),
+        ("ro", "bind,nosuid", "ro,nosuid"),
+        ("nosuid,nodev,noexec,noatime", "bind,ro", "ro,nosuid,nodev,noexec,noatime"),
+        ("noatime", "bind,noatime,nodev", "rw,noatime,nodev"),
+        ("rw", "bind,ro", "ro"),
+    ] {
+        find(&bound(host, options, true).out, "/data").has(&flags.split(',').collect::<Vec<_>>());
+    }
+    assert!(!find(&bound("nosymfollow", "bind,rw", true).out, "/data").options.iter().any(|option| option == "nosymfollow"));
+    for (host, options) in [("ro", "bind,rw"), ("nodev,nosuid", "bind,suid"), ("noatime", "bind,relatime"), ("relatime", "bind,nodiratime")]
+    {
+        bound(host, options, true).fails(1, &["operation not permitted", "mounts[", "a user namespace may not clear"]);
+    }
+}
+
+/// What runc's suite calls the order of mounts: a source that is one of the container's own mounts, in a user namespace too.
+#[test]
+fn a_source_may_be_what_was_mounted_before() {
+    for (userns, option) in [(false, "rbind"), (true, "rbind"), (true, "idmap")] {
+        let bundle = Bundle::new(&["cat", "/final/file"]);
+        ["mnt", "final"].iter().for_each(|name| fs::create_dir(bundle.rootfs().join(name)).unwrap());
+        let volume = shared_dir(&bundle);
+        let covered = bundle.rootfs().join("mnt").to_str().unwrap().to_owned();
+        let bundle = bundle.with(|c| {
+            add(c, "/mnt", "bind", &volume, &["bind"]);
+            add(c, "/final", "bind", &covered, &["rbind", option]);
+            if userns {
+                let map = json!([{"containerID": 0, "hostID": 100_000, "size": 65536}]);
+                c["linux"]["uidMappings"] = map.clone();
+                c["linux"]["gidMappings"] = map;
+                c["linux"]["namespaces"].as_array_mut().unwrap().push(json!({"type": "user"}));
+            }
+        });
+        assert_eq!(bundle.run().ok(), "from the host\n", "{userns} {option}");
+        Census::of(&bundle).nothing_left(&bundle);
+    }
 }
 
 /// In a mount namespace of its own, so that the host's mounts stay as they are: a volume with a tmpfs below.

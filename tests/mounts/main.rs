@@ -8,6 +8,7 @@ mod devices;
 mod idmap;
 mod kinds;
 mod root;
+mod shared;
 
 use common::Bundle;
 use serde_json::{Value, json};

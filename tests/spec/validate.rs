@@ -247,6 +247,16 @@ fn devices() {
     ]);
 }
 
+/// runc's suite writes it.
+#[test]
+fn an_access_may_have_a_letter_too_many() {
+    let words = "linux.resources.devices[0].access: the letter a of \"rwa\" has no meaning";
+    accepted(&[("/linux/resources", json!({"devices": [{"allow": false, "access": "rwa"}]}), words)]);
+    let at = "config.json: linux.resources.devices[0].access";
+    let alone = json!({"devices": [{"allow": false, "access": "a"}]});
+    refused(&[("/linux/resources", alone, &format!("the access \"a\" is not made of r, w and m ({at})"))]);
+}
+
 #[test]
 fn resources() {
     let at = "config.json: linux.resources";
@@ -317,14 +327,14 @@ fn seccomp_shape() {
     accepted(&[("/linux/seccomp", json!({"defaultAction": "SCMP_ACT_ALLOW", "listenerPath": "/run/x"}), "")]);
 }
 
-/// runc refuses it too: there is nothing that could keep the container's mounts from the host.
+/// mount_namespaces(7): whoever is in a user namespace may mount only in a mount namespace that belongs to it.
 #[test]
-fn a_mount_namespace_is_needed() {
+fn a_user_namespace_needs_a_mount_namespace() {
     refused(&[(
         "/linux/namespaces/4",
-        json!({"type": "cgroup"}),
-        "there is no mount namespace: root and mounts of the container would be the host's (config.json: linux.namespaces) \
-         (it needs one of type mount)",
+        json!({"type": "user"}),
+        "a user namespace has no rights over the mounts of the host (config.json: linux.namespaces) \
+         (it needs a namespace of type mount too)",
     )]);
 }
 

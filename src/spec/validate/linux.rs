@@ -51,12 +51,12 @@ fn namespaces(linux: &Linux) -> Result<()> {
             absolute(&ns.path, "the path of the namespace", || format!("{}.path", at()))?;
         }
     }
-    match linux.namespace("mount") {
-        Some(_) => Ok(()),
-        None => Err(Error::new("there is no mount namespace: root and mounts of the container would be the host's")
+    if linux.namespace("mount").is_none() && linux.namespace("user").is_some() {
+        return Err(Error::new("a user namespace has no rights over the mounts of the host")
             .at("linux.namespaces")
-            .hint("it needs one of type mount")),
+            .hint("it needs a namespace of type mount too"));
     }
+    Ok(())
 }
 
 /// The name would be the host's without a UTS namespace.

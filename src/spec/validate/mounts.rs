@@ -25,6 +25,9 @@ pub(super) fn check(spec: &Spec, warnings: &mut Vec<String>) -> Result<()> {
         let at = || format!("mounts[{i}]");
         let options = MountOptions::of(mount);
         one(mount, &options).map_err(|e| e.at(at()))?;
+        if i == 0 && mount.destination == "/" && !options.bind && spec.linux.namespace("mount").is_none_or(|ns| !ns.path.is_empty()) {
+            return Err(Error::new("a mount as the root needs a new mount namespace").at(at()).hint("linux.namespaces has none"));
+        }
         idmapped(spec, mount, &options, &at)?;
         if !mount.destination.starts_with('/') {
             warnings.push(format!("{}: the destination {:?} is not absolute and is taken as relative to /", at(), mount.destination));

@@ -5,7 +5,7 @@ use crate::spec::Resources;
 use crate::sys::{Error, Result};
 
 pub(super) fn check(resources: &Resources, warnings: &mut Vec<String>) -> Result<()> {
-    device_rules(resources)?;
+    device_rules(resources, warnings)?;
     file_names(resources)?;
     block_io(resources)?;
     let memory = &resources.memory;
@@ -21,14 +21,19 @@ pub(super) fn check(resources: &Resources, warnings: &mut Vec<String>) -> Result
     Ok(())
 }
 
-fn device_rules(resources: &Resources) -> Result<()> {
+fn device_rules(resources: &Resources, warnings: &mut Vec<String>) -> Result<()> {
     for (i, rule) in resources.devices.iter().enumerate() {
         let refuse = |field: &str, why: String| Err(Error::new(why).at(format!("linux.resources.devices[{i}].{field}")));
         if !matches!(rule.kind.as_str(), "" | "a" | "b" | "c") {
             return refuse("type", format!("the device type {:?} does not exist; a, b and c do", rule.kind));
         }
-        if rule.access.is_empty() || !rule.access.bytes().all(|b| b"rwm".contains(&b)) {
+        let known = |letters: &[u8]| rule.access.bytes().filter(|b| letters.contains(b)).count();
+        if known(b"rwm") == 0 || known(b"rwma") != rule.access.len() {
             return refuse("access", format!("the access {:?} is not made of r, w and m", rule.access));
+        }
+        if known(b"a") != 0 {
+            // The letter of the device type that is all of them: runc takes it, and makes nothing of it.
+            warnings.push(format!("linux.resources.devices[{i}].access: the letter a of {:?} has no meaning", rule.access));
         }
         for (number, field) in [(rule.major, "major"), (rule.minor, "minor")] {
             if let Some(number) = number.filter(|n| !(-1..=i64::from(u32::MAX)).contains(n)) {
