@@ -36,7 +36,7 @@ impl Cgroup {
     /// unless `linux.cgroupsPath` or a limit asks for them; device rules then need not be kept, as in runc, since
     /// an unprivileged user can open no more devices than before.
     pub fn create(&mut self, limits: &Limits, devices: Option<&Devices>, rootless: bool) -> Result<Entry> {
-        let holder = self.unit.as_ref().map(|unit| unit.start(limits)).transpose()?;
+        let holder = self.unit.as_ref().map(|unit| unit.start(limits, self.version)).transpose()?;
         let mut made = Vec::new();
         let built = self.build(&mut made, limits, devices, rootless).and_then(|mut entry| {
             if holder.is_some() {

@@ -212,6 +212,9 @@ pub struct Exec {
     /// Also in a paused container
     #[arg(long)]
     pub ignore_paused: bool,
+    /// Write a timeline of each step to this file, for Perfetto or chrome://tracing
+    #[arg(long, value_name = "FILE")]
+    pub trace: Option<PathBuf>,
     /// Accepted for runc's callers: keel is no subreaper
     #[arg(long, hide = true)]
     pub no_subreaper: bool,
