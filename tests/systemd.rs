@@ -418,6 +418,21 @@ fn an_ordinary_user_has_scopes_of_his_own_systemd() {
     assert_eq!(file(&bundle, "pids.max"), "41");
     as_user(&bundle, &["delete", "--force", "ID"]).ok();
     assert!(!Path::new(&format!("/sys/fs/cgroup{place}")).exists());
+    // What his systemd has no controller for is said, with who keeps it back.
+    let refusals = [
+        (json!({"cpu": {"cpus": "0"}}), "linux.resources.cpu.cpus", "controller cpuset is not among those that cgroup v2 has on this host"),
+        (
+            json!({"blockIO": {"throttleReadBpsDevice": [{"major": 98, "minor": 0, "rate": 9}]}}),
+            "linux.resources.blockIO.throttleReadBpsDevice[0]",
+            "controller io is not delegated: /sys/fs/cgroup/user.slice",
+        ),
+    ];
+    for (resources, at, reason) in refusals {
+        config["linux"]["resources"] = resources;
+        fs::write(bundle.dir.join("config.json"), config.to_string()).unwrap();
+        let err = run().fails(1, &[at, reason]);
+        assert_eq!(err.lines().count(), 1, "{err}");
+    }
     let mut left = Command::new("setpriv");
     left.args([
         "--reuid",

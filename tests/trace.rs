@@ -174,7 +174,9 @@ fn exec_tells_each_operation_of_its_process_and_each_step_of_the_host() {
         find(&child, "JoinInit");
         // Where somebody may trace, the process is made by a second clone.
         assert_eq!(child.iter().any(|event| event["name"] == "CloneAgain"), capability.is_some());
-        for name in ["look at the container", "load", "validate", "open the cgroup", "plan", "arm", "clone", "spawn", "wait for the program"] {
+        for name in
+            ["look at the container", "load", "validate", "open the cgroup", "plan", "arm", "clone", "spawn", "wait for the program"]
+        {
             assert!(find(&host, name)["args"].get("error").is_none());
         }
         assert!(find(&host, "wait for the program")["dur"].as_f64().unwrap() >= 100_000.0);
@@ -196,7 +198,9 @@ fn an_exec_that_fails_has_a_timeline_too() {
     assert_eq!(find(&host, "spawn")["args"]["error"], failed["args"]["error"]);
     bundle.keel(&["exec", "--cwd", "relative", "--trace", "trace.json", "ID", "true"]).fails(255, &["cwd"]);
     assert!(find(&events(&bundle, "host"), "validate")["args"].get("error").is_some());
-    bundle.keel(&["exec", "--trace", "no/such/dir/trace.json", "ID", "true"]).fails(255, &["make the timeline", "no such file or directory"]);
+    bundle
+        .keel(&["exec", "--trace", "no/such/dir/trace.json", "ID", "true"])
+        .fails(255, &["make the timeline", "no such file or directory"]);
     let said = bundle.keel(&["exec", "--trace", "trace.json", "ID", "ls", "-l", "/proc/self/fd"]).ok();
     assert!(!said.contains("trace.json"), "{said}");
     bundle.delete();

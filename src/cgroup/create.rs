@@ -71,13 +71,13 @@ impl Cgroup {
     fn build(&mut self, made: &mut Vec<String>, limits: &Limits, devices: Option<&Devices>, rootless: bool) -> Result<Entry> {
         let mut entry = Entry::default();
         let tolerable = |errno: Errno, explicit: bool| !explicit && is_unprivileged(rootless, errno);
-        let mut lost = false;
+        let mut lost = Vec::new();
         for tree in std::mem::take(&mut self.trees) {
             let dir = tree.dir();
             let before = made.len();
             let fresh = match make(&tree.mount, &tree.path, made) {
                 Err(errno) if tolerable(errno, self.explicit) => {
-                    lost = true;
+                    lost.push(tree);
                     continue;
                 }
                 Err(errno) => {
@@ -98,16 +98,21 @@ impl Cgroup {
                 enable_controllers(&tree).context(|| format!("enable the controllers of {dir}"))?;
             }
             match entry.open(&tree, &dir) {
-                Err(errno) if tolerable(errno, self.explicit) => lost = true,
+                Err(errno) if tolerable(errno, self.explicit) => lost.push(tree),
                 Err(errno) => return Err(Error::new(format!("open the cgroup {dir}")).errno(errno)),
                 Ok(()) => self.trees.push(tree),
             }
         }
-        if lost && let Some(write) = limits.writes.iter().find(|write| self.tree(&write.controller).is_none()) {
-            let what = format!("set {} to {}: permission denied to make a cgroup for it", write.file, write.value);
-            return Err(Error::new(what)
-                .at(&write.at)
-                .hint("delegate a cgroup to this user (systemd: Delegate=yes), or ask for no limits"));
+        if !lost.is_empty()
+            && let Some(write) = limits.writes.iter().find(|write| self.tree(&write.controller).is_none())
+        {
+            let what = format!("set {} to {}", write.file, write.value);
+            let error = match self.version == Version::V2 || lost.iter().any(|tree| tree.has(&write.controller)) {
+                true => Error::new(format!("{what}: permission denied to make a cgroup for it"))
+                    .hint("delegate a cgroup to this user (systemd: Delegate=yes), or ask for no limits"),
+                false => Error::new(format!("{what}: controller {} is not mounted as cgroup v1", write.controller)),
+            };
+            return Err(error.at(&write.at));
         }
         if let Some(devices) = devices {
             self.set_devices(devices, rootless)?;

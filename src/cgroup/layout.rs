@@ -61,7 +61,9 @@ impl Layout {
 
     pub(super) fn must_have_one(&self) -> Result<()> {
         match self.hierarchies.is_empty() {
-            true => Err(Error::new(format!("no cgroup filesystem is mounted at {ROOT}")).hint("mount one, or use --cgroup-manager=disabled")),
+            true => {
+                Err(Error::new(format!("no cgroup filesystem is mounted at {ROOT}")).hint("mount one, or use --cgroup-manager=disabled"))
+            }
             false => Ok(()),
         }
     }

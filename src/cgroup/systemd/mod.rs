@@ -54,12 +54,7 @@ fn is_user() -> bool {
 impl Unit {
     /// Reads `linux.cgroupsPath`, `slice:prefix:name` for this manager, and gives the unit and its path below the mount of
     /// each hierarchy. Nothing is touched, but a user's systemd is asked where it is.
-    pub(super) fn locate(
-        cgroups_path: &str,
-        id: &str,
-        annotations: &BTreeMap<String, String>,
-        version: Version,
-    ) -> Result<(Self, String)> {
+    pub(super) fn locate(cgroups_path: &str, id: &str, annotations: &BTreeMap<String, String>, version: Version) -> Result<(Self, String)> {
         let user = is_user();
         if user && version == Version::V1 {
             // It has a part of the hierarchy name=systemd alone: no limit can be set there.
