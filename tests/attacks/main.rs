@@ -26,6 +26,7 @@ mod cve_2026_41579_image_dev;
 mod cve_2026_88265_stdio;
 mod exec_into_stranger;
 mod frozen_by_itself;
+mod host_files;
 mod host_null_device;
 
 use common::{Bundle, Census, IN_V2_VIEW, KEEL, Said};
