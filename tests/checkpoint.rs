@@ -359,14 +359,41 @@ fn refusals_are_one_sentence_and_leave_nothing() {
     bundle.keel(&["--criu", "/bin/true", "checkpoint", "ID"]).fails(1, &["CRIU"]);
     assert_eq!(bundle.status(), "running");
     bundle.delete();
-    let user = Bundle::new(&["sleep", "1000"]).with(|c| {
+}
+
+/// Its ids, its rights over its namespaces and its files come back; an exec joins its user namespace.
+#[test]
+fn a_container_with_a_user_namespace() {
+    let Some(saved) = Saved::new(&["sh", "-c", COUNT]) else { return };
+    let host = saved.bundle.dir.join("host");
+    fs::create_dir_all(&host).unwrap();
+    let source = host.clone();
+    let saved = saved.with(|c| {
         c["linux"]["namespaces"].as_array_mut().unwrap().push(json!({"type": "user"}));
-        c["linux"]["uidMappings"] = json!([{"containerID": 0, "hostID": 100000, "size": 65536}]);
+        c["linux"]["uidMappings"] = json!([{"containerID": 0, "hostID": 100_000, "size": 65536}]);
         c["linux"]["gidMappings"] = c["linux"]["uidMappings"].clone();
+        let mount = json!({"destination": "/host", "type": "bind", "source": source, "options": ["rbind", "ro"]});
+        c["mounts"].as_array_mut().unwrap().push(mount);
     });
-    user.write();
-    fs::create_dir(user.dir.join("checkpoint")).unwrap();
-    fs::write(user.dir.join("checkpoint/descriptors.json"), "[\"\",\"\",\"\"]").unwrap();
-    user.keel(&["restore", "ID"]).fails(1, &["with a user namespace are not supported", "linux.namespaces"]);
-    Census::of(&user).nothing_left(&user);
+    let bundle = &saved.bundle;
+    for path in [bundle.rootfs(), bundle.rootfs().join("tmp"), host.clone()] {
+        std::os::unix::fs::chown(&path, Some(100_000), Some(100_000)).unwrap();
+    }
+    saved.start();
+    eventually("it counts", || saved.count() > 3);
+    let fields = ["Cap", "NoNewPrivs", "Uid", "Gid", "Groups"];
+    let maps = || ["uid_map", "gid_map"].map(|map| fs::read_to_string(format!("/proc/{}/{map}", bundle.pid())).unwrap());
+    let before = (saved.mounts(), saved.status_field(&fields), maps());
+    saved.checkpoint(&[]);
+    Census::of(bundle).nothing_left(bundle);
+    saved.restore(&[]);
+    let restored = saved.count();
+    eventually("it counts on", || saved.count() > restored);
+    assert_eq!((saved.mounts(), saved.status_field(&fields), maps()), before);
+    let namespace = |who: &str| fs::read_link(format!("/proc/{who}/ns/user")).unwrap();
+    assert_ne!(namespace(&bundle.pid().to_string()), namespace("self"));
+    let inside = bundle.sh("readlink /proc/self/ns/user; id -u; touch /dev/shm/made; touch /host/x 2>/dev/null || echo read-only");
+    assert_eq!(inside, format!("{}\n0\nread-only\n", namespace(&bundle.pid().to_string()).display()));
+    bundle.delete();
+    Census::of(bundle).nothing_left(bundle);
 }

@@ -139,9 +139,6 @@ pub(super) fn planned(id: &ContainerId, bundle: &Path, spec: &Spec, cgroup: &Cgr
 pub(super) fn supported(plan: &Plan) -> Result<()> {
     let refused =
         |what: &str, at: String| Err(Error::new(format!("checkpoint and restore of a container {what} are not supported")).at(at));
-    if plan.in_user_namespace {
-        return refused("with a user namespace", "linux.namespaces".into());
-    }
     if let Some(join) = plan.joins.iter().find(|join| join.kind != ns::NET) {
         return refused("that joins this namespace", join.at.to_string());
     }
@@ -183,6 +180,11 @@ pub(super) fn external(plan: &Plan) -> Result<Vec<External>> {
         Op::Mask(path, _) => {
             let at = format!("/{}", text(path));
             Some(External { at, source: "/dev/null".into(), mask: true, attributes: vec![MountAttr::RDONLY] })
+        }
+        // In a user namespace nobody makes device nodes: they are the host's, mounted.
+        Op::Device(node, _) if plan.in_user_namespace && FileType::from_raw_mode(node.mode) != FileType::Fifo => {
+            let at = format!("/{}", text(&node.path));
+            Some(External { source: at.clone(), at, mask: false, attributes: vec![MountAttr::RDONLY] })
         }
         _ => None,
     });
@@ -264,6 +266,18 @@ impl Images {
             rustix::fs::open(&path, OFlags::DIRECTORY | OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).context(|| format!("open {path}"))
         };
         Ok(Self { images: open(&self.image_path)?, work: open(&self.work_path)?, ..self })
+    }
+
+    /// The processes of a user namespace open the images themselves, by the directory's descriptor: it must let them pass. The
+    /// files are for their owner alone.
+    pub fn let_pass(&self) -> Result<()> {
+        const SEARCH: u32 = 0o011;
+        let what = || format!("let the container pass the directory {}", self.image_path.display());
+        let mode = fstat(&self.images).context(what)?.st_mode & 0o7777;
+        if mode & SEARCH == SEARCH {
+            return Ok(());
+        }
+        rustix::fs::fchmod(&self.images, Mode::from_raw_mode(mode | SEARCH)).context(what)
     }
 
     /// CRIU's log.
