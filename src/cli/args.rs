@@ -456,8 +456,8 @@ pub struct Checkpoint {
     /// Save memory only; the container goes on
     #[arg(long)]
     pub pre_dump: bool,
-    /// Refused
-    #[arg(long, hide = true, value_name = "ADDRESS:PORT")]
+    /// Send memory to a `criu page-server`
+    #[arg(long, value_name = "ADDRESS:PORT")]
     pub page_server: Option<String>,
     /// Refused
     #[arg(long, hide = true, value_name = "FD")]

@@ -68,6 +68,8 @@ pub struct CheckpointOptions {
     pub pre_dump: bool,
     /// The images of the pre-dump before, relative to these.
     pub parent_path: Option<String>,
+    /// Address and port of a `criu page-server` that takes the memory.
+    pub page_server: Option<(String, u16)>,
 }
 
 /// File in the images with what the first three descriptors were, as runc writes it.
@@ -110,6 +112,12 @@ pub fn checkpoint(runtime: &Runtime, id: &ContainerId, options: &CheckpointOptio
     }
     if !options.pre_dump {
         images.save_descriptors(pid)?;
+    }
+    if let Some((address, port)) = &options.page_server {
+        let mut server = Message::default();
+        server.text(1, address);
+        server.number(2, u64::from(*port));
+        request.message(11, &server);
     }
     let ask = if options.pre_dump { Ask::PreDump } else { Ask::Dump };
     let criu = Criu::start(options.criu.criu.as_deref(), &Surroundings::default())?;
