@@ -348,25 +348,105 @@ fn refusals_are_one_sentence_and_leave_nothing() {
     bundle.write();
     bundle.keel(&["checkpoint", "ID"]).fails(1, &["does not exist"]);
     bundle.keel(&["restore", "--lazy-pages", "ID"]).fails(1, &["--lazy-pages is not supported"]);
+    for wrong in ["1.2.3.4", ":5", "1.2.3.4:0", "1.2.3.4:99999", "1.2.3.4:x"] {
+        bundle.keel(&["checkpoint", "--page-server", wrong, "ID"]).fails(1, &["is not ADDRESS:PORT", wrong]);
+    }
     bundle.keel(&["restore", "ID"]).fails(1, &["checkpoint/descriptors.json", "is there a checkpoint"]);
     bundle.create();
     bundle.keel(&["checkpoint", "ID"]).fails(1, &["cannot checkpoint", "not running"]);
     bundle.keel(&["start", "ID"]).ok();
-    bundle.keel(&["checkpoint", "--page-server", "1.2.3.4:5", "ID"]).fails(1, &["--page-server"]);
+    bundle.keel(&["checkpoint", "--status-fd", "7", "ID"]).fails(1, &["--status-fd is not supported"]);
     let alone = |args: &[&str]| Said::of(bundle.command(args).env("PATH", "/nowhere").output().unwrap());
     alone(&["checkpoint", &bundle.id()]).fails(1, &["criu: executable file not found in $PATH", "--criu PATH"]);
     bundle.keel(&["--criu", "/no/such/criu", "checkpoint", "ID"]).fails(1, &["execute /no/such/criu: no such file or directory"]);
     bundle.keel(&["--criu", "/bin/true", "checkpoint", "ID"]).fails(1, &["CRIU"]);
     assert_eq!(bundle.status(), "running");
     bundle.delete();
-    let user = Bundle::new(&["sleep", "1000"]).with(|c| {
+}
+
+/// Its ids, its rights over its namespaces and its files come back; an exec joins its user namespace.
+#[test]
+fn a_container_with_a_user_namespace() {
+    let Some(saved) = Saved::new(&["sh", "-c", COUNT]) else { return };
+    let host = saved.bundle.dir.join("host");
+    fs::create_dir_all(&host).unwrap();
+    let source = host.clone();
+    let saved = saved.with(|c| {
         c["linux"]["namespaces"].as_array_mut().unwrap().push(json!({"type": "user"}));
-        c["linux"]["uidMappings"] = json!([{"containerID": 0, "hostID": 100000, "size": 65536}]);
+        c["linux"]["uidMappings"] = json!([{"containerID": 0, "hostID": 100_000, "size": 65536}]);
         c["linux"]["gidMappings"] = c["linux"]["uidMappings"].clone();
+        let mount = json!({"destination": "/host", "type": "bind", "source": source, "options": ["rbind", "ro"]});
+        c["mounts"].as_array_mut().unwrap().push(mount);
     });
-    user.write();
-    fs::create_dir(user.dir.join("checkpoint")).unwrap();
-    fs::write(user.dir.join("checkpoint/descriptors.json"), "[\"\",\"\",\"\"]").unwrap();
-    user.keel(&["restore", "ID"]).fails(1, &["with a user namespace are not supported", "linux.namespaces"]);
-    Census::of(&user).nothing_left(&user);
+    let bundle = &saved.bundle;
+    for path in [bundle.rootfs(), bundle.rootfs().join("tmp"), host.clone()] {
+        std::os::unix::fs::chown(&path, Some(100_000), Some(100_000)).unwrap();
+    }
+    saved.start();
+    eventually("it counts", || saved.count() > 3);
+    let fields = ["Cap", "NoNewPrivs", "Uid", "Gid", "Groups"];
+    let maps = || ["uid_map", "gid_map"].map(|map| fs::read_to_string(format!("/proc/{}/{map}", bundle.pid())).unwrap());
+    let before = (saved.mounts(), saved.status_field(&fields), maps());
+    saved.checkpoint(&[]);
+    Census::of(bundle).nothing_left(bundle);
+    saved.restore(&[]);
+    let restored = saved.count();
+    eventually("it counts on", || saved.count() > restored);
+    assert_eq!((saved.mounts(), saved.status_field(&fields), maps()), before);
+    let namespace = |who: &str| fs::read_link(format!("/proc/{who}/ns/user")).unwrap();
+    assert_ne!(namespace(&bundle.pid().to_string()), namespace("self"));
+    let inside = bundle.sh("readlink /proc/self/ns/user; id -u; touch /dev/shm/made; touch /host/x 2>/dev/null || echo read-only");
+    assert_eq!(inside, format!("{}\n0\nread-only\n", namespace(&bundle.pid().to_string()).display()));
+    bundle.delete();
+    Census::of(bundle).nothing_left(bundle);
+}
+
+/// A CRIU that works beside keel, ended with the test.
+struct Beside(std::process::Child);
+
+impl Beside {
+    fn new(saved: &Saved, args: &[&str]) -> Self {
+        let mut command = Command::new(saved.criu);
+        command.args(args).args(["--images-dir", "images", "--work-dir", "images", "-o", "beside.log", "-v4"]);
+        Self(command.current_dir(&saved.bundle.dir).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap())
+    }
+}
+
+impl Drop for Beside {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// A port of the loopback that nobody listens at.
+fn port() -> String {
+    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port().to_string()
+}
+
+fn pages(dir: &Path) -> usize {
+    fs::read_dir(dir).unwrap().flatten().filter(|entry| entry.file_name().to_string_lossy().starts_with("pages-")).count()
+}
+
+#[test]
+fn memory_goes_to_a_page_server() {
+    let Some(saved) = Saved::new(&["sh", "-c", COUNT]) else { return };
+    let bundle = &saved.bundle;
+    saved.start();
+    eventually("it counts", || saved.count() > 3);
+    fs::create_dir(bundle.dir.join("images")).unwrap();
+    let port = port();
+    let server = Beside::new(&saved, &["page-server", "--address", "127.0.0.1", "--port", &port]);
+    eventually("it listens", || fs::read_to_string(bundle.dir.join("images/beside.log")).is_ok_and(|log| log.contains("status-ready")));
+    saved.keel(&["checkpoint", "--image-path", "rest", "--page-server", &format!("127.0.0.1:{port}"), "ID"]).ok();
+    assert_eq!((pages(&bundle.dir.join("rest")), pages(&bundle.dir.join("images")) > 0), (0, true), "memory is with the server alone");
+    drop(server);
+    for entry in fs::read_dir(bundle.dir.join("rest")).unwrap().flatten() {
+        fs::rename(entry.path(), bundle.dir.join("images").join(entry.file_name())).unwrap();
+    }
+    saved.restore(&[]);
+    let counted = saved.count();
+    eventually("it counts on", || saved.count() > counted);
+    bundle.delete();
+    Census::of(bundle).nothing_left(bundle);
 }

@@ -190,6 +190,63 @@ fn ranges_are_mapped_by_newuidmap_if_the_files_grant_them() {
     Census::of(&user.bundle).nothing_left(&user.bundle);
 }
 
+/// Every kind of limit, of an ordinary user with no cgroup of his own: one sentence that names it, its place, and why it cannot
+/// be kept. What this version of cgroups has no word for is a warning.
+#[test]
+fn a_limit_that_cannot_be_kept_is_named_with_the_reason() {
+    let v2 = Path::new("/sys/fs/cgroup/cgroup.controllers").exists();
+    let mounted = |controller: &str| v2 || Path::new("/sys/fs/cgroup").join(controller).join("tasks").exists();
+    let denied = "permission denied to make a cgroup for it";
+    let resources = [
+        ("memory", "memory.limit", json!({"memory": {"limit": 50_000_000}})),
+        ("memory", "memory.reservation", json!({"memory": {"reservation": 50_000_000}})),
+        ("cpu", "cpu.shares", json!({"cpu": {"shares": 512}})),
+        ("cpu", "cpu.quota", json!({"cpu": {"quota": 50_000}})),
+        ("cpu", "cpu.idle", json!({"cpu": {"idle": 1}})),
+        ("cpuset", "cpu.cpus", json!({"cpu": {"cpus": "0"}})),
+        ("cpuset", "cpu.mems", json!({"cpu": {"mems": "0"}})),
+        ("pids", "pids.limit", json!({"pids": {"limit": 40}})),
+        ("blkio", "blockIO.weight", json!({"blockIO": {"weight": 500}})),
+        ("blkio", "blockIO.throttleReadBpsDevice[0]", json!({"blockIO": {"throttleReadBpsDevice": [{"major": 8, "minor": 0, "rate": 9}]}})),
+        ("hugetlb", "hugepageLimits[0]", json!({"hugepageLimits": [{"pageSize": "2MB", "limit": 2_097_152}]})),
+        ("rdma", "rdma.mlx5_1", json!({"rdma": {"mlx5_1": {"hcaHandles": 3}}})),
+    ];
+    let only_v1 = [
+        ("memory", "memory.swappiness", json!({"memory": {"swappiness": 5}})),
+        ("memory", "memory.disableOOMKiller", json!({"memory": {"disableOOMKiller": true}})),
+        ("cpu", "cpu.realtimeRuntime", json!({"cpu": {"realtimeRuntime": 1000}})),
+        ("net_cls", "network.classID", json!({"network": {"classID": 5}})),
+        ("net_prio", "network.priorities[0]", json!({"network": {"priorities": [{"name": "lo", "priority": 1}]}})),
+    ];
+    let said = |change: &dyn Fn(&mut Value)| {
+        let user = Ordinary::new(USER, &["true"]).with(change);
+        let output = user.run();
+        Census::of(&user.bundle).nothing_left(&user.bundle);
+        (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    for (controller, at, asked) in resources.into_iter().chain(only_v1) {
+        let (code, error) = said(&|c| c["linux"]["resources"] = asked.clone());
+        let here = format!("linux.resources.{at}");
+        if v2 && (code, error.contains("is ignored: cgroup v2")) == (Some(0), true) {
+            assert!(error.contains(&here), "{at}: {error}");
+            continue;
+        }
+        let missing = format!("controller {controller} is not mounted as cgroup v1");
+        let reason = if mounted(controller) { denied } else { missing.as_str() };
+        assert!(code == Some(1) && error.contains(&here) && error.contains(reason) && error.lines().count() == 1, "{at}: {error}");
+    }
+    let process = [
+        ("rlimits", "process.rlimits[0]", json!([{"type": "RLIMIT_NOFILE", "soft": 1 << 30, "hard": 1 << 30}]), "CAP_SYS_RESOURCE"),
+        ("oomScoreAdj", "process.oomScoreAdj", json!(-500), "CAP_SYS_RESOURCE"),
+        ("scheduler", "process.scheduler", json!({"policy": "SCHED_FIFO", "priority": 10}), "CAP_SYS_NICE"),
+        ("ioPriority", "process.ioPriority", json!({"class": "IOPRIO_CLASS_RT", "priority": 0}), "CAP_SYS_NICE"),
+    ];
+    for (key, at, asked, reason) in process {
+        let (code, error) = said(&|c| c["process"][key] = asked.clone());
+        assert!(code == Some(1) && error.contains(at) && error.contains(reason) && error.lines().count() == 1, "{key}: {error}");
+    }
+}
+
 /// As rootless podman calls a runtime: root, but of a user namespace only. Were he called root too, as by `sudo podman`, his
 /// state would be root's, as for runc.
 #[test]

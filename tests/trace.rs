@@ -1,4 +1,4 @@
-//! `--trace`: the timeline of a create or run, on the host and in the child, also of one that fails.
+//! `--trace`: the timeline of a create, run or exec, on the host and in the child, also of one that fails.
 
 mod common;
 
@@ -145,4 +145,63 @@ fn the_file_is_not_the_containers() {
     bundle.keel(&["run", "--preserve-fds", "1", "--trace", "trace.json", "ID"]).fails(1, &["descriptor 3"]);
     let said = bundle.keel(&["run", "--trace", "trace.json", "ID"]).ok();
     assert!(!said.contains("trace.json"), "{said}");
+}
+
+/// Each operation from the first to the last, with one time, one after the other, by one process.
+fn are_in_order(child: &[Value]) {
+    for (index, event) in child.iter().enumerate() {
+        assert_eq!(event["args"]["index"], index, "{child:?}");
+        assert!(event["args"].get("error").is_none() && event["args"].get("unfinished").is_none(), "{event}");
+        assert_eq!(event["pid"], child[0]["pid"]);
+    }
+    assert_eq!(child.last().unwrap()["name"], "Exec");
+}
+
+#[test]
+fn exec_tells_each_operation_of_its_process_and_each_step_of_the_host() {
+    for capability in [None, Some("CAP_SYS_PTRACE")] {
+        let bundle = Bundle::new(&["sleep", "1000"]).with(|c| {
+            for set in ["bounding", "permitted"] {
+                c["process"]["capabilities"][set].as_array_mut().unwrap().extend(capability.map(|name| json!(name)));
+            }
+        });
+        bundle.write();
+        bundle.detached(&["run", "--detach", "ID"]).ok();
+        bundle.keel(&["exec", "--trace", "trace.json", "--pid-file", "execpid", "ID", "sleep", "0.2"]).ok();
+        let (host, child) = (events(&bundle, "host"), events(&bundle, "child"));
+        are_in_order(&child);
+        assert_eq!(child[0]["pid"].to_string(), fs::read_to_string(bundle.dir.join("execpid")).unwrap());
+        find(&child, "JoinInit");
+        // Where somebody may trace, the process is made by a second clone.
+        assert_eq!(child.iter().any(|event| event["name"] == "CloneAgain"), capability.is_some());
+        for name in
+            ["look at the container", "load", "validate", "open the cgroup", "plan", "arm", "clone", "spawn", "wait for the program"]
+        {
+            assert!(find(&host, name)["args"].get("error").is_none());
+        }
+        assert!(find(&host, "wait for the program")["dur"].as_f64().unwrap() >= 100_000.0);
+        bundle.delete();
+    }
+}
+
+#[test]
+fn an_exec_that_fails_has_a_timeline_too() {
+    let bundle = Bundle::new(&["sleep", "1000"]);
+    bundle.write();
+    bundle.detached(&["run", "--detach", "ID"]).ok();
+    let err = bundle.keel(&["exec", "--trace", "trace.json", "ID", "/no/such/program"]).fails(255, &["/no/such/program"]);
+    let (host, child) = (events(&bundle, "host"), events(&bundle, "child"));
+    let failed = child.last().unwrap();
+    assert_eq!(failed["name"], "FindProgram");
+    let sentence = failed["args"]["error"].as_str().unwrap();
+    assert!(err.contains(sentence), "{sentence} is what keel says: {err}");
+    assert_eq!(find(&host, "spawn")["args"]["error"], failed["args"]["error"]);
+    bundle.keel(&["exec", "--cwd", "relative", "--trace", "trace.json", "ID", "true"]).fails(255, &["cwd"]);
+    assert!(find(&events(&bundle, "host"), "validate")["args"].get("error").is_some());
+    bundle
+        .keel(&["exec", "--trace", "no/such/dir/trace.json", "ID", "true"])
+        .fails(255, &["make the timeline", "no such file or directory"]);
+    let said = bundle.keel(&["exec", "--trace", "trace.json", "ID", "ls", "-l", "/proc/self/fd"]).ok();
+    assert!(!said.contains("trace.json"), "{said}");
+    bundle.delete();
 }

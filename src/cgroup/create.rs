@@ -47,7 +47,7 @@ impl Cgroup {
     /// `rootless`: hierarchies in which we may make nothing are left out (`self` shrinks: keep it for the record),
     /// unless `linux.cgroupsPath` or a limit asks for them.
     pub fn begin(&mut self, limits: &Limits, rootless: bool, all: bool) -> Result<Entry> {
-        let holder = self.unit.as_ref().map(|unit| unit.start(limits)).transpose()?;
+        let holder = self.unit.as_ref().map(|unit| unit.start(limits, self.version)).transpose()?;
         let mut entry = Entry { holder, ..Entry::default() };
         match self.make(&mut entry, limits, rootless, |tree| all || tree.is_unified()) {
             Ok(()) => Ok(entry),
@@ -101,7 +101,7 @@ impl Cgroup {
 
     fn make(&mut self, entry: &mut Entry, limits: &Limits, rootless: bool, wanted: impl Fn(&Tree) -> bool) -> Result<()> {
         let tolerable = |errno: Errno, explicit: bool| !explicit && is_unprivileged(rootless, errno);
-        let mut lost = false;
+        let mut lost = Vec::new();
         for tree in std::mem::take(&mut self.trees) {
             if !wanted(&tree) {
                 self.trees.push(tree);
@@ -111,7 +111,7 @@ impl Cgroup {
             let before = entry.made.len();
             let fresh = match make(&tree.mount, &tree.path, &mut entry.made) {
                 Err(errno) if tolerable(errno, self.explicit) => {
-                    lost = true;
+                    lost.push(tree);
                     continue;
                 }
                 Err(errno) => {
@@ -132,16 +132,21 @@ impl Cgroup {
                 enable_controllers(&tree).context(|| format!("enable the controllers of {dir}"))?;
             }
             match entry.open(&tree, &dir) {
-                Err(errno) if tolerable(errno, self.explicit) => lost = true,
+                Err(errno) if tolerable(errno, self.explicit) => lost.push(tree),
                 Err(errno) => return Err(Error::new(format!("open the cgroup {dir}")).errno(errno)),
                 Ok(()) => self.trees.push(tree),
             }
         }
-        if lost && let Some(write) = limits.writes.iter().find(|write| self.tree(&write.controller).is_none()) {
-            let what = format!("set {} to {}: permission denied to make a cgroup for it", write.file, write.value);
-            return Err(Error::new(what)
-                .at(&write.at)
-                .hint("delegate a cgroup to this user (systemd: Delegate=yes), or ask for no limits"));
+        if !lost.is_empty()
+            && let Some(write) = limits.writes.iter().find(|write| self.tree(&write.controller).is_none())
+        {
+            let what = format!("set {} to {}", write.file, write.value);
+            let error = match self.version == Version::V2 || lost.iter().any(|tree| tree.has(&write.controller)) {
+                true => Error::new(format!("{what}: permission denied to make a cgroup for it"))
+                    .hint("delegate a cgroup to this user (systemd: Delegate=yes), or ask for no limits"),
+                false => Error::new(format!("{what}: controller {} is not mounted as cgroup v1", write.controller)),
+            };
+            return Err(error.at(&write.at));
         }
         Ok(())
     }

@@ -1,6 +1,7 @@
 //! Stopping all processes of the container and letting them go on: the v1 freezer, or `cgroup.freeze`.
 
 use super::file::{get, number, open_dir, put};
+use super::kill::children;
 use super::{Cgroup, Tree};
 use crate::sys::{Context, Error, Result};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -84,6 +85,16 @@ impl Cgroup {
         }
     }
 
+    /// Thaws what the container itself has frozen below its cgroup, as it can where it may write to v1's freezer: a process
+    /// that is held there does not even take SIGKILL. v2's freezer lets it.
+    pub fn release(&self) -> Result<()> {
+        let Some(tree) = self.trees.iter().find(|tree| tree.has("freezer")) else { return Ok(()) };
+        match open_dir(&tree.dir()).and_then(|dir| release(&dir)) {
+            Ok(()) | Err(Errno::NOENT | Errno::NODEV) => Ok(()),
+            Err(errno) => Err(Error::new(format!("thaw the cgroups below {}", tree.dir())).errno(errno)),
+        }
+    }
+
     /// Whether the container is paused: it itself, not an ancestor. A container without a freezer never is.
     pub fn is_frozen(&self) -> Result<bool> {
         let Ok(freezer) = self.freezer() else { return Ok(false) };
@@ -98,6 +109,14 @@ impl Cgroup {
             Err(errno) => Err(Error::new(format!("read {file}")).errno(errno)),
         }
     }
+}
+
+fn release(dir: &OwnedFd) -> rustix::io::Result<()> {
+    for (_, child) in children(dir)? {
+        put(&child, "freezer.state", "THAWED")?;
+        release(&child)?;
+    }
+    Ok(())
 }
 
 /// The v1 freezer tells nobody when it is done, and loses against processes that are forked meanwhile until it is

@@ -89,7 +89,12 @@ impl Cgroup {
             match open_dir(&tree.dir()).and_then(|dir| put(dir, "cgroup.kill", "1")) {
                 // Who is held by the v1 freezer dies when it is let go; the one of v2 does not hold against this.
                 Ok(()) if self.trees.len() == 1 => return Ok(()),
-                Ok(()) => return if self.is_frozen()? { self.thaw() } else { Ok(()) },
+                Ok(()) => {
+                    if self.is_frozen()? {
+                        self.thaw()?;
+                    }
+                    return self.release();
+                }
                 Err(Errno::NOENT | Errno::NODEV | Errno::OPNOTSUPP | Errno::ACCESS | Errno::PERM) => {}
                 Err(errno) => return Err(Error::new(format!("write 1 to {}/cgroup.kill", tree.dir())).errno(errno)),
             }
@@ -101,7 +106,8 @@ impl Cgroup {
             let frozen = self.freeze().is_ok();
             self.signal_once(Signal::KILL)?;
             if frozen {
-                return self.thaw();
+                self.thaw()?;
+                return self.release();
             }
         }
         Ok(())

@@ -59,6 +59,15 @@ impl Layout {
         Ok(Self { version: Version::V1, hierarchies })
     }
 
+    pub(super) fn must_have_one(&self) -> Result<()> {
+        match self.hierarchies.is_empty() {
+            true => {
+                Err(Error::new(format!("no cgroup filesystem is mounted at {ROOT}")).hint("mount one, or use --cgroup-manager=disabled"))
+            }
+            false => Ok(()),
+        }
+    }
+
     /// Whether v1 has a companion of cgroup2 beside it.
     pub fn is_hybrid(&self) -> bool {
         self.version == Version::V1 && self.hierarchies.iter().any(|hierarchy| hierarchy.controllers.is_empty())

@@ -85,10 +85,7 @@ impl Cgroup {
             && !write.controller.is_empty()
             && !available().split_whitespace().any(|name| name == write.controller);
         if absent {
-            return error.hint(format!(
-                "controller {} is not available there: the kernel lacks it, or an ancestor does not have it in cgroup.subtree_control",
-                write.controller
-            ));
+            return error.hint(self.withheld(&write.controller));
         }
         match errno {
             Errno::NOENT if hint.is_empty() => error.hint("this kernel has no such control file"),
@@ -99,6 +96,23 @@ impl Cgroup {
             },
             Errno::INVAL => error.hint("the kernel does not take this value here; an ancestor's limit may be lower"),
             _ => error,
+        }
+    }
+
+    /// Why a cgroup of v2 does not have a controller: which of those above it does not pass it on.
+    fn withheld(&self, controller: &str) -> String {
+        let tree = self.unified().or(self.trees.first());
+        let (mount, path) = tree.map_or(("", ""), |tree| (tree.mount.as_str(), tree.path.as_str()));
+        let lists = |dir: &str, file: &str| {
+            open_dir(dir).and_then(|dir| get(dir, file)).is_ok_and(|text| text.split_whitespace().any(|name| name == controller))
+        };
+        if !lists(mount, "cgroup.controllers") {
+            return format!("controller {controller} is not among those that cgroup v2 has on this host");
+        }
+        let mut above = path.match_indices('/').map(|(end, _)| format!("{mount}{}", &path[..end]));
+        match above.find(|dir| !lists(dir, "cgroup.subtree_control")) {
+            Some(dir) => format!("controller {controller} is not delegated: {dir} does not have it in cgroup.subtree_control"),
+            None => format!("controller {controller} is not available there"),
         }
     }
 

@@ -101,6 +101,10 @@ pub struct CgroupMount {
     pub links: Vec<(String, String)>,
 }
 
+/// Where the device rules of a scope are on v1: systemd allows every device in the scope's own directory whenever it looks at
+/// the unit again, and leaves alone what is below it (docs/decisions/0012-systemd.md).
+const BELOW_SYSTEMD: &str = "/container";
+
 /// The path as runc's `CleanPath` leaves it: without `.`, `..` and empty parts, never above where it starts.
 fn clean(path: &str) -> String {
     let mut parts = Vec::new();
@@ -122,10 +126,7 @@ impl Cgroup {
     /// that is the container's id.
     pub fn locate(layout: &Layout, cgroups_path: &str, id: &str) -> Result<Self> {
         const AT: &str = "linux.cgroupsPath";
-        if layout.hierarchies.is_empty() {
-            let what = "no cgroup filesystem is mounted at /sys/fs/cgroup";
-            return Err(Error::new(what).hint("mount one, or use --cgroup-manager=disabled"));
-        }
+        layout.must_have_one()?;
         if cgroups_path.contains(['\0', '\n']) {
             return Err(Error::new(format!("cgroup path {cgroups_path:?} has a character that no cgroup's name may have")).at(AT));
         }
@@ -148,12 +149,16 @@ impl Cgroup {
     /// `keel-ID.scope` in `system.slice`, or in `user.slice` of this user's own systemd. Annotations
     /// `org.systemd.property.NAME` become its properties. Nothing is touched; a user's systemd is asked where it is.
     pub fn locate_unit(layout: &Layout, cgroups_path: &str, id: &str, annotations: &BTreeMap<String, String>) -> Result<Self> {
-        let (Version::V2, Some(hierarchy)) = (layout.version, layout.hierarchies.first()) else {
-            return Err(Error::new("the systemd cgroup manager needs cgroup v2").hint("with cgroup v1, use --cgroup-manager cgroupfs"));
+        let (unit, path) = Unit::locate(cgroups_path, id, annotations, layout.version)?;
+        layout.must_have_one()?;
+        let tree = |hierarchy: &Hierarchy| {
+            let mut tree = Tree { controllers: hierarchy.controllers.clone(), mount: hierarchy.mount.clone(), path: path.clone() };
+            if tree.has("devices") {
+                tree.path.push_str(BELOW_SYSTEMD);
+            }
+            tree
         };
-        let (unit, path) = Unit::locate(cgroups_path, id, annotations)?;
-        let tree = Tree { controllers: Vec::new(), mount: hierarchy.mount.clone(), path };
-        Ok(Self { version: layout.version, explicit: true, trees: vec![tree], unit: Some(unit) })
+        Ok(Self { version: layout.version, explicit: true, trees: layout.hierarchies.iter().map(tree).collect(), unit: Some(unit) })
     }
 
     /// No cgroup of its own: for [`Manager::Disabled`].

@@ -3,7 +3,7 @@
 use super::file::{get, number, open_dir, open_write, put};
 use super::limits::in_some_order;
 use super::systemd::Unit;
-use super::{Cgroup, Devices};
+use super::{Cgroup, Devices, Version};
 use crate::plan::limits::{Limits, Missing};
 use crate::sys::{Context, Error, Result};
 use rustix::io::Errno;
@@ -15,7 +15,7 @@ pub struct Change {
     pub warnings: Vec<String>,
     /// What the files said before.
     former: Vec<Former>,
-    unit: Option<Unit>,
+    unit: Option<(Unit, Version)>,
 }
 
 /// The value of a control file before an update.
@@ -35,10 +35,10 @@ impl Cgroup {
         if let Some(devices) = devices {
             self.set_devices(devices, rootless)?;
         }
-        let mut change = Change { warnings: Vec::new(), former, unit: self.unit.clone() };
+        let mut change = Change { warnings: Vec::new(), former, unit: self.unit.clone().map(|unit| (unit, self.version)) };
         // systemd refuses all or nothing, so it is first.
         if let Some(unit) = &self.unit {
-            unit.set(limits)?;
+            unit.set(limits, self.version)?;
         }
         match self.set_limits(limits) {
             Ok(warnings) => change.warnings = warnings,
@@ -87,7 +87,7 @@ impl Change {
             open_dir(&former.dir).and_then(|dir| put(dir, &former.file, &former.value)).context(what)
         };
         let files = self.former.iter().map(|former| (former.file.as_str(), former.value.as_str()));
-        let told = self.unit.map_or(Ok(()), |unit| unit.put_back(files));
+        let told = self.unit.map_or(Ok(()), |(unit, version)| unit.put_back(files, version));
         match in_some_order(self.former.iter().collect(), one).and(told) {
             Ok(()) => error,
             Err(second) => error.hint(format!("and the former limits are not all back: {second}")),

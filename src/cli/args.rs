@@ -215,6 +215,9 @@ pub struct Exec {
     /// Also in a paused container
     #[arg(long)]
     pub ignore_paused: bool,
+    /// Write a timeline of each step to this file, for Perfetto or chrome://tracing
+    #[arg(long, value_name = "FILE")]
+    pub trace: Option<PathBuf>,
     /// Accepted for runc's callers: keel is no subreaper
     #[arg(long, hide = true)]
     pub no_subreaper: bool,
@@ -459,8 +462,8 @@ pub struct Checkpoint {
     /// Save memory only; the container goes on
     #[arg(long)]
     pub pre_dump: bool,
-    /// Refused
-    #[arg(long, hide = true, value_name = "ADDRESS:PORT")]
+    /// Send memory to a `criu page-server`
+    #[arg(long, value_name = "ADDRESS:PORT")]
     pub page_server: Option<String>,
     /// Refused
     #[arg(long, hide = true, value_name = "FD")]

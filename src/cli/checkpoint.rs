@@ -10,11 +10,12 @@ use std::path::Path;
 
 pub fn checkpoint(options: &args::Checkpoint, criu: Option<&Path>, runtime: &Runtime, log: &Log) -> Result<i32> {
     let id = ContainerId::new(&options.id)?;
-    if options.page_server.is_some() || options.status_fd.is_some() {
-        return Err(Error::new("--page-server and --status-fd are not supported").hint("keel saves into files, without a page server"));
+    if options.status_fd.is_some() {
+        return Err(Error::new("--status-fd is not supported: it tells of lazy pages, which keel does not do"));
     }
     let chosen = CheckpointOptions {
         criu: shared(&options.criu, criu)?,
+        page_server: options.page_server.as_deref().map(address).transpose()?,
         leave_running: options.leave_running,
         pre_dump: options.pre_dump,
         parent_path: options.parent_path.clone(),
@@ -42,9 +43,17 @@ pub fn restore(options: &args::Restore, criu: Option<&Path>, runtime: &Runtime, 
     lifecycle::restore(runtime, &id, &chosen, log)
 }
 
+/// `ADDRESS:PORT`, where the address may have colons of its own.
+fn address(text: &str) -> Result<(String, u16)> {
+    let parsed = text.rsplit_once(':').and_then(|(address, port)| Some((address.trim_matches(['[', ']']).to_owned(), port.parse().ok()?)));
+    parsed
+        .filter(|(address, port)| !address.is_empty() && *port != 0)
+        .ok_or_else(|| Error::new(format!("--page-server {text:?} is not ADDRESS:PORT")))
+}
+
 fn shared(options: &args::Criu, criu: Option<&Path>) -> Result<CriuOptions> {
     if options.lazy_pages {
-        return Err(Error::new("--lazy-pages is not supported").hint("keel saves into files, without a page server"));
+        return Err(Error::new("--lazy-pages is not supported").hint("memory is saved into files, or sent to a --page-server"));
     }
     Ok(CriuOptions {
         criu: criu.map(Path::to_owned),

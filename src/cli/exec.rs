@@ -26,6 +26,7 @@ pub fn exec(options: &args::Exec, runtime: &Runtime, log: &Log, args: &[OsString
         preserve_fds: options.preserve_fds,
         cgroups: options.cgroup.clone(),
         ignore_paused: options.ignore_paused,
+        trace: options.trace.clone(),
     };
     lifecycle::exec(runtime, &id, &chosen, |spec| process(options, spec, log), log)
 }

@@ -69,6 +69,8 @@ pub struct CheckpointOptions {
     pub pre_dump: bool,
     /// The images of the pre-dump before, relative to these.
     pub parent_path: Option<String>,
+    /// Address and port of a `criu page-server` that takes the memory.
+    pub page_server: Option<(String, u16)>,
 }
 
 /// File in the images with what the first three descriptors were, as runc writes it.
@@ -115,6 +117,12 @@ pub fn checkpoint(runtime: &Runtime, id: &ContainerId, options: &CheckpointOptio
     if !options.pre_dump {
         images.save_descriptors(pid)?;
     }
+    if let Some((address, port)) = &options.page_server {
+        let mut server = Message::default();
+        server.text(1, address);
+        server.number(2, u64::from(*port));
+        request.message(11, &server);
+    }
     let ask = if options.pre_dump { Ask::PreDump } else { Ask::Dump };
     let criu = Criu::start(options.criu.criu.as_deref(), &Surroundings::default())?;
     criu.ask(ask, &request, |_, _, _| Ok(()))
@@ -150,9 +158,6 @@ pub(super) fn configured(request: &mut Message, spec: &Spec) {
 pub(super) fn supported(plan: &Plan) -> Result<()> {
     let refused =
         |what: &str, at: String| Err(Error::new(format!("checkpoint and restore of a container {what} are not supported")).at(at));
-    if plan.in_user_namespace {
-        return refused("with a user namespace", "linux.namespaces".into());
-    }
     if plan.ops.contains(&Op::Chroot) {
         return refused("without a mount namespace of its own", "linux.namespaces".into());
     }
@@ -198,6 +203,11 @@ pub(super) fn external(plan: &Plan) -> Result<Vec<External>> {
         Op::Mask(path, _) => {
             let at = format!("/{}", text(path));
             Some(External { at, source: "/dev/null".into(), mask: true, attributes: vec![MountAttr::RDONLY] })
+        }
+        // In a user namespace nobody makes device nodes: they are the host's, mounted.
+        Op::Device(node, _) if plan.in_user_namespace && FileType::from_raw_mode(node.mode) != FileType::Fifo => {
+            let at = format!("/{}", text(&node.path));
+            Some(External { source: at.clone(), at, mask: false, attributes: vec![MountAttr::RDONLY] })
         }
         _ => None,
     });
@@ -279,6 +289,18 @@ impl Images {
             rustix::fs::open(&path, OFlags::DIRECTORY | OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).context(|| format!("open {path}"))
         };
         Ok(Self { images: open(&self.image_path)?, work: open(&self.work_path)?, ..self })
+    }
+
+    /// The processes of a user namespace open the images themselves, by the directory's descriptor: it must let them pass. The
+    /// files are for their owner alone.
+    pub fn let_pass(&self) -> Result<()> {
+        const SEARCH: u32 = 0o011;
+        let what = || format!("let the container pass the directory {}", self.image_path.display());
+        let mode = fstat(&self.images).context(what)?.st_mode & 0o7777;
+        if mode & SEARCH == SEARCH {
+            return Ok(());
+        }
+        rustix::fs::fchmod(&self.images, Mode::from_raw_mode(mode | SEARCH)).context(what)
     }
 
     /// CRIU's log.

@@ -51,8 +51,7 @@ fn end_creator(container: &Container) -> Result<()> {
         && let Some(creator) = container.record()?.creator.and_then(crate::store::ProcessId::open)
     {
         let _ = pidfd_send_signal(&creator, Signal::KILL);
-        let mut fds = [PollFd::new(&creator, PollFlags::IN)];
-        let _ = poll(&mut fds, Some(&Timespec { tv_sec: END_SECONDS, tv_nsec: 0 }));
+        ended(&creator, END_SECONDS);
     }
     Ok(())
 }
@@ -65,17 +64,29 @@ pub(super) fn end(record: &Record, init: &OwnedFd) -> Result<()> {
     if let Some(cgroup) = &cgroup {
         if !record.owns_pid_namespace {
             cgroup.kill_all(Signal::KILL)?;
-        } else if cgroup.is_frozen().unwrap_or(false) {
-            cgroup.thaw()?;
+        } else {
+            if cgroup.is_frozen().unwrap_or(false) {
+                cgroup.thaw()?;
+            }
+            cgroup.release()?;
+            if !ended(init, 1) {
+                // Another process of the container may be freezing it again and again.
+                cgroup.kill_all(Signal::KILL)?;
+            }
         }
     }
-    let limit = Timespec { tv_sec: END_SECONDS, tv_nsec: 0 };
-    let mut fds = [PollFd::new(init, PollFlags::IN)];
-    match rustix::io::retry_on_intr(|| poll(&mut fds, Some(&limit))) {
-        Ok(0) => Err(Error::new(format!("process {} did not end within {END_SECONDS} s of SIGKILL", record.init.unwrap_or_default().pid))
+    match ended(init, END_SECONDS) {
+        true => Ok(()),
+        false => Err(Error::new(format!("process {} did not end within {END_SECONDS} s of SIGKILL", record.init.unwrap_or_default().pid))
             .hint("it is in uninterruptible sleep in the kernel; /proc/PID/stack says where")),
-        _ => Ok(()),
     }
+}
+
+/// Waits for the end of a process, for a limited time.
+fn ended(process: &OwnedFd, seconds: i64) -> bool {
+    let limit = Timespec { tv_sec: seconds, tv_nsec: 0 };
+    let mut fds = [PollFd::new(process, PollFlags::IN)];
+    rustix::io::retry_on_intr(|| poll(&mut fds, Some(&limit))) != Ok(0)
 }
 
 /// What is left of a container whose first process has ended.

@@ -3,6 +3,7 @@
 use super::decide::view;
 use super::kill::not_running;
 use super::status::{Status, look};
+use super::timeline::{Timeline, traced};
 use super::{Runtime, agent, cgroup_of, foreground, listen_fds, resctrl_of, root_mount, write_pid_file};
 use crate::arm::{self, Armed};
 use crate::cgroup::{Cgroup, Entry};
@@ -32,6 +33,8 @@ pub struct ExecOptions {
     pub groups_denied: bool,
     /// Also into a paused container, where the program waits for `resume`.
     pub ignore_paused: bool,
+    /// Where to write the timeline, which is also that of a failed exec.
+    pub trace: Option<PathBuf>,
 }
 
 /// `keel exec`: `process` makes the process from the configuration the container was created with. The exit code of the
@@ -43,7 +46,18 @@ pub fn exec(
     process: impl FnOnce(&Spec) -> Result<spec::Process>,
     log: &Log,
 ) -> Result<i32> {
-    let present = look(runtime, id, false)?;
+    traced(options.trace.as_deref(), options.preserve_fds, log, |timeline| exec_in(runtime, id, options, process, log, timeline))
+}
+
+fn exec_in(
+    runtime: &Runtime,
+    id: &ContainerId,
+    options: &ExecOptions,
+    process: impl FnOnce(&Spec) -> Result<spec::Process>,
+    log: &Log,
+    timeline: &Timeline,
+) -> Result<i32> {
+    let present = timeline.step("look at the container", "", || look(runtime, id, false))?;
     match present.status {
         Status::Paused if !options.ignore_paused => {
             return Err(Error::new(format!("cannot exec in a paused container: {id}")).kind(Kind::WrongState).hint("--ignore-paused"));
@@ -52,9 +66,9 @@ pub fn exec(
         Status::Creating | Status::Stopped => return Err(not_running(id).within("cannot exec in a stopped container")),
     }
     let init = present.init.ok_or_else(|| not_running(id))?;
-    let spec = super::kept_spec(&present.container)?;
+    let spec = timeline.step("load", "", || super::kept_spec(&present.container))?;
     let process = process(&spec)?;
-    let mut warnings = spec::validate_process(&process)?;
+    let mut warnings = timeline.step("validate", "", || spec::validate_process(&process))?;
     if process.terminal && options.detach && options.console_socket.is_none() {
         return Err(Error::new("cannot allocate tty if keel will detach without setting console socket").hint("give --console-socket"));
     }
@@ -66,13 +80,13 @@ pub fn exec(
     arm::preserved(options.preserve_fds + listening)?;
     let cgroup = cgroup_of(&present.record)?.ok_or_else(|| not_running(id))?;
     facts.cgroup = view(&cgroup);
-    let entry = cgroup.entry(&options.cgroups)?;
+    let entry = timeline.step("open the cgroup", "linux.cgroupsPath", || cgroup.entry(&options.cgroups))?;
     facts.cgroup.tasks = entry.tasks.len();
-    let traced = present.record.traced || spec.process.as_ref().is_some_and(plan::may_trace);
-    if !traced && plan::may_trace(&process) {
+    let watched = present.record.traced || spec.process.as_ref().is_some_and(plan::may_trace);
+    if !watched && plan::may_trace(&process) {
         remember_tracer(runtime, id)?;
     }
-    let mut plan = plan::exec(&spec, &process, present.record.namespaces, traced, &facts)?;
+    let mut plan = timeline.step("plan", "", || plan::exec(&spec, &process, present.record.namespaces, watched, &facts))?;
     warnings.append(&mut plan.warnings);
     for op in &plan.ops {
         log.debug(|| format!("the process will {}", plan.sentence(op)));
@@ -81,12 +95,15 @@ pub fn exec(
         // In words that callers of runc and youki look for.
         log.debug(|| format!("until it is in its cgroup (nsexec in runc): affinity: {:#x}", cpus[0]));
     }
-    let filter = spec.linux.seccomp.as_ref().map(plan::seccomp::compile).transpose()?;
+    let compile = |profile| timeline.step("compile the seccomp filter", "linux.seccomp", || plan::seccomp::compile(profile));
+    let filter = spec.linux.seccomp.as_ref().map(compile).transpose()?;
     let relay = (!options.detach).then(|| foreground::Relay::prepare(process.terminal && options.console_socket.is_none())).transpose()?;
     if relay.as_ref().is_some_and(foreground::Relay::has_terminal) {
         foreground::size_console(&mut plan);
     }
-    let mut armed = Armed::new(&plan, filter)?;
+    let mut armed = timeline.step("arm", "", || Armed::new(&plan, filter))?;
+    let steps = timeline.steps(&plan)?;
+    armed.steps = steps;
     armed.console = match &options.console_socket {
         Some(path) => Some(arm::connect_to("console socket", path)?),
         None => relay.as_ref().and_then(foreground::Relay::socket),
@@ -95,7 +112,10 @@ pub fn exec(
     armed.init = Some(init);
     armed.resctrl = resctrl_of(&present.record)?.map(|groups| groups.tasks()).transpose()?.unwrap_or_default();
     let agent = |_: Stage, process: &Process| agent::tell(&spec, &present.record, present.status, process);
-    let started = enter(&plan, armed, entry, &facts, &cgroup, present.record.init.unwrap_or_default().pid, agent)?;
+    let first = present.record.init.unwrap_or_default().pid;
+    let started = timeline.step("spawn", "", || enter(&plan, armed, entry, &facts, &cgroup, first, agent));
+    timeline.child(&plan, steps);
+    let started = started?;
     warnings.iter().for_each(|warning| log.warning(warning));
     if let Some(path) = &options.pidfd_socket {
         super::send_pidfd(path, &started)?;
@@ -103,10 +123,9 @@ pub fn exec(
     if let Some(path) = &options.pid_file {
         write_pid_file(path, started.pid).inspect_err(|_| started.end())?;
     }
-    match relay {
-        Some(relay) => relay.wait(&started, None),
-        None => Ok(0),
-    }
+    let Some(relay) = relay else { return Ok(0) };
+    let _ = timeline.write();
+    timeline.step("wait for the program", "", || relay.wait(&started, None))
 }
 
 /// From now on some process of the container may trace those that later commands put beside it.

@@ -74,13 +74,11 @@ pub fn kill(runtime: &Runtime, id: &ContainerId, signal: Option<Signal>, all: bo
         other => other.context(|| format!("send signal {} to container {id}", signal.as_raw()))?,
     }
     // A frozen process takes even SIGKILL only when it is thawed (v1).
-    if signal == Signal::KILL
-        && present.status == Status::Paused
-        && let Some(cgroup) = &cgroup
-    {
-        cgroup.thaw()?;
+    match cgroup.filter(|_| signal == Signal::KILL) {
+        Some(cgroup) if present.status == Status::Paused => cgroup.thaw().and_then(|()| cgroup.release()),
+        Some(cgroup) => cgroup.release(),
+        None => Ok(()),
     }
-    Ok(())
 }
 
 pub(super) fn not_running(id: &ContainerId) -> Error {

@@ -72,6 +72,9 @@ fn build(made: &mut Made, options: &RestoreOptions, images: Images, descriptors:
     let plan = &made.decided.plan;
     let mounts = external(plan)?;
     mount_points(plan, &made.record.rootfs, &mounts)?;
+    if plan.in_user_namespace {
+        images.let_pass()?;
+    }
     let mut handed = Vec::new();
     for join in plan.joins.iter().filter(|join| join.kind == ns::NET) {
         let fd = rustix::fs::open(&*join.path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty());
@@ -163,13 +166,14 @@ fn protect(mounts: &[External], pid: i32) -> Result<()> {
 
 /// The process, and the namespaces it is in: CRIU gives every container a time namespace, so that its clocks go on.
 fn remember(record: &mut Record, pid: i32) -> Result<()> {
-    const KINDS: [(&str, u64); 7] = [
+    const KINDS: [(&str, u64); 8] = [
         ("cgroup", ns::CGROUP),
         ("ipc", ns::IPC),
         ("mnt", ns::MOUNT),
         ("net", ns::NET),
         ("pid", ns::PID),
         ("time", ns::TIME),
+        ("user", ns::USER),
         ("uts", ns::UTS),
     ];
     for (name, kind) in KINDS {

@@ -4,9 +4,9 @@ use crate::sys::{Context, Error, Result, in_user_namespace};
 use rustix::fs::{FlockOperation, Mode, OFlags, flock};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use std::fs::{self, DirBuilder, File};
+use std::fs::{self, DirBuilder, OpenOptions};
 use std::io::{ErrorKind, Write};
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 /// The directories of one installation.
@@ -77,12 +77,14 @@ pub enum Keep {
     UntilReboot,
 }
 
-/// Replaces a file in one step: readers see the old text or the new one, also after a crash.
+/// Replaces a file in one step: readers see the old text or the new one, also after a crash. For the owner alone: a
+/// container's settings may hold secrets.
 pub fn write(path: &Path, text: &[u8], keep: Keep) -> Result<()> {
     let what = || format!("write {}", path.display());
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let temporary = path.with_file_name(format!(".{name}.{}", random(8)));
-    let done = File::create_new(&temporary).and_then(|mut file| {
+    let open = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary);
+    let done = open.and_then(|mut file| {
         file.write_all(text)?;
         if keep == Keep::Always {
             file.sync_data()?;

@@ -172,6 +172,7 @@ fn hint(plan: &Plan, op: &Op, errno: Errno) -> Option<&'static str> {
         }
         (Op::Seccomp, Errno::BUSY) => "keel itself runs under a filter with a listener; the kernel takes one",
         (Op::Rlimit { .. }, Errno::PERM) => "raising a hard limit needs CAP_SYS_RESOURCE",
+        (Op::OomScoreAdj(_), Errno::ACCESS | Errno::PERM) => "a lower score than the caller's needs CAP_SYS_RESOURCE",
         (Op::Sysctl { .. }, Errno::NOENT) => "this kernel has no such sysctl, or not in this namespace",
         (Op::JoinNamespace(_), Errno::INVAL) => "the file is not a namespace of this type, or it is our own",
         _ => return None,

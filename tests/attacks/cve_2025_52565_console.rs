@@ -1,10 +1,12 @@
 //! CVE-2025-52565, CVE-2026-88264: the terminal was bound to /dev/console through a link, or a link stood in its place.
 
-use super::{Guard, common::Bundle, control_with, without_mount};
+use super::{Guard, ROUNDS, common::Bundle, control_with, without_mount};
+use rustix::fs::{CWD, RenameFlags, renameat_with};
 use serde_json::json;
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// A container with a terminal, in whose /dev only devpts is mounted.
 fn bundle() -> Bundle {
@@ -66,4 +68,32 @@ fn the_hosts_multiplexer_is_not_taken_for_the_containers() {
     rustix::fs::mknodat(rustix::fs::CWD, &ptmx, rustix::fs::FileType::CharacterDevice, 0o666.into(), rustix::fs::makedev(5, 2)).unwrap();
     bundle.run().fails(1, &["open a terminal"]);
     guard.unchanged_and_empty(&bundle);
+}
+
+/// Another container that shares the root swaps the console for a link while the terminal is bound to it.
+#[test]
+fn nor_one_that_takes_the_place_of_the_console_meanwhile() {
+    let bundle = bundle();
+    let guard = Guard::new(&bundle);
+    let (console, link) = (bundle.rootfs().join("dev/console"), bundle.rootfs().join("dev/link"));
+    fs::write(&console, "").unwrap();
+    symlink(guard.canary.join("made"), &link).unwrap();
+    let stop = AtomicBool::new(false);
+    let mut ran = 0;
+    std::thread::scope(|scope| {
+        let swapping = scope.spawn(|| {
+            while !stop.load(Ordering::Relaxed) {
+                renameat_with(CWD, &console, CWD, &link, RenameFlags::EXCHANGE).unwrap();
+            }
+        });
+        let outcome = std::panic::catch_unwind(|| {
+            let ran = (0..ROUNDS / 2).filter(|_| bundle.run().code == 0).count();
+            guard.unchanged_and_empty(&bundle);
+            ran
+        });
+        stop.store(true, Ordering::Relaxed);
+        swapping.join().unwrap();
+        ran = outcome.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+    });
+    assert!(ran > 0, "no container ran, so no console was bound");
 }

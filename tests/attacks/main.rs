@@ -25,6 +25,8 @@ mod cve_2026_31431_af_alg;
 mod cve_2026_41579_image_dev;
 mod cve_2026_88265_stdio;
 mod exec_into_stranger;
+mod frozen_by_itself;
+mod host_files;
 mod host_null_device;
 
 use common::{Bundle, Census, IN_V2_VIEW, KEEL, Said};

@@ -14,12 +14,12 @@ pub(super) use holder::Holder;
 
 use super::file::get;
 use super::layout::own_paths;
-use crate::plan::limits::Limits;
+use crate::plan::limits::{Limits, Version};
 use crate::sys::{Context, Error, Result, in_user_namespace};
 use bus::{Bus, Refusal};
 use holder::failed;
 use message::{Message, Method, Value};
-use property::{Property, of_annotations, of_file, of_limits, property};
+use property::{Property, of_annotations, of_files, of_limits, property};
 use rustix::fs::CWD;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -53,9 +53,14 @@ fn is_user() -> bool {
 
 impl Unit {
     /// Reads `linux.cgroupsPath`, `slice:prefix:name` for this manager, and gives the unit and its path below the mount of
-    /// cgroup2. Nothing is touched, but a user's systemd is asked where it is.
-    pub(super) fn locate(cgroups_path: &str, id: &str, annotations: &BTreeMap<String, String>) -> Result<(Self, String)> {
+    /// each hierarchy. Nothing is touched, but a user's systemd is asked where it is.
+    pub(super) fn locate(cgroups_path: &str, id: &str, annotations: &BTreeMap<String, String>, version: Version) -> Result<(Self, String)> {
         let user = is_user();
+        if user && version == Version::V1 {
+            // It has a part of the hierarchy name=systemd alone: no limit can be set there.
+            let what = "the systemd of a user has no controllers on cgroup v1, so it can keep no container";
+            return Err(Error::new(what).hint("use --cgroup-manager cgroupfs, or cgroup v2"));
+        }
         if !user && !std::path::Path::new("/run/systemd/system").is_dir() {
             return Err(Error::new("systemd does not run on this host").hint("without it, use --cgroup-manager cgroupfs"));
         }
@@ -83,25 +88,25 @@ impl Unit {
 
     /// Makes the scope with the properties for its limits and waits until it is there. It lasts as long as the holder, or
     /// somebody else, is in it.
-    pub(super) fn start(&self, limits: &Limits) -> Result<Holder> {
+    pub(super) fn start(&self, limits: &Limits, version: Version) -> Result<Holder> {
         let mut connection = Connection::new(self.user)?;
         connection.come_closer()?;
         let holder = Holder::new()?;
-        let mut properties = scope(&format!("container {}", self.name.trim_end_matches(".scope")), &self.slice, holder.pid);
-        properties.extend(of_limits(limits));
+        let mut properties = scope(&format!("container {}", self.name.trim_end_matches(".scope")), &self.slice, holder.pid, version);
+        properties.extend(of_limits(limits, version));
         properties.extend_from_slice(&self.properties);
         connection.start(&self.name, properties)?;
         Ok(holder)
     }
 
     /// Tells systemd of other limits, and waits until it has written its view of them.
-    pub(super) fn set(&self, limits: &Limits) -> Result<()> {
-        Connection::new(self.user)?.set(&self.name, of_limits(limits))
+    pub(super) fn set(&self, limits: &Limits, version: Version) -> Result<()> {
+        Connection::new(self.user)?.set(&self.name, of_limits(limits, version))
     }
 
     /// Tells systemd what control files said before.
-    pub(super) fn put_back<'a>(&self, files: impl Iterator<Item = (&'a str, &'a str)>) -> Result<()> {
-        Connection::new(self.user)?.set(&self.name, files.flat_map(|(file, value)| of_file(file, value)).collect())
+    pub(super) fn put_back<'a>(&self, files: impl Iterator<Item = (&'a str, &'a str)>, version: Version) -> Result<()> {
+        Connection::new(self.user)?.set(&self.name, of_files(files, version))
     }
 
     /// Ends the scope, which nobody is in any more, and waits until systemd has forgotten it: its name can be used again.
@@ -147,7 +152,8 @@ fn expand_slice(slice: &str) -> Result<String> {
 
 /// What every scope of ours has. Device rules are ours alone (docs/decisions/0012-systemd.md): with DevicePolicy=auto and no
 /// DeviceAllow systemd attaches nothing, and so takes nothing away when it reads its units again.
-fn scope(description: &str, slice: &str, pid: i32) -> Vec<Property> {
+fn scope(description: &str, slice: &str, pid: i32, version: Version) -> Vec<Property> {
+    let io = if version == Version::V1 { "BlockIOAccounting" } else { "IOAccounting" };
     let yes = |name: &str| property(name, Value::Bool(true));
     vec![
         property("Description", Value::text(description)),
@@ -156,7 +162,7 @@ fn scope(description: &str, slice: &str, pid: i32) -> Vec<Property> {
         yes("Delegate"),
         yes("MemoryAccounting"),
         yes("CPUAccounting"),
-        yes("IOAccounting"),
+        yes(io),
         yes("TasksAccounting"),
         property("DefaultDependencies", Value::Bool(false)),
         // A scope whose processes were killed is not kept as a failed one.
@@ -303,7 +309,7 @@ impl Connection {
             return Ok(());
         }
         let pid = rustix::process::getpid().as_raw_nonzero().get();
-        self.start(&format!("keel-{pid}.scope"), scope(&format!("keel, process {pid}"), "user.slice", pid))
+        self.start(&format!("keel-{pid}.scope"), scope(&format!("keel, process {pid}"), "user.slice", pid, Version::V2))
     }
 }
 

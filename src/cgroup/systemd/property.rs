@@ -6,7 +6,7 @@
 use super::message::Value;
 use super::variant;
 use crate::cgroup::stat::parse_value;
-use crate::plan::limits::{Limits, Missing, Write};
+use crate::plan::limits::{Limits, Missing, Version, Write};
 use crate::sys::{Error, Result};
 use std::collections::BTreeMap;
 
@@ -24,18 +24,59 @@ pub(super) fn property(name: &str, value: Value) -> Property {
 }
 
 /// The properties for all limits that have one.
-pub(super) fn of_limits(limits: &Limits) -> Vec<Property> {
-    let pair = |write: &Write| match &write.missing {
-        // systemd writes BFQ's weights itself, from the one of io.weight.
-        Missing::Instead { file, value } => of_file(file, value),
-        _ => of_file(&write.file, &write.value),
-    };
-    limits.writes.iter().flat_map(pair).collect()
+pub(super) fn of_limits(limits: &Limits, version: Version) -> Vec<Property> {
+    fn pair(write: &Write) -> (&str, &str) {
+        match &write.missing {
+            // systemd writes BFQ's weights itself, from the one that is for any scheduler.
+            Missing::Instead { file, value } if write.file.starts_with("io.") => (file, value),
+            _ => (&write.file, &write.value),
+        }
+    }
+    of_files(limits.writes.iter().map(pair), version)
 }
 
-/// The properties for one control file; none if there is no such property, or the value is one that the kernel will
+/// The properties for some control files.
+pub(super) fn of_files<'a>(files: impl Iterator<Item = (&'a str, &'a str)>, version: Version) -> Vec<Property> {
+    match version {
+        Version::V1 => of_v1(files),
+        Version::V2 => files.flat_map(|(file, value)| of_file(file, value)).collect(),
+    }
+}
+
+/// Those that systemd writes itself on v1, by the names that also its old versions know. The two files of the CPU quota
+/// are one property.
+fn of_v1<'a>(files: impl Iterator<Item = (&'a str, &'a str)>) -> Vec<Property> {
+    let mut all = Vec::new();
+    let (mut quota, mut period) = (None, None);
+    for (file, value) in files {
+        let value = if value == "-1" { "max" } else { value };
+        let name = match file {
+            "memory.limit_in_bytes" => "MemoryLimit",
+            "pids.max" => "TasksMax",
+            "cpu.shares" => "CPUShares",
+            "blkio.weight" | "blkio.bfq.weight" => "BlockIOWeight",
+            "cpu.cfs_quota_us" => {
+                quota = Some(value);
+                continue;
+            }
+            "cpu.cfs_period_us" => {
+                period = Some(value);
+                continue;
+            }
+            _ => continue,
+        };
+        all.extend(parse_value(value).map(|value| property(name, Value::U64(value))));
+    }
+    if quota.or(period).is_some() {
+        let text = [quota.unwrap_or("max"), period.unwrap_or_default()].join(" ");
+        all.extend(cpu_quota(text.trim_end()).unwrap_or_default());
+    }
+    all
+}
+
+/// The properties for one control file of v2; none if there is no such property, or the value is one that the kernel will
 /// refuse with better words.
-pub(super) fn of_file(file: &str, value: &str) -> Vec<Property> {
+fn of_file(file: &str, value: &str) -> Vec<Property> {
     let number = |name: &str, since: u32| {
         let value = parse_value(value);
         value.map(|value| Property { name: name.into(), value: Value::U64(value), since }).into_iter().collect()
@@ -142,7 +183,7 @@ fn microseconds(seconds: &Value) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plan::limits::{Version, writes};
+    use crate::plan::limits::writes;
     use serde_json::json;
 
     fn shown(all: Vec<Property>) -> Vec<String> {
@@ -186,12 +227,34 @@ mod tests {
         ];
         for (resources, properties) in table {
             let limits = writes(&serde_json::from_value(resources.clone()).unwrap(), Version::V2).unwrap();
-            assert_eq!(shown(of_limits(&limits)), properties, "{resources}");
+            assert_eq!(shown(of_limits(&limits, Version::V2)), properties, "{resources}");
         }
         // What a file says before an update is put back in the same way.
         assert_eq!(shown(of_file("cpu.max", "max 100000")), ["CPUQuotaPerSecUSec=max", "CPUQuotaPeriodUSec=100000"]);
         assert_eq!(shown(of_file("io.weight", "default 100")), ["IOWeight=100"]);
         assert_eq!(shown(of_file("cpuset.cpus", "\n")), ["AllowedCPUs=[]"]);
+    }
+
+    #[test]
+    fn resources_become_properties_of_v1() {
+        let table = [
+            (json!({}), vec![]),
+            (json!({"memory": {"limit": 300, "swap": 500, "reservation": 100}}), vec!["MemoryLimit=300"]),
+            (json!({"memory": {"limit": -1}, "pids": {"limit": -1}}), vec!["MemoryLimit=max", "TasksMax=max"]),
+            (json!({"cpu": {"shares": 512, "cpus": "0"}, "pids": {"limit": 7}}), vec!["CPUShares=512", "TasksMax=7"]),
+            (json!({"cpu": {"quota": 50000, "period": 100_000}}), vec!["CPUQuotaPerSecUSec=500000", "CPUQuotaPeriodUSec=100000"]),
+            (json!({"cpu": {"quota": 25000}}), vec!["CPUQuotaPerSecUSec=250000"]),
+            (json!({"cpu": {"period": 50000}}), vec!["CPUQuotaPerSecUSec=max", "CPUQuotaPeriodUSec=50000"]),
+            (json!({"cpu": {"quota": -1}}), vec!["CPUQuotaPerSecUSec=max"]),
+            (json!({"blockIO": {"weight": 500, "weightDevice": [{"major": 8, "minor": 0, "weight": 10}]}}), vec!["BlockIOWeight=500"]),
+        ];
+        for (resources, properties) in table {
+            let limits = writes(&serde_json::from_value(resources.clone()).unwrap(), Version::V1).unwrap();
+            assert_eq!(shown(of_limits(&limits, Version::V1)), properties, "{resources}");
+        }
+        let before = [("cpu.cfs_period_us", "100000"), ("cpu.cfs_quota_us", "-1"), ("cpu.shares", "1024")];
+        let properties = ["CPUShares=1024", "CPUQuotaPerSecUSec=max", "CPUQuotaPeriodUSec=100000"];
+        assert_eq!(shown(of_files(before.into_iter(), Version::V1)), properties);
     }
 
     #[test]

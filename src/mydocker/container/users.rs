@@ -27,16 +27,29 @@ fn number(text: &str) -> Option<u32> {
     if digits { text.parse().ok().filter(|id| *id != u32::MAX) } else { None }
 }
 
+/// What is written as a number is one, and is never looked up as a name: an image may have an account of root's that is
+/// called `1000`. One that is no id is refused.
+fn as_number(text: &str) -> Result<Option<u32>> {
+    let digits = text.strip_prefix(['+', '-']).unwrap_or(text);
+    if digits.is_empty() || !digits.bytes().all(|b| b.is_ascii_digit()) {
+        return Ok(None);
+    }
+    number(text).map(Some).ok_or_else(|| Error::new(format!("{text} is not the number of a user or group: those are 0 to 4294967294")))
+}
+
 /// docker's rules: a name must be in the files, a number need not; the groups of a user that is in passwd are those that
 /// group lists for it, unless a group is given. An empty text is root.
 pub fn resolve(text: &str, extra: &[String], layers: &Layers) -> Result<User> {
     let (name, group) = text.split_once(':').map_or((text, None), |(name, group)| (name, Some(group)));
     let (passwd, groups) = (layers.text("etc/passwd"), layers.text("etc/group"));
-    let known = rows(&passwd).find(|row| {
-        if name.is_empty() { row[2] == "0" } else { row[0] == name || number(name) == number(row[2]) && number(name).is_some() }
+    let wanted = as_number(name)?;
+    let known = rows(&passwd).find(|row| match wanted {
+        Some(_) => number(row[2]) == wanted,
+        None if name.is_empty() => row[2] == "0",
+        None => row[0] == name,
     });
     let mut user = User { home: "/".into(), ..User::default() };
-    match (&known, number(name)) {
+    match (&known, wanted) {
         (Some(row), _) => {
             let bad = || Error::new(format!("the container's /etc/passwd has no valid ids for user {:?}", row[0]));
             (user.uid, user.gid) = (number(row[2]).ok_or_else(bad)?, number(row[3]).ok_or_else(bad)?);
@@ -50,9 +63,9 @@ pub fn resolve(text: &str, extra: &[String], layers: &Layers) -> Result<User> {
         (None, None) => return Err(Error::new(format!("unable to find user {name}: no matching entries in passwd file"))),
     }
     let group_id = |wanted: &str| {
-        let found = rows(&groups).find(|row| row[0] == wanted).and_then(|row| number(row[2]));
+        let named = || rows(&groups).find(|row| row[0] == wanted).and_then(|row| number(row[2]));
         let missing = || Error::new(format!("unable to find group {wanted}: no matching entries in group file"));
-        found.or_else(|| number(wanted)).ok_or_else(missing)
+        as_number(wanted)?.or_else(named).ok_or_else(missing)
     };
     if let Some(group) = group.filter(|group| !group.is_empty()) {
         user.gid = group_id(group)?;
@@ -76,10 +89,11 @@ mod tests {
         std::fs::create_dir_all(dir.join("etc")).unwrap();
         std::fs::write(
             dir.join("etc/passwd"),
-            "root:x:0:0:root:/root:/bin/sh\napp:x:1000:1001:app:/home/app:/bin/sh\nbad:x:4294967296:0::/:\n",
+            "root:x:0:0:root:/root:/bin/sh\napp:x:1000:1001:app:/home/app:/bin/sh\nbad:x:4294967296:0::/:\n\
+             4242:x:0:0::/root:/bin/sh\n4294967296:x:0:0::/root:/bin/sh\n-1:x:0:0::/root:/bin/sh\n",
         )
         .unwrap();
-        std::fs::write(dir.join("etc/group"), "root:x:0:\nwheel:x:10:app,root\nstaff:x:50:app\n").unwrap();
+        std::fs::write(dir.join("etc/group"), "root:x:0:\nwheel:x:10:app,root\nstaff:x:50:app\n77:x:0:\n4294967296:x:0:\n").unwrap();
         (Layers::new(vec![dir.clone()]), dir)
     }
 
@@ -93,7 +107,10 @@ mod tests {
         assert_eq!(of("app:staff").unwrap(), (1000, 50, vec![], "/home/app".into()));
         assert_eq!(of("7").unwrap(), (7, 0, vec![], "/".into()));
         assert_eq!(of("7:9").unwrap(), (7, 9, vec![], "/".into()));
-        for wrong in ["nobody", "bad", "4294967296", "4294967295", "-1", "+5", "app:nogroup"] {
+        // Numbers are never names, whatever the image calls its accounts.
+        assert_eq!(of("4242").unwrap(), (4242, 0, vec![], "/".into()));
+        assert_eq!(of("app:77").unwrap().1, 77);
+        for wrong in ["nobody", "bad", "4294967296", "4294967295", "-1", "+5", "app:nogroup", "app:4294967296", "7:-1"] {
             assert!(of(wrong).is_err(), "{wrong}");
         }
         assert_eq!(resolve("app", &["7".into(), "staff".into()], &layers).unwrap().groups, [7, 10, 50]);
