@@ -159,3 +159,37 @@ fn exec_beside_a_program_that_may_trace_behaves_as_ever() {
     let pid = fs::read_to_string(pids).unwrap();
     assert_eq!(fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap(), "sleep\x0060\0");
 }
+
+/// A process that enters the container is made non-dumpable first: what it still has of the host's is not shown by /proc to
+/// anybody who is not of another kind already (ptrace(2), "Ptrace access mode checking").
+#[test]
+fn who_enters_a_container_is_non_dumpable_before() {
+    let hook = json!([{"path": "/bin/true"}]);
+    let hooked = Bundle::new(&["true"]).with(|c| c["hooks"] = json!({"createContainer": hook}));
+    hooked.write();
+    let bundle = Bundle::new(&["sleep", "1000"]);
+    bundle.start();
+    let traced = |bundle: &Bundle, args: &[&str]| {
+        let keel = bundle.command(args);
+        let mut strace = std::process::Command::new("strace");
+        strace.args(["-f", "-qq", "-o", "calls", "-e", "trace=prctl,setns"]).arg(keel.get_program()).args(keel.get_args());
+        let null = std::process::Stdio::null;
+        let status = strace.stdin(null()).stdout(null()).stderr(null()).current_dir(&bundle.dir).status().expect("strace is installed");
+        assert!(status.success(), "{args:?}");
+        let calls = fs::read_to_string(bundle.dir.join("calls")).unwrap();
+        let mut shut = std::collections::BTreeSet::new();
+        let mut entered = 0;
+        for (pid, call) in calls.lines().filter_map(|line| line.split_once(' ')) {
+            if call.contains("PR_SET_DUMPABLE, SUID_DUMP_DISABLE") {
+                shut.insert(pid);
+            } else if call.contains("setns(") && call.contains("CLONE_NEWNS") {
+                entered += 1;
+                assert!(shut.contains(pid), "{calls}");
+            }
+        }
+        entered
+    };
+    assert_eq!(traced(&hooked, &["run", &hooked.id()]), 1, "the hook");
+    assert_eq!(traced(&bundle, &["exec", &bundle.id(), "true"]), 1);
+    bundle.delete();
+}
