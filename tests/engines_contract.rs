@@ -155,3 +155,69 @@ fn tmpcopyup_that_cannot_be_done_is_an_error() {
     fs::create_dir_all(deep.rootfs().join("data").join("d/".repeat(100))).unwrap();
     deep.run().fails(1, &["mounts[", "file name too long"]);
 }
+
+/// CRIU brings back a slave of the host's only where the host has a mount of its own there, and systemd shares all mounts
+/// (`podman container restore`).
+#[test]
+fn the_mask_of_a_file_is_no_slave_of_the_hosts_mounts() {
+    let bundle = Bundle::new(&["grep", " /proc/[ku]", "/proc/self/mountinfo"]).with(|config| {
+        config["linux"]["maskedPaths"] = json!(["/proc/keys", "/proc/uptime"]);
+    });
+    bundle.write();
+    let keel = bundle.command(&["run", &bundle.id()]);
+    let mut shared = std::process::Command::new("unshare");
+    shared.args(["--mount", "--propagation", "shared"]).arg(keel.get_program()).args(keel.get_args()).current_dir(&bundle.dir);
+    let said = common::Said::of(shared.output().unwrap()).ok();
+    assert!(said.contains(" /proc/keys ") && said.contains(" /proc/uptime ") && !said.contains("master:"), "{said}");
+}
+
+/// containerd's shim raises its own score, and with CAP_SYS_RESOURCE that is the least its children can have: a container in a
+/// user namespace gets its lower one all the same (docker's `userns-remap`).
+#[test]
+fn a_user_namespace_does_not_keep_the_oom_score_of_the_shim() {
+    let bundle = Bundle::new(&["cat", "/proc/self/oom_score_adj"]).with(|config| {
+        config["process"]["oomScoreAdj"] = json!(100);
+        config["linux"]["namespaces"].as_array_mut().unwrap().push(json!({ "type": "user" }));
+        let map = json!([{ "containerID": 0, "hostID": 100_000, "size": 65536 }]);
+        (config["linux"]["uidMappings"], config["linux"]["gidMappings"]) = (map.clone(), map);
+    });
+    bundle.write();
+    let keel = bundle.command(&["run", &bundle.id()]);
+    let mut shim = std::process::Command::new("sh");
+    shim.args(["-c", "echo 500 > /proc/self/oom_score_adj && exec \"$@\"", "shim"]).arg(keel.get_program()).args(keel.get_args());
+    assert_eq!(common::Said::of(shim.current_dir(&bundle.dir).output().unwrap()).ok(), "100\n");
+}
+
+/// A process for a pod that shares its pid namespace is cloned twice (`crictl exec`), and only who has opened the attribute of
+/// the label may write it.
+#[test]
+fn an_apparmor_profile_outlives_the_second_clone() {
+    if !fs::read_to_string("/sys/module/apparmor/parameters/enabled").is_ok_and(|text| text.starts_with('Y')) {
+        assert!(std::env::var_os("KEEL_V2_MACHINE").is_none(), "the machine for this test has no AppArmor");
+        eprintln!("SKIPPED: this kernel has no AppArmor; hack/test v2 runs this test");
+        return;
+    }
+    let name = format!("keel-test-{}", std::process::id());
+    let parser = |flag: &str| {
+        let text =
+            format!("profile {name} flags=(attach_disconnected,mediate_deleted) {{ file, capability, signal, ptrace, mount, umount, }}\n");
+        let mut parser = std::process::Command::new("apparmor_parser").arg(flag).stdin(Stdio::piped()).spawn().unwrap();
+        std::io::Write::write_all(&mut parser.stdin.take().unwrap(), text.as_bytes()).unwrap();
+        assert!(parser.wait().unwrap().success());
+    };
+    parser("--replace");
+    let pause = Bundle::new(&["sleep", "100"]);
+    pause.start();
+    let bundle = Bundle::new(&["sh", "-c", "cat /proc/self/attr/current > /label; sleep 100"]).with(|config| {
+        config["process"]["apparmorProfile"] = json!(name);
+        let namespaces = config["linux"]["namespaces"].as_array_mut().unwrap();
+        namespaces.retain(|namespace| namespace["type"] != "pid");
+        namespaces.push(json!({ "type": "pid", "path": format!("/proc/{}/ns/pid", pause.pid()) }));
+    });
+    bundle.start();
+    let label = format!("{name} (enforce)\n");
+    common::eventually("the label", || fs::read_to_string(bundle.rootfs().join("label")).is_ok_and(|text| text == label));
+    assert_eq!(bundle.sh("cat /proc/self/attr/current"), label);
+    drop((bundle, pause));
+    parser("--remove");
+}

@@ -24,7 +24,8 @@ fn enter(mut plan: Plan, spec: &Spec, process: &Process, kinds: u64, traced: boo
     plan.ops.extend((0..facts.cgroup.tasks).map(Op::JoinCgroup));
     plan.ops.extend((0..process::resctrl_groups(&spec.linux)).map(Op::JoinResctrl));
     affinity(&mut plan, process)?;
-    process::before_namespaces(&mut plan, process, facts)?;
+    plan.ops.extend(process::oom_score(process)?);
+    plan.ops.extend(process::label_for_exec(process, facts)?);
     plan.in_user_namespace = kinds & ns::USER != 0;
     if plan.in_user_namespace {
         // There are no rights to raise limits in there.

@@ -176,8 +176,15 @@ pub enum Op {
     JoinCgroup(usize),
     /// Write `0` into the `tasks` of the resctrl group number…
     JoinResctrl(usize),
-    /// Open the attribute that takes a security label for the next exec, while the host's /proc is in sight.
-    OpenLabel(CString),
+    /// Write the security label for the next exec into the attribute that takes it.
+    Label {
+        /// The attribute, below the host's /proc.
+        file: CString,
+        /// What is written.
+        label: CString,
+        /// Where `config.json` says so.
+        at: At,
+    },
     /// Write /proc/self/oom_score_adj.
     OomScoreAdj(CString),
     /// dup2(2) of the armed descriptors over 0, 1 and 2 (hooks).
@@ -369,8 +376,6 @@ pub enum Op {
     FindProgram,
     /// Look HOME up in the container's /etc/passwd.
     Home(u32),
-    /// Write the security label for the next exec.
-    Label(CString, At),
     /// prctl(PR_SET_NO_NEW_PRIVS).
     NoNewPrivs,
     /// seccomp(SECCOMP_SET_MODE_FILTER).
@@ -386,7 +391,7 @@ impl Op {
             Op::OpenTree(i) | Op::AttachRoot(i) | Op::Attach { tree: i, .. } => trees[*i].at,
             Op::JoinNamespace(i) => joins[*i].at,
             Op::MountRoot { at, .. } | Op::Mount { at, .. } | Op::SetAttr { at, .. } | Op::Rlimit { at, .. } => *at,
-            Op::Device(_, at) | Op::MakeDir(_, at) | Op::Mask(_, at) | Op::ReadOnly(_, at) | Op::Label(_, at) => *at,
+            Op::Device(_, at) | Op::MakeDir(_, at) | Op::Mask(_, at) | Op::ReadOnly(_, at) | Op::Label { at, .. } => *at,
             Op::Sync(Stage::IdMap(i) | Stage::Root(i)) => trees[*i].at,
             Op::Sync(Stage::NetDevices) => At::field("linux.netDevices"),
             Op::AwaitCgroup => At::field("linux.cgroupsPath"),

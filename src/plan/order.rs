@@ -10,7 +10,7 @@ use std::os::unix::ffi::OsStrExt;
 /// The plan of `create` and `run`.
 ///
 /// 1. cgroup v1 first, or as late as it may be if the parent makes it meanwhile (`join_cgroups`).
-/// 2. The OOM score and the label attribute through the host's /proc; ids; then non-dumpable before any setns(2).
+/// 2. The OOM score and the label through the host's /proc; ids; then non-dumpable before any setns(2).
 /// 3. Namespaces; the session, names, loopback and keyring that belong to them.
 /// 4. The root and all mounts in the order of `config.json`, devices, terminal, sysctls; the hooks of the runtime see
 ///    the finished mounts and may still write to the root, so read-only and masks come after them.
@@ -30,8 +30,11 @@ pub fn create(spec: &Spec, facts: &Facts, options: &Options) -> Result<Plan> {
     // The CPUs of the caller are not the container's, as in runc; since Linux 6.2 a cpuset does not widen them.
     plan.ops.push(Op::CpuAffinity(Box::new(numbers::ALL)));
     plan.ops.extend((0..process::resctrl_groups(&spec.linux)).map(Op::JoinResctrl));
-    process::before_namespaces(&mut plan, process, facts)?;
     let new = |kind: u64| spec.linux.namespaces.iter().any(|n| kind_of(n) == Some(kind) && n.path.is_empty());
+    if !new(ns::USER) {
+        plan.ops.extend(process::oom_score(process)?);
+    }
+    plan.ops.extend(process::label_for_exec(process, facts)?);
     if spec.linux.namespace("user").is_some_and(|user| !user.path.is_empty()) {
         // There are no rights for these in the namespace that is joined.
         plan.ops.extend(process::privileged(process)?);
@@ -39,6 +42,8 @@ pub fn create(spec: &Spec, facts: &Facts, options: &Options) -> Result<Plan> {
     namespaces(&mut plan, spec, facts)?;
     if plan.maps.is_some() {
         plan.outside = process::privileged(process)?;
+        // To lower the score below that of a shim takes CAP_SYS_RESOURCE on the host.
+        plan.outside.extend(process::oom_score(process)?);
     }
     plan.ops.push(Op::Setsid);
     if !spec.hostname.is_empty() {

@@ -213,9 +213,6 @@ pub(super) fn identity(plan: &mut Plan, process: &spec::Process, linux: &spec::L
         ops.push(Op::Home(user.uid));
     }
     ops.push(Op::FindProgram);
-    if let Some((label, at)) = label(process) {
-        ops.push(Op::Label(cstring(&label, at)?, at));
-    }
     if process.no_new_privileges {
         ops.push(Op::NoNewPrivs);
     }
@@ -251,13 +248,16 @@ fn label(process: &spec::Process) -> Option<(String, At)> {
     (!process.selinux_label.is_empty()).then(|| (process.selinux_label.clone(), At::field("process.selinuxLabel")))
 }
 
-/// Opens the label attribute and sets the OOM score: both through the host's /proc, so before any mount namespace is
-/// entered, and while this process is still dumpable, since the files of a non-dumpable process belong to global root.
-pub(super) fn before_namespaces(plan: &mut Plan, process: &spec::Process, facts: &Facts) -> Result<()> {
-    if let Some(score) = process.oom_score_adj {
-        plan.ops.push(Op::OomScoreAdj(cstring(&score.to_string(), At::default())?));
-    }
-    if let Some((_, at)) = label(process) {
+/// The OOM score: through the host's /proc, so before any mount namespace is entered, and while this process is still dumpable,
+/// since the files of a non-dumpable process belong to global root.
+pub(super) fn oom_score(process: &spec::Process) -> Result<Option<Op>> {
+    process.oom_score_adj.map(|score| Ok(Op::OomScoreAdj(cstring(&score.to_string(), At::default())?))).transpose()
+}
+
+/// The label for exec, through the host's /proc too. At once, though it is wanted last: only who has opened the attribute may
+/// write it, and the process that execs may be the next (`CloneAgain`), which inherits what is written.
+pub(super) fn label_for_exec(process: &spec::Process, facts: &Facts) -> Result<Option<Op>> {
+    if let Some((label, at)) = label(process) {
         let (present, module, path) = if at.field == "process.apparmorProfile" {
             (facts.apparmor, "AppArmor", c"/proc/thread-self/attr/apparmor/exec")
         } else {
@@ -266,7 +266,7 @@ pub(super) fn before_namespaces(plan: &mut Plan, process: &spec::Process, facts:
         if !present {
             return Err(Error::new(format!("{module} is not enabled on this host")).at(at.to_string()));
         }
-        plan.ops.push(Op::OpenLabel(path.into()));
+        return Ok(Some(Op::Label { file: path.into(), label: cstring(&label, at)?, at }));
     }
-    Ok(())
+    Ok(None)
 }

@@ -25,7 +25,6 @@ const REPORTED: i32 = 111;
 struct State<'p> {
     sync: OwnedFd,
     ground: Option<Ground<'p>>,
-    label: Option<OwnedFd>,
     null: Option<OwnedFd>,
     empty: Option<OwnedFd>,
     proc: Option<OwnedFd>,
@@ -37,7 +36,7 @@ struct State<'p> {
 
 /// Runs the plan to its exec.
 pub fn run(plan: &Plan, armed: &mut Armed, sync: OwnedFd) -> ! {
-    let mut state = State { sync, ground: None, label: None, null: None, empty: None, proc: None, program: 0, entered: false };
+    let mut state = State { sync, ground: None, null: None, empty: None, proc: None, program: 0, entered: false };
     // The caller's mask must not shape what is made below the root.
     rustix::process::umask(Mode::empty());
     let before = &plan.ops[..plan.last];
@@ -147,7 +146,7 @@ fn step<'p>(op: &'p Op, index: u32, plan: &'p Plan, armed: &mut Armed, state: &m
         }
         Op::JoinCgroup(i) => rustix::io::write(armed.tasks.get(*i).ok_or(Errno::BADF)?, b"0").map(drop),
         Op::JoinResctrl(i) => rustix::io::write(armed.resctrl.get(*i).ok_or(Errno::BADF)?, b"0").map(drop),
-        Op::OpenLabel(path) => open_host(path, OFlags::WRONLY).map(|fd| state.label = Some(fd)),
+        Op::Label { file, label, .. } => write_host(file, label.as_bytes()),
         Op::OomScoreAdj(score) => write_host(c"/proc/self/oom_score_adj", score.as_bytes()),
         Op::Stdio => {
             let stdio = armed.stdio.as_ref().ok_or(Errno::BADF)?;
@@ -268,7 +267,6 @@ fn step<'p>(op: &'p Op, index: u32, plan: &'p Plan, armed: &mut Armed, state: &m
             home(*uid, armed);
             Ok(())
         }
-        Op::Label(label, _) => rustix::io::write(state.label.as_ref().ok_or(Errno::BADF)?, label.as_bytes()).map(drop),
         Op::NoNewPrivs => rustix::thread::set_no_new_privs(true),
         Op::Seccomp | Op::Exec => Err(Errno::INVAL),
     }
@@ -377,7 +375,7 @@ fn chroot(root: BorrowedFd<'_>) -> Result<()> {
 fn close_fds(armed: &Armed, state: &State<'_>) -> Result<()> {
     let number = |fd: Option<&OwnedFd>| fd.map_or(0, |fd| fd.as_raw_fd() as u32);
     let (listener, console) = (armed.last.as_ref().and_then(|last| last.listener.as_ref()), armed.console.as_ref());
-    let mut keep = [number(Some(&state.sync)), number(listener), number(console), number(state.label.as_ref())];
+    let mut keep = [number(Some(&state.sync)), number(listener), number(console)];
     keep.sort_unstable();
     let mut first = 3 + armed.preserve_fds;
     for fd in keep {

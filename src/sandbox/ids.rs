@@ -26,6 +26,7 @@ pub fn establish(plan: &Plan, facts: &Facts, pid: i32) -> Result<()> {
             Op::Rlimit { resource, soft, hard, .. } => prlimit(pid, *resource, *soft, *hard),
             Op::Scheduler(attr) => sched_setattr(pid, attr),
             Op::IoPriority(priority) => ioprio_set(pid, *priority),
+            Op::OomScoreAdj(score) => put(&format!("/proc/{pid}/oom_score_adj"), score.as_bytes()),
             _ => Err(Errno::INVAL),
         };
         done.map_err(|errno| failed(plan, &plan.outside[i], errno))?;
@@ -50,9 +51,12 @@ pub fn map(pid: i32, maps: &(Vec<IdMapping>, Vec<IdMapping>), by_helper: bool, d
 /// One write of the whole map, as the kernel demands.
 fn write(pid: i32, file: &str, text: &str, at: &str) -> Result<()> {
     let path = format!("/proc/{pid}/{file}");
-    let written = rustix::fs::open(&path, rustix::fs::OFlags::WRONLY | rustix::fs::OFlags::CLOEXEC, rustix::fs::Mode::empty())
-        .and_then(|fd| rustix::io::write(fd, text.as_bytes()));
-    written.map(drop).context(|| format!("write {} to {path}", text.trim_end().replace('\n', ", "))).map_err(|e| e.at(at))
+    put(&path, text.as_bytes()).context(|| format!("write {} to {path}", text.trim_end().replace('\n', ", "))).map_err(|e| e.at(at))
+}
+
+fn put(path: &str, text: &[u8]) -> rustix::io::Result<()> {
+    let fd = rustix::fs::open(path, rustix::fs::OFlags::WRONLY | rustix::fs::OFlags::CLOEXEC, rustix::fs::Mode::empty())?;
+    rustix::io::write(fd, text).map(drop)
 }
 
 /// newuidmap(1) and newgidmap(1), set-uid programs that check /etc/subuid and /etc/subgid. Found by absolute host path

@@ -228,9 +228,10 @@ pub fn mask(root: BorrowedFd<'_>, path: &CStr, null: &mut Option<OwnedFd>, empty
         move_onto(clone.as_fd(), point.as_fd())?;
         leave_open(clone);
     } else {
-        // It is the host's own node: on a mount that can be written the container's root could change its mode for all.
+        // It is the host's own node: on a mount that can be written the container's root could change its mode for all. Private:
+        // CRIU cannot make a slave of what is no mount of its own.
         let clone = clone_fd(host_null()?.as_fd(), false)?;
-        mount_setattr(&clone, c"", false, &MountAttr::RDONLY)?;
+        mount_setattr(&clone, c"", false, &MountAttr { propagation: libc::MS_PRIVATE, ..MountAttr::RDONLY })?;
         move_onto(clone.as_fd(), point.as_fd())?;
         *null = Some(clone);
     }
