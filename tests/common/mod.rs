@@ -124,8 +124,8 @@ impl Bundle {
     /// What keel keeps of the container: the last `record`, or the last `config`.
     pub fn kept(&self, kind: &str) -> Value {
         let text = fs::read_to_string(self.state_root().join(self.id()).join("record.jsonl")).unwrap();
-        let lines = text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok()?.get_mut(kind).map(Value::take));
-        lines.last().unwrap()
+        let mut lines = text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok()?.get_mut(kind).map(Value::take));
+        lines.next_back().unwrap()
     }
 
     pub fn state_root(&self) -> PathBuf {
