@@ -18,7 +18,7 @@ const CREATE: usize = 417; // four of them so that signals end it while it waits
 const START: usize = 27;
 const EXEC: usize = 163;
 const STATE: usize = 22;
-const DELETE: usize = 45;
+const DELETE: usize = 48; // four of them to let go what a container froze itself
 
 #[track_caller]
 fn within(command: &str, trace: &Trace, ceiling: usize, forks: usize) {

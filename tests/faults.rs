@@ -171,12 +171,14 @@ const CHILD_TOLERATES: &[(&str, &str, &str)] = &[
     ("read", "root:x:0:0", "HOME is / then"),
     ("madvise", "", "memory is given back as a courtesy"),
     ("fchown", "", "the program can do without its pipes"),
+    ("sched_setaffinity", "", "the caller's CPUs are enough to run on"),
 ];
 
 /// Operations that no single failing call can make fail, or none that the runtime does not make as often (the words of
 /// the stage for startContainer are seen where the runtime's own calls fail).
 const CANNOT_FAIL: &[&str] = &[
     "set the umask",
+    "run on every CPU of the cpuset",
     "try the working directory",
     "change to the working directory",
     "look up HOME",
