@@ -49,7 +49,8 @@ impl Cgroup {
     pub fn begin(&mut self, limits: &Limits, rootless: bool, all: bool) -> Result<Entry> {
         let holder = self.unit.as_ref().map(|unit| unit.start(limits, self.version)).transpose()?;
         let mut entry = Entry { holder, ..Entry::default() };
-        match self.make(&mut entry, limits, rootless, |tree| all || tree.is_unified()) {
+        let made = self.make(&mut entry, limits, rootless, |tree| all || tree.is_unified());
+        match made.and_then(|()| self.make_room(limits, &mut entry)) {
             Ok(()) => Ok(entry),
             Err(error) => {
                 self.abandon(entry);
@@ -69,9 +70,7 @@ impl Cgroup {
             self.set_devices(devices, rootless)?;
         }
         entry.warnings = self.set_limits(limits)?;
-        if entry.holder.is_some() {
-            self.make_room(limits, entry)?;
-        }
+        self.make_room(limits, entry)?;
         entry.filled = true;
         Ok(())
     }
@@ -92,7 +91,7 @@ impl Cgroup {
     fn make_room(&self, limits: &Limits, entry: &mut Entry) -> Result<()> {
         const FILE: &str = "pids.max";
         let one = limits.writes.iter().rfind(|write| write.file == FILE).filter(|write| write.value == "1");
-        if let (Some(write), Some(dir)) = (one, self.dir("pids")) {
+        if let (Some(_), Some(write), Some(dir)) = (&entry.holder, one, self.dir("pids")) {
             open_dir(&dir).and_then(|fd| put(fd, FILE, "2")).context(|| format!("set {FILE} to 2 in {dir}"))?;
             entry.late = Some((dir, FILE, write.value.clone()));
         }
