@@ -37,6 +37,21 @@ fn kept(bundle: &Bundle) -> Value {
     bundle.kept("config")["linux"]["resources"].clone()
 }
 
+/// A write of the record that a kill has cut short, by chance where a document could end: an update keeps the whole one before it.
+#[test]
+fn an_update_keeps_the_last_record_that_is_one() {
+    let bundle = sleeper(&json!({}));
+    let record = bundle.kept("record");
+    let path = bundle.state_root().join(bundle.id()).join("record.jsonl");
+    let mut text = fs::read_to_string(&path).unwrap();
+    text.push_str("\n{\"record\":{\"init\":{\"pid\":1}\n");
+    fs::write(&path, text).unwrap();
+    bundle.keel(&["update", "--pids-limit", "77", "ID"]).ok();
+    assert_eq!(bundle.kept("record"), record);
+    assert_eq!(kept(&bundle)["pids"]["limit"], 77);
+    assert_eq!(bundle.status(), "running");
+}
+
 fn sleeper(resources: &Value) -> Bundle {
     let bundle = Bundle::new(&["sleep", "1000"]).with(|c| {
         for (key, value) in resources.as_object().unwrap() {

@@ -5,6 +5,7 @@ use crate::sys::{Context, Error, Kind, Result, in_user_namespace};
 use rustix::fd::{AsRawFd, OwnedFd};
 use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags, flock, mkdirat, open, openat, renameat, unlinkat};
 use rustix::io::Errno;
+use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -243,7 +244,9 @@ impl Container {
     pub fn replace_config(&self, document: &[u8]) -> Result<()> {
         let what = || format!("write the configuration into {}/record.jsonl", self.path.display());
         let mut text = line(IS_CONFIG, document);
-        if let Some(record) = documents(&self.text.borrow(), IS_RECORD).next() {
+        // The one that `record` takes: what a kill has cut short is not written for good.
+        let valid = |document: &&[u8]| serde_json::from_slice::<IgnoredAny>(document).is_ok();
+        if let Some(record) = documents(&self.text.borrow(), IS_RECORD).find(valid) {
             text.extend(line(IS_RECORD, record));
         }
         write(&self.open(TEMPORARY, OFlags::TRUNC).context(what)?, &text).context(what)?;
