@@ -35,7 +35,7 @@ fn told(bundle: &Bundle) -> Vec<Value> {
 
 #[test]
 fn stats_are_those_of_the_kernel() {
-    let script = "i=0; while [ $i -lt 200000 ]; do i=$((i+1)); done; echo ready; exec sleep 1000";
+    let script = "i=0; while [ $i -lt 50000 ]; do i=$((i+1)); done; echo ready; exec sleep 1000";
     let resources = json!({"memory": {"limit": 64 << 20}, "pids": {"limit": 50}, "cpu": {"quota": 50000, "period": 100_000}});
     let bundle = Bundle::new(&["sh", "-c", script]).with(|c| {
         for (key, value) in resources.as_object().unwrap() {
@@ -50,8 +50,8 @@ fn stats_are_those_of_the_kernel() {
     assert!((1..=64 << 20).contains(&number("/memory/usage/usage")), "{data}");
     assert!(number("/memory/usage/max") >= number("/memory/usage/usage"), "{data}");
     assert!(number("/memory/swap/usage") >= number("/memory/usage/usage"), "memory and swap together: {data}");
-    // 200000 rounds take more than 10 ms of any CPU and less than a minute.
-    assert!((10_000_000..60_000_000_000).contains(&number("/cpu/usage/total")), "nanoseconds: {data}");
+    // So many rounds take more than 5 ms of any CPU and less than a minute.
+    assert!((5_000_000..60_000_000_000).contains(&number("/cpu/usage/total")), "nanoseconds: {data}");
     assert!(number("/cpu/usage/user") + number("/cpu/usage/kernel") > 0, "{data}");
     assert!(number("/cpu/throttling/periods") > 0, "{data}");
     assert!(number("/memory/raw/pgfault") > 0, "{data}");

@@ -207,6 +207,19 @@ fn exec_in_the_foreground_has_a_terminal_of_its_own() {
     assert_eq!(session.ends().0, 130, "128 and SIGINT");
 }
 
+/// Its output so far is all that is waited for, were it endless.
+#[test]
+fn exec_ends_with_its_program_whoever_else_has_the_terminal() {
+    let bundle = Bundle::new(&["sleep", "1000"]);
+    bundle.start();
+    for line in ["sleep 1000 & seq 1 3000; echo end", "yes & echo end"] {
+        let line = format!("trap '' HUP; {line}");
+        let session = Session::start(&bundle, &["exec", "-t", &bundle.id(), "sh", "-c", &line]);
+        let (code, text) = session.ends();
+        assert!(code == 0 && text.contains("end\r\n"), "{code} {text:.200}");
+    }
+}
+
 #[test]
 fn all_output_arrives_however_much_it_is() {
     let bundle = with_terminal(&["sh", "-c", "seq 1 20000; echo end"]);

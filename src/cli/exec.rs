@@ -34,9 +34,8 @@ pub fn exec(options: &args::Exec, runtime: &Runtime, log: &Log, args: &[OsString
 /// A document stands for itself; flags change the process that the container was created with.
 fn process(options: &args::Exec, spec: &Spec, log: &Log) -> Result<Process> {
     if let Some(path) = &options.process {
-        let (mut process, warnings) = spec::load_process(path)?;
-        warnings.iter().for_each(|warning| log.warning(warning));
-        process.terminal |= options.tty;
+        let (process, unknown) = spec::load_process(path)?;
+        unknown.iter().for_each(|key| log.debug(|| key.clone()));
         return Ok(process);
     }
     let base = spec.process.clone().ok_or_else(|| Error::new("the container's configuration has no process"))?;

@@ -58,6 +58,7 @@ pub fn create(runtime: &Runtime, id: &ContainerId, options: &CreateOptions, log:
 
 fn create_in(runtime: &Runtime, id: &ContainerId, options: &CreateOptions, log: &Log, timeline: &Timeline) -> Result<()> {
     let decided = decide(runtime, id, options, true, timeline)?;
+    decided.unknown.iter().for_each(|key| log.debug(|| key.clone()));
     if decided.plan.process.terminal && options.console_socket.is_none() {
         return Err(no_console());
     }
@@ -73,6 +74,7 @@ pub fn run(runtime: &Runtime, id: &ContainerId, options: &CreateOptions, log: &L
 
 fn run_in(runtime: &Runtime, id: &ContainerId, options: &CreateOptions, log: &Log, timeline: &Timeline) -> Result<i32> {
     let decided = decide(runtime, id, options, false, timeline)?;
+    decided.unknown.iter().for_each(|key| log.debug(|| key.clone()));
     let terminal = decided.plan.process.terminal;
     if terminal && options.detach && options.console_socket.is_none() {
         return Err(no_console());

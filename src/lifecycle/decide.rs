@@ -30,6 +30,8 @@ pub(super) struct Decided {
     pub limits: Limits,
     pub devices: Option<Devices>,
     pub warnings: Vec<String>,
+    /// What the specification does not know, and wants to be ignored (config.md, "Extensibility").
+    pub unknown: Vec<String>,
 }
 
 impl Decided {
@@ -51,11 +53,11 @@ pub fn plan(runtime: &Runtime, id: &ContainerId, options: &CreateOptions) -> Res
 /// Reads and checks everything, and lists what there is to do.
 pub(super) fn decide(runtime: &Runtime, id: &ContainerId, options: &CreateOptions, park: bool, timeline: &Timeline) -> Result<Decided> {
     let bundle = std::path::absolute(&options.bundle).context(|| format!("--bundle {}", options.bundle.display()))?;
-    let spec::Loaded { mut spec, mut warnings } = timeline.step("load", "", || match &options.config {
+    let spec::Loaded { mut spec, warnings: unknown } = timeline.step("load", "", || match &options.config {
         Some(file) => spec::load_file(&bundle, file),
         None => spec::load(&bundle),
     })?;
-    warnings.extend(timeline.step("validate", "", || spec::validate(&spec))?);
+    let mut warnings = timeline.step("validate", "", || spec::validate(&spec))?;
     let notifies = notify::offer(&mut spec, &runtime.root.path().join(id.as_str()).join(Container::NOTIFY))?;
     let process = spec.process.as_ref();
     let mut facts = arm::facts(
@@ -99,7 +101,7 @@ pub(super) fn decide(runtime: &Runtime, id: &ContainerId, options: &CreateOption
     agent::exists(&spec)?;
     let resctrl = spec.linux.intel_rdt.as_ref().map(|rdt| Resctrl::locate(rdt, id.as_str())).transpose()?;
     warnings.append(&mut plan.warnings);
-    Ok(Decided { options: chosen, spec, facts, plan, filter, watcher, cgroup, resctrl, notifies, limits, devices, warnings })
+    Ok(Decided { options: chosen, spec, facts, plan, filter, watcher, cgroup, resctrl, notifies, limits, devices, warnings, unknown })
 }
 
 /// The plan, and what keel passes on to the program beside it.

@@ -13,8 +13,11 @@ use rustix::fd::OwnedFd;
 use rustix::io::Errno;
 use rustix::process::{Signal, pidfd_send_signal};
 
-/// How long a killed process may take to end, in seconds: one in uninterruptible sleep can take for ever.
-const END_SECONDS: i64 = 10;
+/// How long a killed process may take to end: one in uninterruptible sleep can take for ever.
+const END: Timespec = Timespec { tv_sec: 10, tv_nsec: 0 };
+
+/// How long a program may take that seems to be ending by itself: a caller who saw its last output may be this much faster.
+const GRACE: Timespec = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
 
 /// `keel delete`. With `force`, a running container is killed first, a create in progress is ended, and a missing one is
 /// no error. A failing poststop hook is a warning.
@@ -35,6 +38,7 @@ fn delete_existing(runtime: &Runtime, id: &ContainerId, force: bool, log: &Log) 
         (_, Status::Stopped) => {}
         (Some(init), Status::Created) => end(&present.record, init)?,
         (Some(init), _) if force => end(&present.record, init)?,
+        (Some(init), Status::Running) if ended(init, &GRACE) => {}
         _ => {
             let status = serde_json::to_string(&present.status).unwrap_or_default().replace('"', "");
             return Err(Error::new(format!("cannot delete container {id} that is not stopped: {status}"))
@@ -51,7 +55,7 @@ fn end_creator(container: &Container) -> Result<()> {
         && let Some(creator) = container.record()?.creator.and_then(crate::store::ProcessId::open)
     {
         let _ = pidfd_send_signal(&creator, Signal::KILL);
-        ended(&creator, END_SECONDS);
+        ended(&creator, &END);
     }
     Ok(())
 }
@@ -69,24 +73,23 @@ pub(super) fn end(record: &Record, init: &OwnedFd) -> Result<()> {
                 cgroup.thaw()?;
             }
             cgroup.release()?;
-            if !ended(init, 1) {
+            if !ended(init, &Timespec { tv_sec: 1, tv_nsec: 0 }) {
                 // Another process of the container may be freezing it again and again.
                 cgroup.kill_all(Signal::KILL)?;
             }
         }
     }
-    match ended(init, END_SECONDS) {
+    match ended(init, &END) {
         true => Ok(()),
-        false => Err(Error::new(format!("process {} did not end within {END_SECONDS} s of SIGKILL", record.init.unwrap_or_default().pid))
+        false => Err(Error::new(format!("process {} did not end within {} s of SIGKILL", record.init.unwrap_or_default().pid, END.tv_sec))
             .hint("it is in uninterruptible sleep in the kernel; /proc/PID/stack says where")),
     }
 }
 
 /// Waits for the end of a process, for a limited time.
-fn ended(process: &OwnedFd, seconds: i64) -> bool {
-    let limit = Timespec { tv_sec: seconds, tv_nsec: 0 };
+fn ended(process: &OwnedFd, limit: &Timespec) -> bool {
     let mut fds = [PollFd::new(process, PollFlags::IN)];
-    rustix::io::retry_on_intr(|| poll(&mut fds, Some(&limit))) != Ok(0)
+    rustix::io::retry_on_intr(|| poll(&mut fds, Some(limit))) != Ok(0)
 }
 
 /// What is left of a container whose first process has ended.

@@ -6,7 +6,7 @@ use crate::sandbox::Process;
 use crate::sys::{Context, Error, Result};
 use nix::sys::signal::{SigSet, SigmaskHow, Signal as Number, sigprocmask};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
-use rustix::event::{PollFd, PollFlags, poll};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SocketFlags, SocketType, recvmsg, socketpair};
@@ -157,20 +157,26 @@ impl Terminal {
     fn relay(&self, signals: &SignalFd, process: &Process) -> Result<()> {
         let mut input = Pump::default();
         let mut output = Pump::default();
+        // What the program wrote is in the terminal when it has ended. Somebody else may still have it, and go on writing.
         let mut ended = false;
+        let mut rest = 64;
         loop {
             let master = (if output.is_empty() { PollFlags::IN } else { PollFlags::empty() })
                 | (if input.is_empty() { PollFlags::empty() } else { PollFlags::OUT });
             let stdin = if input.is_empty() && !input.closed { PollFlags::IN } else { PollFlags::empty() };
             let exit = if ended { PollFlags::empty() } else { PollFlags::IN };
+            let stdout = if output.is_empty() { PollFlags::empty() } else { PollFlags::OUT };
             let mut fds = [
                 PollFd::new(&self.master, master),
                 PollFd::from_borrowed_fd(rustix::stdio::stdin(), stdin),
                 PollFd::new(signals, PollFlags::IN),
                 PollFd::new(&process.pidfd, exit),
+                PollFd::from_borrowed_fd(rustix::stdio::stdout(), stdout),
             ];
-            rustix::io::retry_on_intr(|| poll(&mut fds, None)).context(|| "relay the terminal")?;
-            let [on_master, on_stdin, on_signal, on_exit] = fds.map(|fd| fd.revents());
+            let limit = (ended && output.is_empty()).then_some(&Timespec { tv_sec: 0, tv_nsec: 0 });
+            rustix::io::retry_on_intr(|| poll(&mut fds, limit)).context(|| "relay the terminal")?;
+            let [on_master, on_stdin, on_signal, on_exit, _] = fds.map(|fd| fd.revents());
+            let readable = on_master.intersects(PollFlags::IN | PollFlags::HUP | PollFlags::ERR);
             if !on_signal.is_empty() {
                 while let Some(signal) = forward(signals, process) {
                     if signal == Number::SIGWINCH {
@@ -182,16 +188,17 @@ impl Terminal {
                 input.fill(rustix::stdio::stdin());
             }
             input.drain(self.master.as_fd());
-            if on_master.intersects(PollFlags::IN | PollFlags::HUP | PollFlags::ERR) {
+            if readable && output.is_empty() {
                 output.fill(self.master.as_fd());
+                rest -= u32::from(ended);
             }
             output.drain(rustix::stdio::stdout());
-            ended |= !on_exit.is_empty();
             // The program is gone and what it wrote has been read: EIO once the last one with the terminal has closed it,
-            // nothing more to read if somebody else still has it.
-            if output.closed || ended && on_master.is_empty() {
+            // nothing more to read, or more than a terminal holds, if somebody else still has it.
+            if output.is_empty() && (output.closed || ended && (!readable || rest == 0)) {
                 return Ok(());
             }
+            ended |= !on_exit.is_empty();
         }
     }
 }

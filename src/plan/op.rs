@@ -207,6 +207,8 @@ pub enum Op {
     Unshare(u64),
     /// Write /proc/self/timens_offsets.
     TimeOffsets(CString),
+    /// setns(2) into the time namespace that unshare(2) has made for what comes after this process.
+    EnterTime,
     /// setsid(2).
     Setsid,
     /// sethostname(2).
@@ -401,7 +403,7 @@ impl Op {
             Op::Sysctl { .. } => At::field("linux.sysctl"),
             Op::TimeOffsets(_) => At::field("linux.timeOffsets"),
             Op::OomScoreAdj(_) => At::field("process.oomScoreAdj"),
-            Op::Unshare(_) | Op::CloneAgain(_) => At::field("linux.namespaces"),
+            Op::Unshare(_) | Op::EnterTime | Op::CloneAgain(_) => At::field("linux.namespaces"),
             Op::Console { .. } => At::field("process.terminal"),
             Op::Scheduler(_) => At::field("process.scheduler"),
             Op::IoPriority(_) => At::field("process.ioPriority"),

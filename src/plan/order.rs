@@ -134,7 +134,7 @@ pub fn after_start(spec: &Spec) -> Result<Plan> {
     let mut plan = Plan { process: Program::new(process)?, ..Plan::default() };
     let names = process.capabilities.as_ref().map_or(&[][..], |caps| &caps.permitted);
     plan.capabilities[1] = process::capability_set(names);
-    process::last(&mut plan, process, &spec.linux)?;
+    process::last(&mut plan, process, &spec.linux, !process::waits_under_filter(&spec.linux))?;
     Ok(plan)
 }
 
@@ -266,7 +266,8 @@ fn namespaces(plan: &mut Plan, spec: &Spec, facts: &Facts) -> Result<()> {
     time(plan, late & ns::TIME, spec)
 }
 
-/// A new time namespace and its clocks, which can be set until somebody is in it (time_namespaces(7)).
+/// A new time namespace and its clocks, which can be set until somebody is in it (time_namespaces(7)). Before Linux 6.3 not even an exec
+/// brings the process that made it into it, only its children, and the program is to be the first one there.
 fn time(plan: &mut Plan, new: u64, spec: &Spec) -> Result<()> {
     if new == 0 {
         return Ok(());
@@ -279,5 +280,6 @@ fn time(plan: &mut Plan, new: u64, spec: &Spec) -> Result<()> {
         }
         plan.ops.push(Op::TimeOffsets(cstring(&text, At::field("linux.timeOffsets"))?));
     }
+    plan.ops.push(Op::EnterTime);
     Ok(())
 }

@@ -216,8 +216,17 @@ pub(super) fn identity(plan: &mut Plan, process: &spec::Process, linux: &spec::L
     if process.no_new_privileges {
         ops.push(Op::NoNewPrivs);
     }
-    ops.extend(park);
-    last(plan, process, linux)
+    let early = park == Some(Op::Sync(Stage::Created)) && waits_under_filter(linux);
+    if early {
+        filter(plan, process, linux)?;
+    }
+    plan.ops.extend(park);
+    last(plan, process, linux, !early)
+}
+
+/// See [`seccomp::hands_over_at_create`].
+pub(super) fn waits_under_filter(linux: &spec::Linux) -> bool {
+    linux.seccomp.as_ref().is_some_and(seccomp::hands_over_at_create)
 }
 
 /// Loading a filter without no_new_privs takes CAP_SYS_ADMIN (seccomp(2)).
@@ -226,8 +235,17 @@ fn keeps_admin(plan: &Plan, process: &spec::Process, linux: &spec::Linux) -> boo
 }
 
 /// What is left after `start`.
-pub(super) fn last(plan: &mut Plan, process: &spec::Process, linux: &spec::Linux) -> Result<()> {
+pub(super) fn last(plan: &mut Plan, process: &spec::Process, linux: &spec::Linux, filtered: bool) -> Result<()> {
     plan.last = plan.ops.len();
+    if filtered {
+        filter(plan, process, linux)?;
+    }
+    plan.ops.push(Op::Exec);
+    Ok(())
+}
+
+/// The filter, its listener, and what had to be kept for it.
+fn filter(plan: &mut Plan, process: &spec::Process, linux: &spec::Linux) -> Result<()> {
     if let Some(profile) = &linux.seccomp {
         plan.ops.push(Op::Seccomp);
         plan.ops.extend(seccomp::handover(profile)?.map(|how| Op::Sync(Stage::Listener(how))));
@@ -236,7 +254,6 @@ pub(super) fn last(plan: &mut Plan, process: &spec::Process, linux: &spec::Linux
         let [effective, permitted, inheritable] = plan.capabilities;
         plan.ops.push(Op::Capset { effective, permitted, inheritable });
     }
-    plan.ops.push(Op::Exec);
     Ok(())
 }
 

@@ -116,6 +116,7 @@ impl Plan {
             Op::BecomeRoot => "become root of the user namespace".into(),
             Op::Unshare(kinds) => format!("create the namespaces: {}", namespace_names(*kinds)),
             Op::TimeOffsets(offsets) => format!("set the clock offsets {}", text(offsets).trim_end().replace('\n', ", ")),
+            Op::EnterTime => "enter the new time namespace".into(),
             Op::Setsid => "start a session".into(),
             Op::Hostname(name) => format!("set the host name {}", text(name)),
             Op::Domainname(name) => format!("set the domain name {}", text(name)),

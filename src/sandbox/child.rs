@@ -10,7 +10,7 @@ use super::{console, mount, path};
 use crate::arm::{Armed, Last, clone_tree};
 use crate::plan::{Op, Plan, Stage, Target};
 use crate::spec::{numbers, user};
-use crate::sys::{self, Cloned, MountAttr, Steps, mount_setattr};
+use crate::sys::{self, Cloned, MountAttr, Steps, mount_setattr, ns};
 use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use rustix::fs::{Access, AtFlags, CWD, FileType, Gid, Mode, OFlags, Uid, accessat, fstat, statat};
 use rustix::io::{Errno, Result};
@@ -32,11 +32,13 @@ struct State<'p> {
     program: usize,
     /// `TryChdir` is in the working directory.
     entered: bool,
+    /// Of the filter that was loaded last.
+    listener: Option<OwnedFd>,
 }
 
 /// Runs the plan to its exec.
 pub fn run(plan: &Plan, armed: &mut Armed, sync: OwnedFd) -> ! {
-    let mut state = State { sync, ground: None, null: None, empty: None, proc: None, program: 0, entered: false };
+    let mut state = State { sync, ground: None, null: None, empty: None, proc: None, program: 0, entered: false, listener: None };
     // The caller's mask must not shape what is made below the root.
     rustix::process::umask(Mode::empty());
     let before = &plan.ops[..plan.last];
@@ -111,14 +113,7 @@ fn finish(waiting: &Waiting) -> ! {
             steps = None;
         }
         let done = match op {
-            // A profile without rules asks for nothing.
-            Op::Seccomp => match &last.filter {
-                Some(filter) if filter.flags & libc::SECCOMP_FILTER_FLAG_NEW_LISTENER as u32 != 0 => {
-                    sys::seccomp_listener(filter.flags, &filter.program).map(|fd| listener = Some(fd))
-                }
-                Some(filter) if !filter.program.is_empty() => sys::seccomp(filter.flags, &filter.program).map(drop),
-                _ => Ok(()),
-            },
+            Op::Seccomp => load(last).map(|fd| listener = fd),
             Op::Sync(Stage::Listener(how)) => match listener.take() {
                 Some(fd) => hand_over(waiting.sync.as_fd(), number as u32, fd, *how),
                 None => Err(Errno::BADF),
@@ -136,6 +131,17 @@ fn finish(waiting: &Waiting) -> ! {
         }
     }
     sys::exit(REPORTED)
+}
+
+/// Loads the filter; its listener, if it has one. A profile without rules asks for nothing.
+fn load(last: &Last) -> Result<Option<OwnedFd>> {
+    match &last.filter {
+        Some(filter) if filter.flags & libc::SECCOMP_FILTER_FLAG_NEW_LISTENER as u32 != 0 => {
+            sys::seccomp_listener(filter.flags, &filter.program).map(Some)
+        }
+        Some(filter) if !filter.program.is_empty() => sys::seccomp(filter.flags, &filter.program).map(|_| None),
+        _ => Ok(None),
+    }
 }
 
 fn step<'p>(op: &'p Op, index: u32, plan: &'p Plan, armed: &mut Armed, state: &mut State<'p>) -> Result<()> {
@@ -159,6 +165,15 @@ fn step<'p>(op: &'p Op, index: u32, plan: &'p Plan, armed: &mut Armed, state: &m
             Report { op: index, errno: 0 }.send_with(&state.sync, tree.as_fd())?;
             wait_for_answer(state)
         }
+        // A container that waits for `start` under its filter.
+        Op::Seccomp => {
+            armed.steps = None;
+            load(armed.last.as_ref().ok_or(Errno::BADF)?).map(|fd| state.listener = fd)
+        }
+        Op::Sync(Stage::Listener(how)) => {
+            let listener = state.listener.take().ok_or(Errno::BADF)?;
+            hand_over(state.sync.as_fd(), index, listener, *how)
+        }
         Op::Sync(stage) => {
             if *stage == Stage::Created {
                 // Engines stop a container that was never started as any other.
@@ -173,6 +188,7 @@ fn step<'p>(op: &'p Op, index: u32, plan: &'p Plan, armed: &mut Armed, state: &m
         Op::BecomeRoot => become_root(plan.groups_denied || plan.keeps_groups),
         Op::Unshare(kinds) => sys::unshare(*kinds),
         Op::TimeOffsets(offsets) => write_host(c"/proc/self/timens_offsets", offsets.as_bytes()),
+        Op::EnterTime => sys::setns(open_host(c"/proc/self/ns/time_for_children", OFlags::RDONLY)?, ns::TIME),
         Op::Setsid => rustix::process::setsid().map(drop),
         Op::Hostname(name) => rustix::system::sethostname(name.as_bytes()),
         Op::Domainname(name) => rustix::system::setdomainname(name.as_bytes()),
@@ -268,7 +284,7 @@ fn step<'p>(op: &'p Op, index: u32, plan: &'p Plan, armed: &mut Armed, state: &m
             Ok(())
         }
         Op::NoNewPrivs => rustix::thread::set_no_new_privs(true),
-        Op::Seccomp | Op::Exec => Err(Errno::INVAL),
+        Op::Exec => Err(Errno::INVAL),
     }
 }
 

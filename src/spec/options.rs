@@ -230,11 +230,10 @@ impl Attributes {
     }
 
     /// `atime` and `nostrictatime` undo one way and leave the kernel's default, relatime; they do not undo another.
-    /// `norelatime` says only that relatime isn't asked for, which is what the kernel does by default all the same.
+    /// So does `rnorelatime`, as in runc, crun and youki, which is odd but what its mount_setattr(2) says.
     fn clear(&mut self, flag: u64) {
         match flag {
-            MOUNT_ATTR_RELATIME => {}
-            MOUNT_ATTR_NOATIME | MOUNT_ATTR_STRICTATIME => {
+            MOUNT_ATTR_RELATIME | MOUNT_ATTR_NOATIME | MOUNT_ATTR_STRICTATIME => {
                 let other = self.set & MOUNT_ATTR__ATIME & !flag;
                 self.atime(other);
             }
@@ -252,7 +251,8 @@ impl Attributes {
                 self.set &= !MOUNT_ATTR__ATIME;
                 self.clear &= !MOUNT_ATTR__ATIME;
             }
-            MOUNT_ATTR_NOATIME | MOUNT_ATTR_STRICTATIME => {}
+            // `norelatime` says only that relatime isn't asked for, which is what the kernel does by default all the same.
+            MOUNT_ATTR_RELATIME | MOUNT_ATTR_NOATIME | MOUNT_ATTR_STRICTATIME => {}
             MOUNT_ATTR_NODIRATIME => self.set &= !flag,
             _ => self.clear(flag),
         }

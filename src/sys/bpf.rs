@@ -107,8 +107,16 @@ pub fn bpf_load_cgroup_device(program: &[BpfInsn]) -> Result<OwnedFd> {
         prog_flags: 0,
         prog_name: *b"keel_devices\0\0\0\0",
     };
-    // SAFETY: the layout is that of linux/bpf.h; `insns` and `license` point to live, immutable memory.
-    owned(unsafe { bpf(PROG_LOAD, &mut attr) }?)
+    // The verifier gives way to a signal, which may well be one that nobody waits for (EAGAIN; libbpf tries five times, too).
+    let mut tries = 0..5;
+    loop {
+        tries.next();
+        // SAFETY: the layout is that of linux/bpf.h; `insns` and `license` point to live, immutable memory.
+        match unsafe { bpf(PROG_LOAD, &mut attr) } {
+            Err(Errno::AGAIN) if !tries.is_empty() => {}
+            loaded => return owned(loaded?),
+        }
+    }
 }
 
 /// Attaches a device program to the cgroup of a directory descriptor, beside those already there or, with `replace`,

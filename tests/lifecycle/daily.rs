@@ -64,6 +64,15 @@ fn the_pid_file_has_digits_only_and_is_not_written_on_failure() {
     assert!(!fs::read_dir(&bundle.dir).unwrap().flatten().any(|e| e.file_name().to_string_lossy().starts_with(".pid")), "a temporary file");
 }
 
+/// `start` and `delete` are so fast that a caller who has seen the program's last word may come before its end.
+#[test]
+fn delete_does_not_refuse_a_program_that_is_ending() {
+    let bundle = Bundle::new(&["usleep", "30000"]);
+    bundle.start();
+    bundle.keel(&["delete", "ID"]).ok();
+    Census::of(&bundle).nothing_left(&bundle);
+}
+
 #[test]
 fn run_detached_returns_while_the_program_runs_and_keeps_the_state() {
     let bundle = Bundle::new(&["sh", "-c", "read line < /go; exit 3"]);

@@ -67,7 +67,7 @@ fn masked_paths_are_empty_and_read_only_paths_refuse_writes() {
     let script = "cat /secret; ls /secrets; stat -c %t:%T /secret; touch /secrets/x || echo masked; echo x > /kept || echo ro1; touch /tree/x || echo ro2; cat /kept; ls /tree";
     let bundle = Bundle::new(&["sh", "-c", script]).with(|c| {
         c["linux"]["maskedPaths"] = json!(["/secret", "/secrets", "/no/such/path"]);
-        c["linux"]["readonlyPaths"] = json!(["/kept", "/tree", "/no/such/path/either"]);
+        c["linux"]["readonlyPaths"] = json!(["/kept", "tree", "/no/such/path/either"]);
     });
     let root = bundle.rootfs();
     fs::write(root.join("secret"), "hidden\n").unwrap();

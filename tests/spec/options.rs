@@ -46,6 +46,13 @@ fn attributes_of_the_mount() {
     }
 }
 
+#[test]
+fn the_tree_without_relatime_is_the_kernels_default_again() {
+    let clear = |options: &str| of(options).rec_attr;
+    assert_eq!(clear("rnorelatime"), Attributes { set: 0, clear: MOUNT_ATTR__ATIME });
+    assert_eq!(clear("rnoatime,rnorelatime"), Attributes { set: MOUNT_ATTR_NOATIME, clear: MOUNT_ATTR__ATIME });
+}
+
 /// Each option of the mount itself has one for the tree, spelt with an r, which does the same there.
 #[test]
 fn recursive_options_mirror_the_others() {

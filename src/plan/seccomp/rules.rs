@@ -145,20 +145,29 @@ pub(super) fn flags(names: Option<&[String]>, notifies: bool, warnings: &mut Vec
 /// # Errors
 /// A profile that permits neither: a notified call waits for the agent, which does not have the listener yet.
 pub fn handover(seccomp: &Seccomp) -> Result<Option<Handover>> {
-    let permits = |call: &str| {
-        let rules = || seccomp.syscalls.iter().filter(|rule| rule.names.iter().any(|name| name == call));
-        let permits = |action: &String| matches!(action.as_str(), "SCMP_ACT_ALLOW" | "SCMP_ACT_LOG");
-        match rules().find(|rule| rule.args.is_empty()) {
-            Some(decides) => permits(&decides.action),
-            None => permits(&seccomp.default_action) && rules().all(|rule| permits(&rule.action)),
-        }
-    };
     match () {
         () if !seccomp.notifies() => Ok(None),
-        () if permits("sendmsg") => Ok(Some(Handover::Message)),
-        () if permits("write") => Ok(Some(Handover::Number)),
+        () if permits(seccomp, "sendmsg") => Ok(Some(Handover::Message)),
+        () if permits(seccomp, "write") => Ok(Some(Handover::Number)),
         () => Err(Error::new("a profile with SCMP_ACT_NOTIFY has to permit sendmsg or write, by which its listener is handed over")
             .at("linux.seccomp.syscalls")),
+    }
+}
+
+/// Whether a container that waits for `start` waits under its filter, so that `create` hands the listener over, as with runc: where the
+/// profile permits the calls that the wait takes. Else `start` does.
+pub fn hands_over_at_create(seccomp: &Seccomp) -> bool {
+    const WAIT: [&str; 8] = ["read", "sendto", "recvfrom", "accept4", "close", "madvise", "rt_sigaction", "rt_sigprocmask"];
+    seccomp.notifies() && WAIT.iter().all(|call| permits(seccomp, call))
+}
+
+/// Whether the profile lets a call pass, whatever its arguments.
+fn permits(seccomp: &Seccomp, call: &str) -> bool {
+    let rules = || seccomp.syscalls.iter().filter(|rule| rule.names.iter().any(|name| name == call));
+    let permits = |action: &String| matches!(action.as_str(), "SCMP_ACT_ALLOW" | "SCMP_ACT_LOG");
+    match rules().find(|rule| rule.args.is_empty()) {
+        Some(decides) => permits(&decides.action),
+        None => permits(&seccomp.default_action) && rules().all(|rule| permits(&rule.action)),
     }
 }
 

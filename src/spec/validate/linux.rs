@@ -1,6 +1,6 @@
 //! config-linux.md, but for the resources.
 
-use super::{absolute, no_nul};
+use super::{absolute, below_root, no_nul};
 use crate::spec::names::{PROPAGATION, namespace};
 use crate::spec::sysctl::{self, Scope};
 use crate::spec::user::UNCHANGED;
@@ -30,7 +30,7 @@ pub(super) fn check(spec: &Spec, warnings: &mut Vec<String>) -> Result<()> {
     }
     for (list, name) in [(&linux.masked_paths, "maskedPaths"), (&linux.readonly_paths, "readonlyPaths")] {
         for (i, path) in list.iter().enumerate() {
-            absolute(path, "the path", || format!("linux.{name}[{i}]"))?;
+            below_root(path, || format!("linux.{name}[{i}]"))?;
         }
     }
     no_nul(&linux.cgroups_path, || "linux.cgroupsPath".into())?;

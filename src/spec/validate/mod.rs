@@ -125,6 +125,11 @@ fn no_nul(text: &str, at: impl FnOnce() -> String) -> Result<()> {
     }
 }
 
+/// A path in the container. One that is not absolute is taken as relative to its root, as from runc, which is there by then.
+fn below_root(path: &str, at: impl FnOnce() -> String) -> Result<()> {
+    if path.is_empty() { Err(Error::new("the path is empty").at(at())) } else { no_nul(path, at) }
+}
+
 /// A path that must be absolute, in the namespace that `what` tells of.
 fn absolute(path: &str, what: &str, at: impl FnOnce() -> String) -> Result<()> {
     match path {
