@@ -220,6 +220,37 @@ fn a_paused_container() {
     Census::of(bundle).nothing_left(bundle);
 }
 
+/// As systemd has it: mounts of the host are in peer groups, of which those in the container are slaves, before and after.
+#[test]
+fn binds_of_shared_mounts_are_slaves_again() {
+    let Some(saved) = Saved::new(&["sleep", "1000"]) else { return };
+    let saved = saved.with(|c| {
+        let bind = |at: &str| json!({"destination": at, "type": "bind", "source": "data", "options": ["bind"]});
+        c["mounts"].as_array_mut().unwrap().extend([bind("/one"), bind("/two")]);
+    });
+    let bundle = &saved.bundle;
+    fs::create_dir(bundle.dir.join("data")).unwrap();
+    bundle.write();
+    let (id, root) = (bundle.id(), bundle.state_root().display().to_string());
+    let keel = format!("{} --criu {} --root {root}", common::KEEL, saved.criu.display());
+    let look = "mounts() { cut -d' ' -f4- /proc/$(cat pid)/mountinfo | sort; }";
+    let lines = [
+        format!("{keel} run --detach --pid-file pid {id} < /dev/null > /dev/null 2>&1 && mounts > before"),
+        format!("{keel} checkpoint --image-path images {id}"),
+        format!("{keel} restore --detach --pid-file pid --image-path images {id} < /dev/null > /dev/null 2>err || {{ cat err; false; }}"),
+        format!("mounts > after && {keel} delete --force {id}"),
+    ];
+    let script = format!("set -e; {look}; {}", lines.join("; "));
+    let output =
+        Command::new("unshare").args(["--mount", "--propagation", "shared", "sh", "-c", &script]).current_dir(&bundle.dir).output();
+    let output = output.unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+    let [before, after] = ["before", "after"].map(|name| fs::read_to_string(bundle.dir.join(name)).unwrap());
+    assert_eq!(before, after);
+    assert!(["/one", "/two"].iter().all(|at| before.lines().any(|line| line.contains(at) && line.contains("master:"))), "{before}");
+    Census::of(bundle).nothing_left(bundle);
+}
+
 /// What was saved before is not saved again. Needs a kernel that tracks changes of memory (CONFIG_MEM_SOFT_DIRTY); another one
 /// is CRIU's to tell, and loses nothing.
 #[test]

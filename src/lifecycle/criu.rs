@@ -173,7 +173,8 @@ impl Criu {
                     surroundings.tasks.iter().try_for_each(|tasks| rustix::io::write(tasks, b"0").map(drop))?;
                     if let Some(root) = &root {
                         sys::unshare(sys::ns::MOUNT)?;
-                        sys::mount_setattr(rustix::fs::CWD, c"/", true, &MountAttr::propagation(libc::MS_PRIVATE))?;
+                        // Slaves, not private: from them CRIU gives what was bound their part in the host's peer groups.
+                        sys::mount_setattr(rustix::fs::CWD, c"/", true, &MountAttr::propagation(libc::MS_SLAVE))?;
                         rustix::mount::mount_bind_recursive(&**root, &**root)?;
                     }
                     sys::dup_to(&theirs, SOCKET)?;
