@@ -58,7 +58,7 @@ fn fields_with_impossible_values_are_named() {
     refused(|c| c["process"]["user"]["uid"] = json!(-1), &["uid"]);
     refused(|c| c["linux"]["namespaces"][0]["type"] = json!("bogus"), &["bogus", "linux.namespaces[0]"]);
     refused(|c| c["hostname"] = json!("h".repeat(65)), &["65", "hostname"]);
-    refused(|c| c["linux"]["maskedPaths"][0] = json!("relative"), &["relative", "linux.maskedPaths[0]"]);
+    refused(|c| c["linux"]["maskedPaths"][0] = json!(""), &["the path is empty", "linux.maskedPaths[0]"]);
     refused(|c| c["mounts"][0]["destination"] = json!(""), &["mounts[0]"]);
 }
 
