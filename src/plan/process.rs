@@ -153,6 +153,7 @@ pub(super) fn keeps_groups(spec: &spec::Spec) -> bool {
 ///   may, on NFS), and verified once;
 /// - labels before no_new_privs; a seccomp filter last of all, so that it need not allow anything of ours but capset;
 ///   without no_new_privs, loading it takes CAP_SYS_ADMIN, which is held until then and dropped by the last capset.
+///   One with a listener comes before the wait for `start`, where [`seccomp::hands_over_at_create`].
 pub(super) fn identity(plan: &mut Plan, process: &spec::Process, linux: &spec::Linux, facts: &Facts, park: Option<Op>) -> Result<()> {
     let user = &process.user;
     let caps = process.capabilities.clone().unwrap_or_default();
