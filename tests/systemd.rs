@@ -195,7 +195,9 @@ fn limited(bundle: &Bundle, properties: &[(&str, &str)], files: &[(&str, &str)],
         assert_eq!(shown(&unit, property), *value, "{property}");
     }
     for (name, value) in files.iter().chain(exact) {
-        let seen = file(bundle, name).replace("34000", "33333");
+        let seen = file(bundle, name);
+        // Seen where v1 has its memory controller, as there is more to look at again.
+        let seen = if memory_v1() { seen.replace("34000", "33333") } else { seen };
         assert_eq!(seen, *value, "{name}");
     }
     systemctl(&["daemon-reload"]);

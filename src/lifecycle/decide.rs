@@ -30,7 +30,7 @@ pub(super) struct Decided {
     pub limits: Limits,
     pub devices: Option<Devices>,
     pub warnings: Vec<String>,
-    /// What the specification does not know, and wants to be ignored (config.md, "Extensibility").
+    /// See [`spec::UNKNOWN`].
     pub unknown: Vec<String>,
 }
 
@@ -53,11 +53,12 @@ pub fn plan(runtime: &Runtime, id: &ContainerId, options: &CreateOptions) -> Res
 /// Reads and checks everything, and lists what there is to do.
 pub(super) fn decide(runtime: &Runtime, id: &ContainerId, options: &CreateOptions, park: bool, timeline: &Timeline) -> Result<Decided> {
     let bundle = std::path::absolute(&options.bundle).context(|| format!("--bundle {}", options.bundle.display()))?;
-    let spec::Loaded { mut spec, warnings: unknown } = timeline.step("load", "", || match &options.config {
+    let spec::Loaded { mut spec, warnings: found } = timeline.step("load", "", || match &options.config {
         Some(file) => spec::load_file(&bundle, file),
         None => spec::load(&bundle),
     })?;
-    let mut warnings = timeline.step("validate", "", || spec::validate(&spec))?;
+    let (unknown, mut warnings): (Vec<_>, Vec<_>) = found.into_iter().partition(|sentence| sentence.ends_with(spec::UNKNOWN));
+    warnings.extend(timeline.step("validate", "", || spec::validate(&spec))?);
     let notifies = notify::offer(&mut spec, &runtime.root.path().join(id.as_str()).join(Container::NOTIFY))?;
     let process = spec.process.as_ref();
     let mut facts = arm::facts(

@@ -19,6 +19,9 @@ const MAX_SIZE: u64 = 16 << 20;
 /// Keys of the spec that other platforms have (config.md, "Platform-specific configuration").
 const OTHER_PLATFORMS: &[&str] = &["solaris", "windows", "vm", "zos", "freebsd"];
 
+/// How the sentence about a key ends that the specification does not know, and wants to be ignored (config.md, "Extensibility").
+pub const UNKNOWN: &str = " is not in runtime-spec 1.3.0 and is ignored";
+
 /// A parsed `config.json`, not validated yet.
 #[derive(Clone, Debug)]
 pub struct Loaded {
@@ -119,7 +122,7 @@ fn unknown(key: &KeyPath) -> String {
     write_path(key, &mut path);
     match OTHER_PLATFORMS.contains(&path.as_str()) {
         true => format!("{path} is not for Linux and is ignored"),
-        false => format!("{path} is not in runtime-spec 1.3.0 and is ignored"),
+        false => path + UNKNOWN,
     }
 }
 

@@ -14,7 +14,7 @@ pub mod user;
 mod validate;
 
 pub use features::features;
-pub use load::{Loaded, load, load_file, load_process, load_resources, parse, parse_process, parse_resources};
+pub use load::{Loaded, UNKNOWN, load, load_file, load_process, load_resources, parse, parse_process, parse_resources};
 pub use model::*;
 pub use sample::sample;
 pub use validate::{VERSIONS, faults, validate, validate_process, validate_resources};

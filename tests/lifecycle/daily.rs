@@ -64,6 +64,14 @@ fn the_pid_file_has_digits_only_and_is_not_written_on_failure() {
     assert!(!fs::read_dir(&bundle.dir).unwrap().flatten().any(|e| e.file_name().to_string_lossy().starts_with(".pid")), "a temporary file");
 }
 
+/// The specification wants the one ignored; the other is of the specification.
+#[test]
+fn what_is_for_other_platforms_is_a_warning_and_an_unknown_key_is_not() {
+    let bundle = Bundle::new(&["true"]).with(|c| (c["windows"], c["colour"]) = (serde_json::json!({}), serde_json::json!(1)));
+    let said = bundle.run();
+    assert_eq!((said.code, said.err.as_str()), (0, "keel: warning: windows is not for Linux and is ignored\n"), "{said:?}");
+}
+
 /// `start` and `delete` are so fast that a caller who has seen the program's last word may come before its end.
 #[test]
 fn delete_does_not_refuse_a_program_that_is_ending() {
