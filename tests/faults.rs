@@ -11,7 +11,7 @@ use common::{Bundle, Census, Said};
 use serde_json::{Value, json};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use strace::{Call, can_fail, injected, into, own, trace};
+use strace::{Call, can_fail, injected, injected_at, into, own, trace};
 
 /// How many runs go on at once.
 const WORKERS: usize = 6;
@@ -256,7 +256,7 @@ fn by_path(named: &mut [bool]) {
     paths.push(("/proc/self/timens_offsets".into(), "open"));
     for (path, call) in paths {
         let injections = [format!("trace={call}"), format!("inject={call}:error=EIO:when=1")];
-        let said = strace::injected_at(&bundle, &path, &injections, &["run", "ID"]);
+        let said = injected_at(&bundle, &path, &injections, &["run", "ID"]);
         if said.code != 0 {
             let words = generic(said.err.strip_prefix("keel: error: ").unwrap_or_else(|| panic!("{path} {said:?}")));
             let found = sentences_of_run().iter().position(|known| words.starts_with(known.as_str()));
@@ -307,4 +307,24 @@ fn a_create_or_delete_that_is_killed_can_be_finished() {
         bundle.delete();
         Census::of(&bundle).nothing_left(&bundle);
     }
+}
+
+/// The memory controller of cgroup v1 ends a write with EINTR while a signal is pending.
+#[test]
+fn an_interrupted_write_of_a_limit_is_made_again() {
+    let (runtime, _) = recorded();
+    let write = runtime.iter().find(|call| call.name == "write" && call.line.contains("\"67108864\"")).expect("a limit is written");
+    let bundle = full();
+    let refused = injected(&bundle, &into(write, "error=EIO"), &["run", "ID"]).err;
+    let named = refused.split_once(" to 67108864 in ").and_then(|(file, rest)| {
+        let (dir, _) = rest.split_once(" (config.json: linux.resources.memory.limit)")?;
+        Some(format!("{dir}/{}", file.rsplit_once(' ')?.1))
+    });
+    let path = named.unwrap_or_else(|| panic!("no file in {refused}"));
+    let interrupted = ["trace=write".to_owned(), "inject=write:error=EINTR:when=1".to_owned()];
+    let said = injected_at(&bundle, &path, &interrupted, &["run", "ID"]);
+    assert_eq!((said.code, said.err.as_str()), (0, ""), "{path}");
+    let broken = [interrupted[0].clone(), "inject=write:error=EIO:when=1".to_owned()];
+    assert_eq!(injected_at(&bundle, &path, &broken, &["run", "ID"]).err, refused, "{path} is not what was written");
+    Census::of(&bundle).nothing_left(&bundle);
 }

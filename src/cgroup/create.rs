@@ -1,6 +1,6 @@
 //! Making the container's cgroups, with nothing left behind if that fails.
 
-use super::file::{get, open_dir, open_write, put};
+use super::file::{get, open_dir, open_write, put, write_to};
 use super::{Cgroup, Devices, Entry, Tree, Unit, Version};
 use crate::plan::limits::Limits;
 use crate::sys::{
@@ -289,7 +289,7 @@ fn write_rules(tree: &Tree, rules: &[(&'static str, String)]) -> Result<()> {
         let name = group[0].0;
         let file = open_write(&dir, name).context(|| format!("open {path}/{name}"))?;
         for (_, rule) in group {
-            rustix::io::write(&file, rule.as_bytes()).context(|| format!("write {rule:?} to {path}/{name}"))?;
+            write_to(&file, rule).context(|| format!("write {rule:?} to {path}/{name}"))?;
         }
     }
     Ok(())

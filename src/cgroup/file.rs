@@ -2,7 +2,7 @@
 
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{CWD, Mode, OFlags, openat};
-use rustix::io::{Result, read, write};
+use rustix::io::{Result, read, retry_on_intr, write};
 
 /// A handle of a cgroup's directory, good for openat(2), `CLONE_INTO_CGROUP` and bpf(2).
 pub(super) fn open_dir(path: &str) -> Result<OwnedFd> {
@@ -21,7 +21,15 @@ pub(super) fn open_write(dir: impl AsFd, name: &str) -> Result<OwnedFd> {
 
 /// Sets a control file; the kernel takes a value whole or not at all.
 pub(super) fn put(dir: impl AsFd, name: &str, value: &str) -> Result<()> {
-    write(open_write(dir, name)?, value.as_bytes()).map(drop)
+    write_to(&open_write(dir, name)?, value)
+}
+
+/// Writes to an open control file.
+///
+/// The memory controller of v1 gives up with EINTR where a signal is pending, also one that nobody handles: the SIGCHLD
+/// of a runtime that is traced.
+pub(super) fn write_to(file: &OwnedFd, value: &str) -> Result<()> {
+    retry_on_intr(|| write(file, value.as_bytes())).map(drop)
 }
 
 /// The contents of a control file.

@@ -1,12 +1,12 @@
 //! Being told when the container runs out of memory.
 
-use super::file::{get, number, open_dir, open_write};
+use super::file::{get, number, open_dir, put};
 use super::{Cgroup, Version};
 use crate::sys::{Context, Result};
 use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd};
 use rustix::fd::{AsFd, AsRawFd, OwnedFd};
 use rustix::fs::{Mode, OFlags, openat};
-use rustix::io::{Errno, pread, read, write};
+use rustix::io::{Errno, pread, read};
 
 /// Tells of OOM kills from the moment it was made on.
 #[derive(Debug)]
@@ -44,7 +44,7 @@ impl Cgroup {
 fn register(dir: &OwnedFd, control: &OwnedFd) -> rustix::io::Result<OwnedFd> {
     let event = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
     let line = format!("{} {}", event.as_raw_fd(), control.as_raw_fd());
-    write(open_write(dir, "cgroup.event_control")?, line.as_bytes())?;
+    put(dir, "cgroup.event_control", &line)?;
     Ok(event)
 }
 

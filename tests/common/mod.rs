@@ -240,13 +240,13 @@ impl Census {
     pub fn found(&self) -> BTreeSet<String> {
         let mut found = BTreeSet::new();
         for entry in walk(Path::new("/sys/fs/cgroup"), 4) {
-            if entry.file_name().is_some_and(|name| name.to_string_lossy().contains(&self.name)) {
+            if entry.file_name().is_some_and(|name| carries(&name.to_string_lossy(), &self.name)) {
                 found.insert(format!("cgroup {}", entry.display()));
             }
         }
         let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
-        found.extend(mounts.lines().filter(|line| line.contains(&self.name)).map(|line| format!("mount {line}")));
-        found.extend(processes(&|text| text.contains(&self.name)));
+        found.extend(mounts.lines().filter(|line| carries(line, &self.name)).map(|line| format!("mount {line}")));
+        found.extend(processes(&|text| carries(text, &self.name)));
         found
     }
 
@@ -263,6 +263,11 @@ impl Census {
         assert!(!state.exists(), "the state directory is left");
         assert_eq!(self.found(), BTreeSet::new(), "left behind");
     }
+}
+
+/// Whether the text has this name in it: `keel-test-1-3`, not `keel-test-1-31` of a test beside this one.
+pub fn carries(text: &str, name: &str) -> bool {
+    text.match_indices(name).any(|(at, _)| !text[at + name.len()..].starts_with(|next: char| next.is_ascii_digit()))
 }
 
 /// Processes but our own that live and whose arguments or cgroups `named` knows.

@@ -219,7 +219,7 @@ impl Host {
     pub fn remains(&self) -> BTreeSet<String> {
         let mut seen = self.seen.lock().unwrap();
         seen.extend(self.ids());
-        let named = |text: &str| text.contains(&*self.dir.to_string_lossy()) || seen.iter().any(|id| text.contains(id.as_str()));
+        let named = |text: &str| common::carries(text, &self.dir.to_string_lossy()) || seen.iter().any(|id| text.contains(id.as_str()));
         let mut found = BTreeSet::new();
         for controller in fs::read_dir("/sys/fs/cgroup").unwrap().flatten() {
             for parent in [controller.path().join("mydocker"), "/sys/fs/cgroup/mydocker".into()] {
