@@ -221,6 +221,38 @@ fn exec_ends_with_its_program_whoever_else_has_the_terminal() {
 }
 
 #[test]
+fn a_program_that_closes_its_terminal_still_gets_signals() {
+    let line = "trap 'exit 4' TERM; echo ready; exec <&- >&- 2>&-; while :; do usleep 20000; done";
+    let bundle = with_terminal(&["sh", "-c", line]);
+    bundle.write();
+    let mut session = Session::start(&bundle, &["run", &bundle.id()]);
+    session.screen.shows("ready");
+    let raw = || !tcgetattr(&session.slave).unwrap().local_modes.contains(LocalModes::ICANON);
+    eventually("the end of the relay", || !raw());
+    assert_eq!(session.keel.try_wait().unwrap(), None, "the program goes on");
+    let pid = nix::unistd::Pid::from_raw(session.keel.id().cast_signed());
+    nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).unwrap();
+    assert_eq!(session.ends().0, 4);
+}
+
+/// poll(2) tells of a hung-up pipe at once, however often it is asked and whatever it is asked for.
+#[test]
+fn pipes_that_are_closed_cost_no_time() {
+    let bundle = with_terminal(&["sh", "-c", "echo ready; exec sleep 1"]);
+    bundle.write();
+    let mut keel = bundle.command(&["run", &bundle.id()]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    drop(keel.stdin.take());
+    let mut ready = [0; 6];
+    keel.stdout.take().unwrap().read_exact(&mut ready).unwrap();
+    std::thread::sleep(std::time::Duration::from_millis(700));
+    let stat = std::fs::read_to_string(format!("/proc/{}/stat", keel.id())).unwrap();
+    let fields: Vec<&str> = stat.rsplit_once(") ").unwrap().1.split(' ').collect();
+    let ticks: u64 = fields[11..13].iter().map(|field| field.parse::<u64>().unwrap()).sum();
+    assert_eq!(keel.wait().unwrap().code(), Some(0));
+    assert!(ticks < 20, "{ticks} of the 70 ticks of the time that there was nothing to do");
+}
+
+#[test]
 fn all_output_arrives_however_much_it_is() {
     let bundle = with_terminal(&["sh", "-c", "seq 1 20000; echo end"]);
     bundle.write();

@@ -61,10 +61,15 @@ impl Relay {
     /// Relays until the program ends; its exit code.
     /// Hands a message of `notify` on, too, unless there is a terminal: its user sees when the program is ready.
     pub fn wait(self, process: &Process, notify: Option<&Notify>) -> Result<i32> {
-        match &self.sockets {
-            Some((ours, _)) => Terminal::new(receive(ours.as_fd())?)?.relay(&self.signals, process)?,
-            None => self.signals_only(process, notify)?,
-        }
+        let notify = match &self.sockets {
+            Some((ours, _)) => {
+                Terminal::new(receive(ours.as_fd())?)?.relay(&self.signals, process)?;
+                None
+            }
+            None => notify,
+        };
+        // A program may go on without its terminal.
+        self.signals_only(process, notify)?;
         process.wait()
     }
 
@@ -166,16 +171,21 @@ impl Terminal {
             let stdin = if input.is_empty() && !input.closed { PollFlags::IN } else { PollFlags::empty() };
             let exit = if ended { PollFlags::empty() } else { PollFlags::IN };
             let stdout = if output.is_empty() { PollFlags::empty() } else { PollFlags::OUT };
-            let mut fds = [
-                PollFd::new(&self.master, master),
-                PollFd::from_borrowed_fd(rustix::stdio::stdin(), stdin),
-                PollFd::new(signals, PollFlags::IN),
-                PollFd::new(&process.pidfd, exit),
-                PollFd::from_borrowed_fd(rustix::stdio::stdout(), stdout),
+            let interests = [
+                (self.master.as_fd(), master),
+                (rustix::stdio::stdin(), stdin),
+                (signals.as_fd(), PollFlags::IN),
+                (process.pidfd.as_fd(), exit),
+                (rustix::stdio::stdout(), stdout),
             ];
+            // Nothing is asked without an interest: poll(2) tells of HUP and ERR all the same, at once and for ever.
+            let asked = interests.into_iter().filter(|(_, flags)| !flags.is_empty());
+            let mut fds: Vec<PollFd<'_>> = asked.map(|(fd, flags)| PollFd::from_borrowed_fd(fd, flags)).collect();
             let limit = (ended && output.is_empty()).then_some(&Timespec { tv_sec: 0, tv_nsec: 0 });
             rustix::io::retry_on_intr(|| poll(&mut fds, limit)).context(|| "relay the terminal")?;
-            let [on_master, on_stdin, on_signal, on_exit, _] = fds.map(|fd| fd.revents());
+            let mut answers = fds.iter().map(PollFd::revents);
+            let [on_master, on_stdin, on_signal, on_exit, _] =
+                interests.map(|(_, flags)| if flags.is_empty() { flags } else { answers.next().unwrap_or(flags) });
             let readable = on_master.intersects(PollFlags::IN | PollFlags::HUP | PollFlags::ERR);
             if !on_signal.is_empty() {
                 while let Some(signal) = forward(signals, process) {
@@ -184,7 +194,7 @@ impl Terminal {
                     }
                 }
             }
-            if on_stdin.intersects(PollFlags::IN | PollFlags::HUP) && !stdin.is_empty() {
+            if !on_stdin.is_empty() {
                 input.fill(rustix::stdio::stdin());
             }
             input.drain(self.master.as_fd());

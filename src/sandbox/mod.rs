@@ -9,6 +9,7 @@ mod listener;
 pub(crate) mod mount;
 mod net_devices;
 pub(crate) mod path;
+mod program;
 mod report;
 mod spawn;
 
