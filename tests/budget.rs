@@ -16,7 +16,7 @@ use strace::{Trace, own, trace};
 const RUN: usize = 417;
 const CREATE: usize = 417; // four of them so that signals end it while it waits
 const START: usize = 27;
-const EXEC: usize = 163;
+const EXEC: usize = 165; // two of them so that the session keyring is the container's
 const STATE: usize = 22;
 const DELETE: usize = 48; // four of them to let go what a container froze itself
 

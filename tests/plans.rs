@@ -77,7 +77,14 @@ fn golden(json: &Path) -> String {
     let mut text = String::new();
     for (host, facts) in hosts() {
         for no_pivot in [false, true] {
-            let options = Options { id: "ID".into(), bundle: "/bundle".into(), no_pivot, park: true, ..Options::default() };
+            let options = Options {
+                id: "ID".into(),
+                bundle: "/bundle".into(),
+                no_pivot,
+                park: true,
+                keyring: Some("_ses.ID".into()),
+                ..Options::default()
+            };
             let described = match plan::create(&loaded.spec, &facts, &options) {
                 Ok(plan) => describe(&plan),
                 Err(error) => format!("    refused: {error}\n"),

@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::Bundle;
+use common::{Bundle, eventually};
 use serde_json::json;
 
 fn status_of(bundle: &Bundle, name: &str) -> String {
@@ -145,18 +145,43 @@ fn the_program_starts_in_its_directory_which_is_made_if_missing() {
     assert_eq!(bundle.run().ok(), "1000\n");
 }
 
+/// Keyrings of sessions that an ordinary user in the container sees: those on which it has rights because its session is in them.
+fn sessions(keys: &str) -> Vec<&str> {
+    let names = keys.lines().filter_map(|line| Some((line.split(' ').next()?, line.split_once(" keyring ")?.1.trim())));
+    names.filter(|(_, name)| name.contains("ses.")).map(|(serial, _)| serial).collect()
+}
+
 #[test]
-fn the_session_keyring_is_the_containers_own() {
-    let bundle = Bundle::new(&["cat", "/proc/keys"]).with(|c| c["linux"]["maskedPaths"] = json!([]));
-    let name = format!("_ses.{}", bundle.id());
-    let own = bundle.run().ok();
-    assert!(own.contains(&name), "{own}");
+fn the_session_keyring_is_the_containers_own_in_exec_too() {
+    let make = || {
+        let bundle = Bundle::new(&["sh", "-c", "cat /proc/keys > /keys/new; mv /keys/new /keys/all; exec sleep 1000"]).with(|c| {
+            c["linux"]["maskedPaths"] = json!([]);
+            c["process"]["user"] = json!({"uid": 1000, "gid": 1000});
+            c["root"]["readonly"] = json!(false);
+        });
+        std::fs::create_dir(bundle.rootfs().join("keys")).unwrap();
+        rustix::fs::chmod(bundle.rootfs().join("keys"), rustix::fs::Mode::from_raw_mode(0o777)).unwrap();
+        bundle.write();
+        bundle
+    };
+    let of_init = |bundle: &Bundle| {
+        let path = bundle.rootfs().join("keys/all");
+        eventually("the program's keys", || path.exists());
+        std::fs::read_to_string(&path).unwrap()
+    };
+    let bundle = make();
+    bundle.start();
+    let (init, exec) = (of_init(&bundle), bundle.sh("cat /proc/keys"));
+    assert!(exec.contains(&format!("_ses.{}", bundle.id())), "{exec}");
+    assert_eq!(sessions(&exec).len(), 1, "the caller's is none of the container's business: {exec}");
+    assert_eq!(sessions(&exec), sessions(&init), "{exec} {init}");
     // Another container, as the kernel collects keyrings when it likes.
-    let bundle = Bundle::new(&["cat", "/proc/keys"]).with(|c| c["linux"]["maskedPaths"] = json!([]));
-    bundle.write();
-    let name = format!("_ses.{}", bundle.id());
-    let callers = bundle.keel(&["run", "--no-new-keyring", "ID"]).ok();
-    assert!(!callers.contains(&name), "{callers}");
+    let bundle = make();
+    bundle.detached(&["create", "--no-new-keyring", "ID"]).ok();
+    bundle.keel(&["start", "ID"]).ok();
+    for keys in [of_init(&bundle), bundle.sh("cat /proc/keys")] {
+        assert!(!keys.contains(&format!("_ses.{}", bundle.id())), "{keys}");
+    }
 }
 
 #[test]

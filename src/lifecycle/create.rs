@@ -153,6 +153,7 @@ impl Made {
             owns_pid_namespace: decided.spec.linux.namespace("pid").is_some_and(|pid| pid.path.is_empty()),
             cgroup: cgroup_value(&decided.cgroup)?,
             resctrl: serde_json::to_value(&decided.resctrl).map_err(|e| Error::new(format!("write the record: {e}")))?,
+            keyring: decided.options.keyring.clone(),
             annotations: decided.spec.annotations.clone(),
             ..Record::default()
         };

@@ -133,6 +133,8 @@ pub(super) struct Surroundings {
     pub tasks: Vec<OwnedFd>,
     /// A root file system that has to be a mount point, in a mount namespace of CRIU's own.
     pub root: Option<PathBuf>,
+    /// The session keyring that what is restored has.
+    pub keyring: Option<CString>,
     /// Descriptors that CRIU gets from [`Surroundings::FIRST`] on.
     pub handed: Vec<OwnedFd>,
 }
@@ -176,6 +178,9 @@ impl Criu {
                         // Slaves, not private: from them CRIU gives what was bound their part in the host's peer groups.
                         sys::mount_setattr(rustix::fs::CWD, c"/", true, &MountAttr::propagation(libc::MS_SLAVE))?;
                         rustix::mount::mount_bind_recursive(&**root, &**root)?;
+                    }
+                    if let Some(keyring) = &surroundings.keyring {
+                        sys::join_session_keyring(keyring)?;
                     }
                     sys::dup_to(&theirs, SOCKET)?;
                     (Surroundings::FIRST..).zip(&handed).try_for_each(|(number, fd)| sys::dup_to(fd, number))?;

@@ -3,7 +3,7 @@
 use super::create::CreateOptions;
 use super::timeline::Timeline;
 use super::watch::Watcher;
-use super::{Runtime, agent, listen_fds, notify};
+use super::{Runtime, agent, listen_fds, notify, random};
 use crate::arm;
 use crate::cgroup::{Cgroup, Devices, Layout, Manager, Resctrl};
 use crate::plan::limits::{self, Limits};
@@ -93,7 +93,7 @@ pub(super) fn decide(runtime: &Runtime, id: &ContainerId, options: &CreateOption
         id: id.to_string(),
         bundle,
         no_pivot: options.no_pivot,
-        no_new_keyring: options.no_new_keyring,
+        keyring: if options.no_new_keyring { None } else { Some(session_keyring(id)?) },
         park,
         preserve_fds: options.preserve_fds + listening,
         watched: watcher.as_ref().map(|watcher| watcher.mark),
@@ -103,6 +103,12 @@ pub(super) fn decide(runtime: &Runtime, id: &ContainerId, options: &CreateOption
     let resctrl = spec.linux.intel_rdt.as_ref().map(|rdt| Resctrl::locate(rdt, id.as_str())).transpose()?;
     warnings.append(&mut plan.warnings);
     Ok(Decided { options: chosen, spec, facts, plan, filter, watcher, cgroup, resctrl, notifies, limits, devices, warnings, unknown })
+}
+
+/// As from runc `_ses.ID`, by which administrators know it, and a number that is not known before: nobody else's keyring is
+/// joined, not that of an earlier container of this id, nor one that was laid out for it.
+fn session_keyring(id: &ContainerId) -> Result<String> {
+    Ok(format!("_ses.{id}.{:016x}", random()?))
 }
 
 /// The plan, and what keel passes on to the program beside it.

@@ -4,7 +4,7 @@ use super::decide::view;
 use super::kill::not_running;
 use super::status::{Status, look};
 use super::timeline::{Timeline, traced};
-use super::{Runtime, agent, cgroup_of, foreground, listen_fds, resctrl_of, root_mount, write_pid_file};
+use super::{Runtime, agent, cgroup_of, foreground, listen_fds, note, resctrl_of, write_pid_file};
 use crate::arm::{self, Armed};
 use crate::cgroup::{Cgroup, Entry};
 use crate::plan::{self, Stage};
@@ -75,7 +75,7 @@ fn exec_in(
     let wants_label = !process.apparmor_profile.is_empty() || !process.selinux_label.is_empty();
     let mut facts = arm::facts(wants_label);
     facts.groups_denied = options.groups_denied;
-    root_mount::note(&mut facts, &present.record)?;
+    note(&mut facts, &present.record)?;
     let listening = listen_fds();
     arm::preserved(options.preserve_fds + listening)?;
     let cgroup = cgroup_of(&present.record)?.ok_or_else(|| not_running(id))?;

@@ -5,7 +5,7 @@
 
 use super::status::{State, Status, state_of};
 use super::timeline::Timeline;
-use super::{agent, cgroup_of, resctrl_of, root_mount};
+use super::{agent, cgroup_of, note, resctrl_of};
 use crate::arm::Armed;
 use crate::plan::{self, CgroupView, Facts, Plan};
 use crate::sandbox::{End, Process, spawn};
@@ -74,7 +74,7 @@ fn armed(hook: &Hook, state: &State, place: &Place<'_>) -> Result<(Plan, Armed)>
     let entry = cgroup_of(record)?.map(|cgroup| cgroup.entry(&[])).transpose()?.unwrap_or_default();
     let cgroup = CgroupView { tasks: entry.tasks.len(), ..CgroupView::default() };
     let mut facts = Facts { cgroup, ..place.facts.clone() };
-    root_mount::note(&mut facts, record)?;
+    note(&mut facts, record)?;
     let plan = plan::start_hook(hook, spec, kinds, &facts)?;
     let mut armed = Armed::new(&plan, spec.linux.seccomp.as_ref().map(plan::seccomp::compile).transpose()?)?;
     (armed.into, armed.tasks) = (entry.into, entry.tasks);

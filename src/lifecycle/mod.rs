@@ -38,6 +38,7 @@ pub use status::{State, Status, state, state_of};
 pub use update::update;
 
 use crate::cgroup::{Cgroup, Manager, Resctrl};
+use crate::plan::Facts;
 use crate::spec::{self, Spec};
 use crate::store::{Container, Record, Root};
 use crate::sys::{Context, Error, Result};
@@ -66,6 +67,19 @@ fn cgroup_of(record: &Record) -> Result<Option<Cgroup>> {
 fn kept_spec(container: &Container) -> Result<Spec> {
     let missing = || Error::new(format!("the container has no configuration in {}", container.path().display()));
     Ok(spec::parse(&container.config().ok_or_else(missing)?)?.spec)
+}
+
+/// Tells the plan of a process that is to enter a container about it.
+fn note(facts: &mut Facts, record: &Record) -> Result<()> {
+    facts.shared_root = root_mount::place(record)?;
+    facts.keyring.clone_from(&record.keyring);
+    Ok(())
+}
+
+fn random() -> Result<u64> {
+    let mut bytes = [0; 8];
+    rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty()).context(|| "get a random number")?;
+    Ok(u64::from_ne_bytes(bytes))
 }
 
 /// The Intel RDT groups of a record, if it has any.

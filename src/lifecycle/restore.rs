@@ -81,7 +81,8 @@ fn build(made: &mut Made, options: &RestoreOptions, images: Images, descriptors:
         handed.push(fd.context(|| format!("open the namespace {}", join.path.to_string_lossy())).map_err(|e| e.at(join.at.to_string()))?);
     }
     let tasks = tasks.into_iter().chain(groups).collect();
-    let surroundings = Surroundings { into, tasks, root: Some(made.record.rootfs.clone()), handed };
+    let keyring = made.record.keyring.as_ref().and_then(|name| CString::new(name.as_bytes()).ok());
+    let surroundings = Surroundings { into, tasks, root: Some(made.record.rootfs.clone()), keyring, handed };
     let criu = Criu::start(options.criu.criu.as_deref(), &surroundings)?;
     made.entered()?;
     let images = images.seen_by(criu.pid())?;

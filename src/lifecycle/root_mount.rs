@@ -1,7 +1,6 @@
 //! The root of a container that has no mount namespace of its own: it is mounted where others see it, so that somebody has to unmount
 //! it. With everything in it, as nothing of the container's is mounted anywhere else.
 
-use crate::plan::Facts;
 use crate::sandbox::Process;
 use crate::spec::Spec;
 use crate::store::{Record, RootMount};
@@ -21,13 +20,11 @@ pub(super) fn of(process: &Process, spec: &Spec) -> Result<RootMount> {
     Ok(RootMount { id: sys::mount_id(mount).context(what)?, shown: sys::mountinfo_id(mount).context(what)?, namespace: joined })
 }
 
-/// Tells the plan of a process that is to enter the container.
-pub(super) fn note(facts: &mut Facts, record: &Record) -> Result<()> {
-    if let Some(mount) = &record.root_mount {
-        let path = CString::new(record.rootfs.as_os_str().as_bytes()).map_err(|_| Error::new("the root's path contains a NUL byte"))?;
-        facts.shared_root = Some((path, mount.id));
-    }
-    Ok(())
+/// Where it is and which, for the plan of a process that is to enter the container.
+pub(super) fn place(record: &Record) -> Result<Option<(CString, u64)>> {
+    let Some(mount) = &record.root_mount else { return Ok(None) };
+    let path = CString::new(record.rootfs.as_os_str().as_bytes()).map_err(|_| Error::new("the root's path contains a NUL byte"))?;
+    Ok(Some((path, mount.id)))
 }
 
 /// Unmounts it. One that is not there any more, or never was, is no error.

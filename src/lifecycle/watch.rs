@@ -61,9 +61,7 @@ impl Watcher {
             })?;
         }
         spec.linux.seccomp = Some(base.clone());
-        let mut mark = [0; 8];
-        rustix::rand::getrandom(&mut mark, rustix::rand::GetRandomFlags::empty()).context(|| "get a random number")?;
-        let (mark, record) = (u64::from_ne_bytes(mark), options.seccomp_record.clone());
+        let (mark, record) = (super::random()?, options.seccomp_record.clone());
         Ok(Some(Self { mark, tell: options.seccomp_log, record, base, program: Vec::new(), helper: None }))
     }
 

@@ -1,6 +1,6 @@
 //! The plan of `exec`: the same spawn with a shorter list.
 
-use super::{At, Facts, Op, Plan, Program, cstring, process};
+use super::{At, Facts, Op, Plan, Program, cstring, join_keyring, process};
 use crate::spec::{Hook, Process, Spec, numbers};
 use crate::sys::{Error, Result, ns};
 use std::ffi::CStr;
@@ -25,13 +25,15 @@ fn enter(mut plan: Plan, spec: &Spec, process: &Process, kinds: u64, traced: boo
     plan.ops.extend((0..process::resctrl_groups(&spec.linux)).map(Op::JoinResctrl));
     affinity(&mut plan, process)?;
     plan.ops.extend(process::oom_score(process)?);
-    plan.ops.extend(process::label_for_exec(process, facts)?);
+    plan.ops.extend(process::labels(process, facts, facts.keyring.is_some())?);
     plan.in_user_namespace = kinds & ns::USER != 0;
     if plan.in_user_namespace {
         // There are no rights to raise limits in there.
         plan.ops.extend(process::privileged(process)?);
     }
     join_init(&mut plan, kinds, traced || shares_pids(spec), facts);
+    // Else what is on the caller's session keyring would be there for whoever runs in the container.
+    plan.ops.extend(join_keyring(facts.keyring.as_ref())?);
     plan.ops.push(Op::Setsid);
     if plan.process.terminal {
         let size = process.console_size.as_ref().map(|s| (s.height, s.width));

@@ -41,6 +41,8 @@ pub struct Facts {
     pub apparmor: bool,
     /// SELinux is enabled.
     pub selinux: bool,
+    /// The session keyring of the container, if it has one of its own (exec).
+    pub keyring: Option<String>,
     /// Where the root of a container is that has no mounts of its own alone, and which mount (exec).
     pub shared_root: Option<(CString, u64)>,
     /// The v1 hierarchies the container will be in, or the one v2 directory.
@@ -78,8 +80,8 @@ pub struct Options {
     pub bundle: PathBuf,
     /// MS_MOVE and chroot instead of pivot_root.
     pub no_pivot: bool,
-    /// Stay in the caller's session keyring.
-    pub no_new_keyring: bool,
+    /// The name of a session keyring of the container's own; none: the caller's.
+    pub keyring: Option<String>,
     /// Stop before the program until `start` (create), or go on at once (run).
     pub park: bool,
     /// Descriptors from 3 on that stay open.
@@ -137,6 +139,11 @@ pub struct Plan {
 /// A C string of something the spec says; a NUL byte inside is refused with its place.
 fn cstring(value: &str, at: At) -> Result<CString> {
     CString::new(value).map_err(|_| Error::new(format!("{value:?} contains a NUL byte")).at(at.to_string()))
+}
+
+/// The operation for the session keyring, if there is one.
+fn join_keyring(name: Option<&String>) -> Result<Option<Op>> {
+    name.map(|name| Ok(Op::Keyring(cstring(name, At::default())?))).transpose()
 }
 
 /// A path below the container's root, as openat2(2) with RESOLVE_IN_ROOT wants it: no leading slash, never empty.

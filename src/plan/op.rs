@@ -176,8 +176,10 @@ pub enum Op {
     JoinCgroup(usize),
     /// Write `0` into the `tasks` of the resctrl group number…
     JoinResctrl(usize),
-    /// Write the security label for the next exec into the attribute that takes it.
+    /// Write the security label for what comes into the attribute that takes it.
     Label {
+        /// For what: the next exec, or keys.
+        what: &'static str,
         /// The attribute, below the host's /proc.
         file: CString,
         /// What is written.

@@ -1,7 +1,7 @@
 //! The sequence of a create or run, the one place that states it, and why it is so.
 
 use super::seccomp::Handover;
-use super::{At, Facts, Join, NetDevice, Op, Options, Plan, Program, Stage, below_root, cstring, mounts, process};
+use super::{At, Facts, Join, NetDevice, Op, Options, Plan, Program, Stage, below_root, cstring, join_keyring, mounts, process};
 use crate::spec::{IdMapping, Namespace, Spec, names, numbers, sysctl};
 use crate::sys::{Error, Result, ns};
 use std::fmt::Write;
@@ -34,7 +34,7 @@ pub fn create(spec: &Spec, facts: &Facts, options: &Options) -> Result<Plan> {
     if !new(ns::USER) {
         plan.ops.extend(process::oom_score(process)?);
     }
-    plan.ops.extend(process::label_for_exec(process, facts)?);
+    plan.ops.extend(process::labels(process, facts, options.keyring.is_some())?);
     if spec.linux.namespace("user").is_some_and(|user| !user.path.is_empty()) {
         // There are no rights for these in the namespace that is joined.
         plan.ops.extend(process::privileged(process)?);
@@ -56,9 +56,7 @@ pub fn create(spec: &Spec, facts: &Facts, options: &Options) -> Result<Plan> {
         plan.ops.push(Op::LoopbackUp);
     }
     net_devices(&mut plan, spec, facts)?;
-    if !options.no_new_keyring {
-        plan.ops.push(Op::Keyring(cstring(&format!("_ses.{}", options.id), At::default())?));
-    }
+    plan.ops.extend(join_keyring(options.keyring.as_ref())?);
     let own_mounts = new(ns::MOUNT);
     mounts::plan(&mut plan, spec, facts, options, own_mounts)?;
     sysctls(&mut plan, spec)?;

@@ -258,33 +258,37 @@ fn filter(plan: &mut Plan, process: &spec::Process, linux: &spec::Linux) -> Resu
     Ok(())
 }
 
-/// What to write into the label attribute, and where the spec says so.
-fn label(process: &spec::Process) -> Option<(String, At)> {
-    if !process.apparmor_profile.is_empty() && process.apparmor_profile != "unconfined" {
-        return Some((format!("exec {}", process.apparmor_profile), At::field("process.apparmorProfile")));
-    }
-    (!process.selinux_label.is_empty()).then(|| (process.selinux_label.clone(), At::field("process.selinuxLabel")))
-}
-
 /// The OOM score: through the host's /proc, so before any mount namespace is entered, and while this process is still dumpable,
 /// since the files of a non-dumpable process belong to global root.
 pub(super) fn oom_score(process: &spec::Process) -> Result<Option<Op>> {
     process.oom_score_adj.map(|score| Ok(Op::OomScoreAdj(cstring(&score.to_string(), At::default())?))).transpose()
 }
 
-/// The label for exec, through the host's /proc too. At once, though it is wanted last: only who has opened the attribute may
-/// write it, and the process that execs may be the next (`CloneAgain`), which inherits what is written.
-pub(super) fn label_for_exec(process: &spec::Process, facts: &Facts) -> Result<Option<Op>> {
-    if let Some((label, at)) = label(process) {
-        let (present, module, path) = if at.field == "process.apparmorProfile" {
-            (facts.apparmor, "AppArmor", c"/proc/thread-self/attr/apparmor/exec")
-        } else {
-            (facts.selinux, "SELinux", c"/proc/thread-self/attr/exec")
-        };
-        if !present {
-            return Err(Error::new(format!("{module} is not enabled on this host")).at(at.to_string()));
-        }
-        return Ok(Some(Op::Label { file: path.into(), label: cstring(&label, at)?, at }));
-    }
-    Ok(None)
+/// The labels, through the host's /proc too. At once, though they are wanted last: only who has opened the attribute may write it, and
+/// the process that execs may be the next (`CloneAgain`), which inherits what is written. With SELinux the session keyring (`keyring`)
+/// has the program's label, which it could not use otherwise; execve(2) resets that attribute.
+pub(super) fn labels(process: &spec::Process, facts: &Facts, keyring: bool) -> Result<Vec<Op>> {
+    let profile = if process.apparmor_profile == "unconfined" { "" } else { &process.apparmor_profile };
+    let (apparmor, selinux) = (At::field("process.apparmorProfile"), At::field("process.selinuxLabel"));
+    let context = &process.selinux_label;
+    let all = [
+        (
+            !profile.is_empty(),
+            facts.apparmor,
+            "AppArmor",
+            "exec",
+            c"/proc/thread-self/attr/apparmor/exec",
+            format!("exec {profile}"),
+            apparmor,
+        ),
+        (!context.is_empty(), facts.selinux, "SELinux", "exec", c"/proc/thread-self/attr/exec", context.clone(), selinux),
+        (!context.is_empty() && keyring, true, "SELinux", "keys", c"/proc/thread-self/attr/keycreate", context.clone(), selinux),
+    ];
+    let wanted = all.into_iter().filter(|(wanted, ..)| *wanted);
+    wanted
+        .map(|(_, present, module, what, path, label, at)| match present {
+            true => Ok(Op::Label { what, file: path.into(), label: cstring(&label, at)?, at }),
+            false => Err(Error::new(format!("{module} is not enabled on this host")).at(at.to_string())),
+        })
+        .collect()
 }

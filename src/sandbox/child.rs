@@ -193,11 +193,7 @@ fn step<'p>(op: &'p Op, index: u32, plan: &'p Plan, armed: &mut Armed, state: &m
         Op::Hostname(name) => rustix::system::sethostname(name.as_bytes()),
         Op::Domainname(name) => rustix::system::setdomainname(name.as_bytes()),
         Op::LoopbackUp => loopback_up(),
-        Op::Keyring(name) => match sys::keyctl_join_session_keyring(name) {
-            // A kernel without keyrings has none to protect.
-            Err(Errno::NOSYS) => Ok(()),
-            other => other.map(drop),
-        },
+        Op::Keyring(name) => sys::join_session_keyring(name),
         Op::OpenTree(i) => clone_tree(&plan.trees[*i], &armed.id_maps).map(|fd| armed.trees[*i] = Some(fd)),
         Op::PrivateMounts(cut) => mount_setattr(CWD, c"/", true, &MountAttr::propagation(*cut)),
         Op::AttachRoot(i) => attach_root(*i, plan, armed, state),

@@ -196,11 +196,23 @@ pub fn close_range(first: u32, last: u32, only_on_exec: bool) -> Result<()> {
     check(unsafe { libc::syscall(libc::SYS_close_range, first, last, flags) }).map(drop)
 }
 
-/// keyctl(2) KEYCTL_JOIN_SESSION_KEYRING with a new keyring of that name. Gives its serial number.
-pub fn keyctl_join_session_keyring(name: &CStr) -> Result<i64> {
+/// Makes the keyring of that name, or a new one, that of the session (keyctl(2) KEYCTL_JOIN_SESSION_KEYRING).
+///
+/// It is then one that its user may search, so that who comes later finds it by its name. Where that cannot be, they get one of
+/// their own. A kernel without keyrings has none to protect.
+pub fn join_session_keyring(name: &CStr) -> Result<()> {
     const JOIN_SESSION_KEYRING: i32 = 1;
+    const SETPERM: i32 = 5;
+    // keyrings(7): all to who possesses it; to its user view, read, link, as the kernel gives them, and search.
+    const PERMISSIONS: u32 = 0x3f1b_0000;
     // SAFETY: `name` is NUL-terminated.
-    check(unsafe { libc::syscall(libc::SYS_keyctl, JOIN_SESSION_KEYRING, name.as_ptr()) })
+    let serial = match check(unsafe { libc::syscall(libc::SYS_keyctl, JOIN_SESSION_KEYRING, name.as_ptr()) }) {
+        Err(Errno::NOSYS) => return Ok(()),
+        other => other?,
+    };
+    // SAFETY: only numbers.
+    let _ = check(unsafe { libc::syscall(libc::SYS_keyctl, SETPERM, serial, PERMISSIONS) });
+    Ok(())
 }
 
 /// Puts every signal that callers are known to ignore back to its default action and empties the signal mask.

@@ -78,6 +78,7 @@ fn masked_paths_are_empty_and_read_only_paths_refuse_writes() {
     }
     let said = bundle.run();
     assert_eq!(said.out, "1:3\nmasked\nro1\nro2\nvisible\nleaf\n", "{said:?}");
+    assert!(said.err.contains("linux.readonlyPaths[1]: the path \"tree\" is not absolute"), "{said:?}");
     assert!(!root.join("no").exists());
     Census::of(&bundle).nothing_left(&bundle);
 }

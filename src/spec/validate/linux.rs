@@ -30,7 +30,11 @@ pub(super) fn check(spec: &Spec, warnings: &mut Vec<String>) -> Result<()> {
     }
     for (list, name) in [(&linux.masked_paths, "maskedPaths"), (&linux.readonly_paths, "readonlyPaths")] {
         for (i, path) in list.iter().enumerate() {
-            below_root(path, || format!("linux.{name}[{i}]"))?;
+            let at = || format!("linux.{name}[{i}]");
+            below_root(path, at)?;
+            if !path.starts_with('/') {
+                warnings.push(format!("{}: the path {path:?} is not absolute and is taken as relative to /", at()));
+            }
         }
     }
     no_nul(&linux.cgroups_path, || "linux.cgroupsPath".into())?;
