@@ -176,8 +176,12 @@ fn a_mount_label_is_for_new_file_systems() {
         });
         params.unwrap().iter().any(|(key, _)| key.to_bytes() == b"context")
     };
-    assert_eq!(["dev", "dev/pts", "dev/shm", "dev/mqueue"].map(labelled), [true; 4]);
-    assert_eq!(["proc", "sys"].map(labelled), [false; 2]);
+    assert_eq!(["dev", "dev/pts", "dev/shm", "sys/fs/cgroup"].map(labelled), [true; 4]);
+    assert_eq!(["proc", "sys", "dev/mqueue"].map(labelled), [false; 3]);
+    let sentences: Vec<String> = plan.ops.iter().map(|op| plan.sentence(op)).collect();
+    let mqueue = format!("mount mqueue at /dev/mqueue, its root labelled {}", loaded.linux.mount_label);
+    assert!(sentences.contains(&mqueue), "{sentences:#?}");
+    assert!(plan.mask_label.is_some());
     // In config.json's words, so that docs/fields.md may name this test: mountLabel.
     assert_eq!(serde_json::to_value(&loaded).unwrap()["linux"]["mountLabel"], loaded.linux.mount_label);
 }

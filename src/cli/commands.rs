@@ -11,7 +11,6 @@ use std::path::{Path, PathBuf};
 
 pub fn options(create: &args::Create) -> CreateOptions {
     CreateOptions {
-        groups_denied: false,
         bundle: create.bundle.clone(),
         config: Some(create.config.clone()),
         pid_file: create.pid_file.as_deref().map(absolute),

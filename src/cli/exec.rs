@@ -18,7 +18,6 @@ pub fn exec(options: &args::Exec, runtime: &Runtime, log: &Log, args: &[OsString
     }
     harden(options.preserve_fds, args)?;
     let chosen = ExecOptions {
-        groups_denied: false,
         detach: options.detach,
         pid_file: options.pid_file.clone(),
         console_socket: options.console_socket.clone(),

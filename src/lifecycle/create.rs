@@ -37,8 +37,6 @@ pub struct CreateOptions {
     pub no_new_keyring: bool,
     /// Descriptors from 3 on that stay open.
     pub preserve_fds: u32,
-    /// The kernel forbids setgroups(2) in our own user namespace.
-    pub groups_denied: bool,
     /// `run`: return once the program runs.
     pub detach: bool,
     /// `run`: keep the state directory after the exit.

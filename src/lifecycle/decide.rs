@@ -11,7 +11,7 @@ use crate::plan::seccomp::Filter;
 use crate::plan::{self, CgroupView, Facts, Options, Plan};
 use crate::spec::{self, Spec};
 use crate::store::{Container, ContainerId};
-use crate::sys::{Context, Error, Result, in_user_namespace};
+use crate::sys::{Context, Error, Result};
 use rustix::fd::OwnedFd;
 use std::path::Path;
 
@@ -64,7 +64,6 @@ pub(super) fn decide(runtime: &Runtime, id: &ContainerId, options: &CreateOption
     let mut facts = arm::facts(
         process.is_some_and(|p| !p.apparmor_profile.is_empty() || !p.selinux_label.is_empty()) || !spec.linux.mount_label.is_empty(),
     );
-    facts.groups_denied = options.groups_denied;
     let listening = listen_fds();
     arm::preserved(options.preserve_fds + listening)?;
     let mut watcher = Watcher::prepare(&mut spec, options)?;
@@ -78,7 +77,7 @@ pub(super) fn decide(runtime: &Runtime, id: &ContainerId, options: &CreateOption
     warnings.extend_from_slice(&limits.warnings);
     let devices = if cgroup.is_none() { None } else { Some(Devices::new(&spec.linux.resources.devices)?) };
     facts.cgroup = view(&cgroup);
-    facts.cgroup.beside = facts.cgroup.tasks > 0 && runtime.manager == Manager::Cgroupfs && !facts.rootless() && !in_user_namespace();
+    facts.cgroup.beside = facts.cgroup.tasks > 0 && runtime.manager == Manager::Cgroupfs && !facts.rootless() && !facts.in_user_namespace;
     let compile = |profile| timeline.step("compile the seccomp filter", "linux.seccomp", || plan::seccomp::compile(profile));
     let filter = spec.linux.seccomp.as_ref().map(compile).transpose()?;
     warnings.extend(filter.iter().flat_map(|f| f.warnings.clone()));

@@ -29,8 +29,6 @@ pub struct ExecOptions {
     pub preserve_fds: u32,
     /// Sub-cgroups: `[CONTROLLER,...:]PATH`.
     pub cgroups: Vec<String>,
-    /// The kernel forbids setgroups(2) in our own user namespace.
-    pub groups_denied: bool,
     /// Also into a paused container, where the program waits for `resume`.
     pub ignore_paused: bool,
     /// Where to write the timeline, which is also that of a failed exec.
@@ -74,7 +72,6 @@ fn exec_in(
     }
     let wants_label = !process.apparmor_profile.is_empty() || !process.selinux_label.is_empty();
     let mut facts = arm::facts(wants_label);
-    facts.groups_denied = options.groups_denied;
     note(&mut facts, &present.record)?;
     let listening = listen_fds();
     arm::preserved(options.preserve_fds + listening)?;

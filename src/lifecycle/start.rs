@@ -5,6 +5,7 @@ use super::notify::Notify;
 use super::status::{Status, look};
 use super::timeline::Timeline;
 use super::{Runtime, agent, delete};
+use crate::plan::Facts;
 use crate::store::ContainerId;
 use crate::sys::{Context, Error, Kind, Result};
 use crate::{arm, plan, sandbox};
@@ -31,7 +32,10 @@ pub fn start(runtime: &Runtime, id: &ContainerId, protect: impl FnOnce() -> Resu
         protect()?;
     }
     let labelled = spec.process.as_ref().is_some_and(|process| !process.apparmor_profile.is_empty() || !process.selinux_label.is_empty());
-    let facts = arm::facts(labelled && !spec.hooks.start_container.is_empty());
+    let facts = match spec.hooks.start_container.is_empty() && spec.hooks.poststart.is_empty() {
+        true => Facts::default(),
+        false => arm::facts(labelled),
+    };
     if let Err(error) = hooks::start(&spec, record, &process.pidfd, &facts, &Timeline::OFF) {
         // runtime.md, "Lifecycle": a failed hook stops the container.
         let _ = delete::end(record, &process.pidfd);

@@ -35,7 +35,9 @@ pub struct Facts {
     pub privileged: bool,
     /// Effective capabilities, as a bit mask.
     pub capabilities: u64,
-    /// The kernel forbids setgroups(2) in our own user namespace, which has one group.
+    /// Our own user namespace is not the first one.
+    pub in_user_namespace: bool,
+    /// The kernel forbids setgroups(2) in our own user namespace.
     pub groups_denied: bool,
     /// AppArmor is enabled.
     pub apparmor: bool,
@@ -115,6 +117,8 @@ pub struct Plan {
     pub trees_outside: bool,
     /// The program.
     pub process: Program,
+    /// SELinux label of the empty directories that mask others.
+    pub mask_label: Option<CString>,
     /// The program's effective, permitted and inheritable capabilities, as bit masks.
     pub capabilities: [u64; 3],
     /// The process is root of a user namespace, with all capabilities in it.

@@ -189,7 +189,14 @@ fn one(plan: &mut Plan, ops: &mut Vec<Op>, mount: &Mount, at: At, common: &Commo
         ops.push(Op::SetAttr { path: to.path.clone(), attr, recursive: false, at });
     } else {
         let fallback = (mount.kind == "sysfs").then(|| c"/sys".into());
-        ops.push(Op::Mount { fs: Box::new(fs(mount, &parsed, common, at)?), to: to.clone(), fallback, at });
+        let mut fs = fs(mount, &parsed, common, at)?;
+        if plan.in_user_namespace && fs.root_label.take().is_some() {
+            plan.warnings.push(format!(
+                "{at}: {} keeps the label that the policy gives it: root of a user namespace does not own it",
+                mount.destination
+            ));
+        }
+        ops.push(Op::Mount { fs: Box::new(fs), to: to.clone(), fallback, at });
     }
     for wanted in &parsed.propagation {
         ops.push(Op::SetAttr { path: to.path.clone(), attr: MountAttr::propagation(wanted.flag), recursive: wanted.recursive, at });
@@ -214,6 +221,11 @@ fn root_mount(mount: &Mount, common: &Common<'_>, at: At) -> Result<Op> {
     let source = if mount.source.is_empty() { &mount.kind } else { &mount.source };
     let attr = MountAttr { attr_set: parsed.attr.set, attr_clr: parsed.attr.clear, ..MountAttr::default() };
     Ok(Op::MountRoot { kind: cstring(&mount.kind, at)?, source: cstring(source, at)?, data: cstring(&data, at)?, attr, at })
+}
+
+/// The parameter by which a whole new file system has an SELinux label.
+fn context(label: &str) -> Result<(CString, Option<CString>)> {
+    Ok((c"context".into(), Some(cstring(label, At::field("linux.mountLabel"))?)))
 }
 
 /// The SELinux label of a new file system: `linux.mountLabel`, unless it has one of its own. The policy labels the files of
@@ -258,13 +270,16 @@ fn fs(mount: &Mount, parsed: &MountOptions, common: &Common<'_>, at: At) -> Resu
     {
         params.push((cstring(word, at)?, None));
     }
-    if let Some(label) = label(mount, parsed, common) {
-        params.push((c"context".into(), Some(cstring(label, At::field("linux.mountLabel"))?)));
+    let mut root_label = None;
+    match label(mount, parsed, common) {
+        // Each ipc namespace has made its own already, without.
+        Some(label) if mount.kind == "mqueue" => root_label = Some(cstring(label, At::field("linux.mountLabel"))?),
+        label => params.extend(label.map(context).transpose()?),
     }
     let source = if mount.source.is_empty() { &mount.kind } else { &mount.source };
     let late = if mount.kind == "tmpfs" { libc::MOUNT_ATTR_RDONLY } else { 0 };
     let attr = (parsed.attr.set | parsed.rec_attr.set) & !late;
-    Ok(Fs { kind: cstring(&mount.kind, at)?, source: cstring(source, at)?, params, attr, copy_up: parsed.tmpcopyup })
+    Ok(Fs { kind: cstring(&mount.kind, at)?, source: cstring(source, at)?, params, attr, copy_up: parsed.tmpcopyup, root_label })
 }
 
 /// A tmpfs of the spec becomes read-only when all is in it: devices in /dev, mount points, what was copied up.
@@ -347,13 +362,10 @@ fn cgroup(
         }
         return Ok(());
     }
-    let tmpfs = Fs {
-        kind: c"tmpfs".into(),
-        source: c"tmpfs".into(),
-        params: vec![(c"mode".into(), Some(c"755".into()))],
-        attr: attr.attr_set & !libc::MOUNT_ATTR_RDONLY,
-        copy_up: false,
-    };
+    let mut params = vec![(c"mode".into(), Some(c"755".into()))];
+    params.extend((!common.label.is_empty()).then(|| context(common.label)).transpose()?);
+    let attr_set = attr.attr_set & !libc::MOUNT_ATTR_RDONLY;
+    let tmpfs = Fs { kind: c"tmpfs".into(), source: c"tmpfs".into(), params, attr: attr_set, copy_up: false, root_label: None };
     ops.push(Op::Mount { fs: Box::new(tmpfs), to: to.clone(), fallback: None, at });
     let below = |name: &str| -> Result<CString> { cstring(&format!("{}/{name}", to.path.to_string_lossy()), at) };
     for (name, source) in &view.mounts {

@@ -103,6 +103,8 @@ pub struct Fs {
     pub attr: u64,
     /// What it covers is copied into it first (`tmpcopyup`).
     pub copy_up: bool,
+    /// SELinux label that its root is given, where the kernel takes none for the whole.
+    pub root_label: Option<CString>,
 }
 
 /// What a mount point may be.

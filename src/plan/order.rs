@@ -163,6 +163,8 @@ fn after_hooks(plan: &mut Plan, spec: &Spec, readonly: bool, jail: Op) -> Result
         let at = At::entry("linux.readonlyPaths", i);
         plan.ops.push(Op::ReadOnly(below_root(path, at)?, at));
     }
+    let label = &spec.linux.mount_label;
+    plan.mask_label = (!label.is_empty()).then(|| cstring(label, At::field("linux.mountLabel"))).transpose()?;
     for (i, path) in spec.linux.masked_paths.iter().enumerate() {
         let at = At::entry("linux.maskedPaths", i);
         plan.ops.push(Op::Mask(below_root(path, at)?, at));

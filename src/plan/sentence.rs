@@ -135,6 +135,9 @@ impl Plan {
                         let _ = write!(sentence, "={}", text(value));
                     }
                 }
+                if let Some(label) = &fs.root_label {
+                    let _ = write!(sentence, ", its root labelled {}", text(label));
+                }
                 if fs.copy_up {
                     sentence.push_str(", with a copy of what it covers");
                 }

@@ -226,7 +226,7 @@ fn step<'p>(op: &'p Op, index: u32, plan: &'p Plan, armed: &mut Armed, state: &m
         }
         Op::Mask(path, _) => {
             let State { ground, null, empty, .. } = state;
-            mount::mask(ground.as_ref().ok_or(Errno::BADF)?.root(), path, null, empty)
+            mount::mask(ground.as_ref().ok_or(Errno::BADF)?.root(), path, null, empty, plan.mask_label.as_deref())
         }
         Op::ReadOnly(path, _) => mount::read_only(root(state)?, path),
         Op::RootReadonly => mount_setattr(root(state)?, c"", false, &MountAttr::RDONLY),

@@ -8,7 +8,9 @@ use super::path::{create, is_directory, resolve, resolve_or_make};
 use crate::plan::{Fs, Node, Rule, Target};
 use crate::sys::{MountAttr, mount_setattr};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
-use rustix::fs::{AtFlags, CWD, FileType, Gid, Mode, OFlags, ResolveFlags, Uid, chownat, fstat, fstatfs, mknodat, statat, symlinkat};
+use rustix::fs::{
+    AtFlags, CWD, FileType, Gid, Mode, OFlags, ResolveFlags, Uid, XattrFlags, chownat, fstat, fstatfs, mknodat, statat, symlinkat,
+};
 use rustix::io::{Errno, Result};
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags, fsconfig_create, fsconfig_set_flag, fsconfig_set_string,
@@ -120,6 +122,11 @@ pub fn mount<'p>(fs: &Fs, to: &'p Target, fallback: Option<&CStr>, ground: &mut 
         Err(error @ (Errno::PERM | Errno::BUSY)) => clone_host(fallback.ok_or(error)?, fs.attr)?,
         other => other?,
     };
+    if let Some(label) = &fs.root_label {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let directory = rustix::fs::openat(&mount, c".", flags, Mode::empty())?;
+        rustix::fs::fsetxattr(directory, c"security.selinux", label.to_bytes_with_nul(), XattrFlags::empty())?;
+    }
     if fs.copy_up {
         copy_up(ground, &to.path, mount.as_fd())?;
     }
@@ -201,10 +208,16 @@ pub fn host_null() -> Result<OwnedFd> {
     if real { Ok(null) } else { Err(Errno::NODEV) }
 }
 
-/// Covers `path` with a clone of `null`, the first mask of a file, or with one of `empty`, the first of a directory; what
-/// does not exist needs no mask.
+/// Covers `path` with a clone of `null`, the first mask of a file, or with one of `empty`, the first of a directory, which has the
+/// label; what does not exist needs no mask.
 /// Any error but ENOENT fails the container.
-pub fn mask(root: BorrowedFd<'_>, path: &CStr, null: &mut Option<OwnedFd>, empty: &mut Option<OwnedFd>) -> Result<()> {
+pub fn mask(
+    root: BorrowedFd<'_>,
+    path: &CStr,
+    null: &mut Option<OwnedFd>,
+    empty: &mut Option<OwnedFd>,
+    label: Option<&CStr>,
+) -> Result<()> {
     let point = match resolve(root, path, OFlags::empty(), ResolveFlags::empty()) {
         Err(Errno::NOENT) => return Ok(()),
         other => other?,
@@ -212,7 +225,7 @@ pub fn mask(root: BorrowedFd<'_>, path: &CStr, null: &mut Option<OwnedFd>, empty
     if is_directory(&point)? {
         let cover = match empty {
             Some(empty) => clone_fd(empty.as_fd(), false)?,
-            None => empty_directory()?,
+            None => empty_directory(label)?,
         };
         move_onto(cover.as_fd(), point.as_fd())?;
         if empty.is_none() {
@@ -240,10 +253,13 @@ pub fn mask(root: BorrowedFd<'_>, path: &CStr, null: &mut Option<OwnedFd>, empty
 }
 
 /// A read-only tmpfs with room for nothing but its root.
-fn empty_directory() -> Result<OwnedFd> {
+fn empty_directory(label: Option<&CStr>) -> Result<OwnedFd> {
     let context = fsopen(c"tmpfs", FsOpenFlags::FSOPEN_CLOEXEC)?;
     fsconfig_set_string(&context, c"source", c"tmpfs")?;
     fsconfig_set_string(&context, c"nr_inodes", c"1")?;
+    if let Some(label) = label {
+        fsconfig_set_string(&context, c"context", label)?;
+    }
     fsconfig_create(&context)?;
     fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::MOUNT_ATTR_RDONLY)
 }

@@ -152,6 +152,9 @@ fn hint(plan: &Plan, op: &Op, errno: Errno) -> Option<&'static str> {
         (Op::Mount { fs, .. }, Errno::PERM) if fs.kind.as_bytes() == b"sysfs" => "sysfs needs a network namespace of its own",
         (Op::Mount { .. }, Errno::NODEV) => "this kernel does not know the file system",
         (Op::Mount { .. }, Errno::INVAL) => "the file system refuses one of the options",
+        (Op::Label { file, .. }, Errno::INVAL) if !file.as_bytes().ends_with(b"apparmor/exec") => {
+            "the policy that is loaded knows no such label"
+        }
         (Op::PivotRoot, Errno::INVAL) => "a root on a ramfs cannot be pivoted: --no-pivot",
         (Op::Uid(_) | Op::Gid(_) | Op::Groups(_), Errno::INVAL) => "the id is not mapped in the user namespace",
         (Op::Console { .. }, Errno::NOENT) => "a terminal needs a devpts mount at /dev/pts",

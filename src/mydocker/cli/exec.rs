@@ -7,7 +7,6 @@ use crate::lifecycle::{self, ExecOptions};
 use crate::mydocker::container::{Containers, Layers, Record, Status, capabilities, journal, resolve};
 use crate::mydocker::files::Dirs;
 use crate::mydocker::monitor::{must_run, protocol::failure_code};
-use crate::mydocker::userns::has_one_id;
 use crate::spec::{self, Capabilities, Spec};
 use crate::sys::{Context, Error, Log, Result};
 use rustix::fs::{Mode, OFlags};
@@ -37,7 +36,7 @@ pub fn exec(args: &Exec, dirs: &Dirs, own_args: &[OsString]) -> Result<i32> {
         }
     }
     // A detached program has nobody to hand a terminal to.
-    let options = ExecOptions { detach: args.detach, groups_denied: has_one_id(), ..ExecOptions::default() };
+    let options = ExecOptions { detach: args.detach, ..ExecOptions::default() };
     let layers = Layers::new(vec![format!("/proc/{}/root", process.pid).into()]);
     let log = Log::open(None, false, false)?;
     let make = |spec: &Spec| program(args, command, env, &record, &layers, spec);

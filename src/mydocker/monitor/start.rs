@@ -6,7 +6,7 @@ use crate::mydocker::container::{Container, Containers, Prepared, Record, Status
 use crate::mydocker::files;
 use crate::mydocker::image::is_static;
 use crate::mydocker::network::{Attachment, Mode, Namespace, Networks, names, ports, rootless};
-use crate::mydocker::userns::{self, has_one_id};
+use crate::mydocker::userns;
 use crate::mydocker::volume::{self, Volumes};
 use crate::spec::Mount;
 use crate::store::ProcessId;
@@ -227,7 +227,7 @@ fn null() -> Result<OwnedFd> {
 fn execute(container: &Container, record: &Record, uid: u32, ready: impl FnOnce(ProcessId) -> Result<()>) -> Result<Started> {
     let settings = &record.settings;
     let what = || "make the container's standard streams";
-    let mut options = CreateOptions { bundle: container.dir().to_owned(), groups_denied: has_one_id(), ..CreateOptions::default() };
+    let mut options = CreateOptions { bundle: container.dir().to_owned(), ..CreateOptions::default() };
     let (outputs, input);
     if settings.tty {
         let socket = Console::listen(container)?;
