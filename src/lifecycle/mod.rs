@@ -76,6 +76,7 @@ fn note(facts: &mut Facts, record: &Record) -> Result<()> {
     Ok(())
 }
 
+/// A number that nobody can know before.
 fn random() -> Result<u64> {
     let mut bytes = [0; 8];
     rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty()).context(|| "get a random number")?;

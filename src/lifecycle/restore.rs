@@ -40,6 +40,7 @@ pub struct RestoreOptions {
 pub fn restore(runtime: &Runtime, id: &ContainerId, options: &RestoreOptions, log: &Log) -> Result<i32> {
     let create = &options.create;
     let decided = decide(runtime, id, create, false, &Timeline::OFF)?;
+    decided.unknown.iter().for_each(|key| log.debug(|| key.clone()));
     if !decided.facts.privileged || decided.facts.uid != 0 {
         return Err(Error::new("checkpoint and restore need root"));
     }
