@@ -156,7 +156,8 @@ fn the_session_keyring_is_the_containers_own_in_exec_too() {
     let make = || {
         let bundle = Bundle::new(&["sh", "-c", "cat /proc/keys > /keys/new; mv /keys/new /keys/all; exec sleep 1000"]).with(|c| {
             c["linux"]["maskedPaths"] = json!([]);
-            c["process"]["user"] = json!({"uid": 1000, "gid": 1000});
+            // Who has no session of his own on this machine.
+            c["process"]["user"] = json!({"uid": 4321, "gid": 4321});
             c["root"]["readonly"] = json!(false);
         });
         std::fs::create_dir(bundle.rootfs().join("keys")).unwrap();
