@@ -1,9 +1,13 @@
 //! The monitor's process: one loop that waits for everything at once.
 
+mod clients;
+
+use clients::{Client, listen};
+
 use super::health::Health;
 use super::link::Link;
 use super::log::Writer;
-use super::protocol::{AHEAD, FRAME_MAX, Frame, Hello, Wire, failure_code};
+use super::protocol::{AHEAD, FRAME_MAX, Frame, Wire, failure_code};
 use super::start::{Started, settle, start};
 use crate::lifecycle;
 use crate::mydocker::container::{Container, Containers, HealthState, Record, State, Status, journal};
@@ -16,9 +20,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fd::OwnedFd;
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
-use rustix::net::{AddressFamily, SocketFlags, SocketType};
 use rustix::process::{Signal, WaitId, WaitIdOptions, pidfd_send_signal, waitid};
-use rustix::termios::{Winsize, tcsetwinsize};
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
@@ -48,14 +50,6 @@ pub fn main(dirs: &Dirs, id: &str) -> i32 {
         // Nobody can be told: the front-end sees its wire end.
         Err(_) => 1,
     }
-}
-
-/// Who is connected.
-struct Client {
-    wire: Wire,
-    hello: Hello,
-    /// Bytes of its input that it has not been told are taken.
-    owed: usize,
 }
 
 /// A program that runs.
@@ -109,7 +103,7 @@ impl Stand {
         let container = Containers::new(dirs).find(id)?;
         let record = container.record()?;
         let log = Writer::open(&container.log(), record.settings.log)?;
-        let clients = vec![Client { wire: Wire::new(wire), hello: Hello::default(), owed: 0 }];
+        let clients = vec![Client::new(Wire::new(wire))];
         let own = ProcessId::own()?;
         Ok(Self { container, record, own, signals, log, clients, listener: None, run: None, program: None, stopped: false, restarts: 0 })
     }
@@ -363,66 +357,6 @@ impl Stand {
         }
     }
 
-    fn welcome(&mut self) {
-        let Some(listener) = &self.listener else { return };
-        while let Ok(socket) = rustix::net::accept_with(listener, SocketFlags::CLOEXEC) {
-            self.clients.push(Client { wire: Wire::new(socket), hello: Hello::default(), owed: 0 });
-        }
-    }
-
-    /// What the clients say; those that are gone are dropped, and the container with its foreground.
-    fn hear(&mut self) {
-        let mut clients = std::mem::take(&mut self.clients);
-        for client in &mut clients {
-            for frame in client.wire.receive() {
-                self.obey(client, frame);
-            }
-        }
-        let (gone, here): (Vec<Client>, Vec<Client>) = clients.into_iter().partition(|client| client.wire.closed);
-        self.clients.extend(here);
-        if gone.iter().any(|client| client.hello.foreground) {
-            self.stopped = true;
-            let grace = self.record.settings.stop_timeout.unwrap_or(GRACE);
-            let signal = super::stop_signal(&self.record);
-            if let Some(run) = &mut self.run {
-                let _ = pidfd_send_signal(&run.pidfd, signal);
-                run.deadline = Some(Instant::now() + Duration::from_secs(grace));
-            }
-        }
-    }
-
-    fn obey(&mut self, client: &mut Client, frame: Frame) {
-        let run = self.run.as_mut();
-        match (frame, run) {
-            (Frame::Hello(hello), run) => {
-                client.hello = hello;
-                // Who comes while it runs need not be told that it has been started.
-                if run.is_some() {
-                    client.wire.send(&Frame::Started);
-                }
-            }
-            (Frame::Detach, _) => client.hello = Hello::default(),
-            (Frame::Input(bytes), run) => {
-                client.owed += bytes.len();
-                if let Some(run) = run.filter(|_| client.hello.input) {
-                    run.waiting.extend(bytes);
-                }
-            }
-            (Frame::InputEnd, Some(run)) if client.hello.input && !run.tty => run.input_ended = true,
-            (Frame::Size(rows, columns), Some(run)) if run.tty => {
-                if let Some(terminal) = &run.outputs[0] {
-                    let _ = tcsetwinsize(terminal, Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 });
-                }
-            }
-            (Frame::Signal(number), Some(run)) => {
-                if let Some(signal) = Signal::from_named_raw(number) {
-                    let _ = pidfd_send_signal(&run.pidfd, signal);
-                }
-            }
-            _ => {}
-        }
-    }
-
     /// What the program wrote goes into the log and to the clients. Whether there may be more.
     fn pass(&mut self, run: &mut Run) -> bool {
         let mut space = [0; FRAME_MAX];
@@ -445,28 +379,6 @@ impl Stand {
             }
         }
         more
-    }
-
-    /// Sends what is queued, however long a client takes: the end is written down, and nobody else waits for us.
-    fn flush(&mut self) {
-        loop {
-            self.clients.iter_mut().for_each(|client| client.wire.flush());
-            let mut waiting: Vec<PollFd<'_>> =
-                self.clients.iter().filter(|c| c.wire.pending() > 0).map(|c| PollFd::new(&c.wire.socket, PollFlags::OUT)).collect();
-            if waiting.is_empty() {
-                return;
-            }
-            let _ = poll(&mut waiting, None);
-        }
-    }
-}
-
-impl Client {
-    /// Its input has gone on: it may send more.
-    fn taken(&mut self) {
-        if self.owed > 0 {
-            self.wire.send(&Frame::Taken(std::mem::take(&mut self.owed) as u32));
-        }
     }
 }
 
@@ -491,17 +403,4 @@ impl Run {
             self.input = None;
         }
     }
-}
-
-/// The socket for attach, wait and their like; for the owner alone.
-fn listen(container: &Container) -> Result<OwnedFd> {
-    let what = || format!("listen on the socket of container {}", container.id());
-    let dir = rustix::fs::open(container.run_dir(), OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).context(what)?;
-    let _ = std::fs::remove_file(container.run_dir().join("attach.sock"));
-    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-    let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None).context(what)?;
-    // The directory has mode 0700.
-    rustix::net::bind(&socket, &super::address(&dir)?).context(what)?;
-    rustix::net::listen(&socket, 64).context(what)?;
-    Ok(socket)
 }
