@@ -119,6 +119,7 @@ fn create_start_and_exec_each_send_theirs() {
     let agent = agent(&bundle, 2);
     bundle.start();
     let pid = bundle.pid();
+    eventually("the program's own answer", || fs::read_to_string(bundle.dir.join("err")).unwrap().contains("Exchange full"));
     let said = bundle.keel(&["exec", "ID", "sh", "-c", "mkdir /y"]);
     assert!(said.code == 1 && said.err.contains("Exchange full"), "{said:?}");
     bundle.delete();
