@@ -1,6 +1,6 @@
 //! `checkpoint`: CRIU writes a container's processes into files. What `restore` shares with it.
 
-use super::criu::{Ask, Criu, Message, Surroundings, excerpt, own};
+use super::criu::{Ask, Criu, Message, Surroundings, Yard, excerpt, own};
 use super::decide::view;
 use super::kill::not_running;
 use super::status::{Status, look};
@@ -124,6 +124,8 @@ pub fn checkpoint(runtime: &Runtime, id: &ContainerId, options: &CheckpointOptio
         request.message(11, &server);
     }
     let ask = if options.pre_dump { Ask::PreDump } else { Ask::Dump };
+    let yard = Yard::linked(&present.container, &cgroup)?;
+    yard.show(&mut request);
     let criu = Criu::start(options.criu.criu.as_deref(), &Surroundings::default())?;
     criu.ask(ask, &request, |_, _, _| Ok(()))
         .map_err(|e| e.within(format!("checkpoint container {id}")).hint(excerpt(&images.log("dump.log"))))?;

@@ -3,7 +3,9 @@
 //! The messages are protocol buffers. What is said of them here is two kinds of fields, numbers and bytes, so they are written
 //! and read by hand.
 
+use crate::cgroup::{Cgroup, Version};
 use crate::sandbox::Process;
+use crate::store::Container;
 use crate::sys::{self, CStrings, Cloned, Context, Error, MountAttr, Result};
 use rustix::fd::{AsFd, AsRawFd, OwnedFd};
 use rustix::io::Errno;
@@ -11,7 +13,7 @@ use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendFlags, SocketFlags, SocketType, recvmsg, send, socketpair,
 };
 use rustix::pipe::{PipeFlags, pipe_with};
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 use std::io::Read;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -124,6 +126,46 @@ fn bytes(message: &[u8], field: u64) -> Option<&[u8]> {
     })
 }
 
+/// Where the hierarchy of v2 is, without those of v1 beside it.
+const UNIFIED: &CStr = c"/sys/fs/cgroup";
+
+/// Where the cgroups of a container are shown to CRIU. Otherwise it mounts cgroup2 anew to look for them, and a mount from the
+/// host's cgroup namespace takes the options of the whole host, `nsdelegate` for one, for its own (4.2.1; cgroup-v2.rst,
+/// "Mounting": they are system-wide). Made for v2 alone; taken away when dropped.
+pub(super) struct Yard(Option<PathBuf>);
+
+impl Yard {
+    /// For a dump, which is made from the host's mount namespace.
+    pub fn linked(container: &Container, cgroup: &Cgroup) -> Result<Self> {
+        let v2 = cgroup.version() == Version::V2;
+        Ok(Self(v2.then(|| container.make_yard(Some(&UNIFIED.to_string_lossy()))).transpose()?))
+    }
+
+    /// For a restore, with what [`Surroundings::unified`] takes: its processes have other roots, in which a link led elsewhere.
+    pub fn mounted(container: &Container, cgroup: &Cgroup) -> Result<Self> {
+        let v2 = cgroup.version() == Version::V2;
+        Ok(Self(v2.then(|| container.make_yard(None)).transpose()?))
+    }
+
+    /// What it is mounted on.
+    pub fn unified(&self) -> Option<PathBuf> {
+        self.0.as_ref().map(|dir| dir.join("unified"))
+    }
+
+    /// Tells CRIU.
+    pub fn show(&self, request: &mut Message) {
+        if let Some(dir) = &self.0 {
+            request.text(60, &dir.to_string_lossy());
+        }
+    }
+}
+
+impl Drop for Yard {
+    fn drop(&mut self) {
+        self.0.iter().for_each(|dir| Container::clear_yard(dir));
+    }
+}
+
 /// Where CRIU runs: a restore begins where the container is to be.
 #[derive(Default)]
 pub(super) struct Surroundings {
@@ -133,6 +175,8 @@ pub(super) struct Surroundings {
     pub tasks: Vec<OwnedFd>,
     /// A root file system that has to be a mount point, in a mount namespace of CRIU's own.
     pub root: Option<PathBuf>,
+    /// A directory in CRIU's own mount namespace on which the cgroups of v2 are shown.
+    pub unified: Option<PathBuf>,
     /// The session keyring that what is restored has.
     pub keyring: Option<CString>,
     /// Descriptors that CRIU gets from [`Surroundings::FIRST`] on.
@@ -162,6 +206,7 @@ impl Criu {
             std::env::vars_os().filter_map(|(name, value)| CString::new([name.as_bytes(), b"=", value.as_bytes()].concat()).ok());
         let envp = CStrings::new(environment.collect());
         let root = surroundings.root.as_ref().map(|root| CString::new(root.as_os_str().as_bytes()).map_err(nul)).transpose()?;
+        let unified = surroundings.unified.as_ref().map(|dir| CString::new(dir.as_os_str().as_bytes()).map_err(nul)).transpose()?;
         let (socket, theirs) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None).context(what)?;
         let (errors, told) = pipe_with(PipeFlags::CLOEXEC).context(what)?;
         // Above the numbers that they are copied to.
@@ -178,6 +223,9 @@ impl Criu {
                         // Slaves, not private: from them CRIU gives what was bound their part in the host's peer groups.
                         sys::mount_setattr(rustix::fs::CWD, c"/", true, &MountAttr::propagation(libc::MS_SLAVE))?;
                         rustix::mount::mount_bind_recursive(&**root, &**root)?;
+                        if let Some(unified) = &unified {
+                            rustix::mount::mount_bind(UNIFIED, &**unified)?;
+                        }
                     }
                     if let Some(keyring) = &surroundings.keyring {
                         sys::join_session_keyring(keyring)?;

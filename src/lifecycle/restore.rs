@@ -6,7 +6,7 @@
 
 use super::checkpoint::{CriuOptions, External, Images, NETWORK, configured, external, is_null, joins_network, supported};
 use super::create::{CreateOptions, Made, no_console};
-use super::criu::{Ask, Criu, Message, Surroundings, excerpt};
+use super::criu::{Ask, Criu, Message, Surroundings, Yard, excerpt};
 use super::decide::decide;
 use super::foreground::Relay;
 use super::hooks::{self, Place};
@@ -83,7 +83,8 @@ fn build(made: &mut Made, options: &RestoreOptions, images: Images, descriptors:
     }
     let tasks = tasks.into_iter().chain(groups).collect();
     let keyring = made.record.keyring.as_ref().and_then(|name| CString::new(name.as_bytes()).ok());
-    let surroundings = Surroundings { into, tasks, root: Some(made.record.rootfs.clone()), keyring, handed };
+    let yard = Yard::mounted(&made.container, &made.decided.cgroup)?;
+    let surroundings = Surroundings { unified: yard.unified(), into, tasks, root: Some(made.record.rootfs.clone()), keyring, handed };
     let criu = Criu::start(options.criu.criu.as_deref(), &surroundings)?;
     made.entered()?;
     let images = images.seen_by(criu.pid())?;
@@ -99,6 +100,7 @@ fn build(made: &mut Made, options: &RestoreOptions, images: Images, descriptors:
     configured(&mut request, &made.decided.spec);
     inherit(&mut request, &made.decided.plan, descriptors);
     cgroup_roots(&mut request, criu.pid())?;
+    yard.show(&mut request);
     let spec = &made.decided.spec;
     let (record, container, facts) = (&mut made.record, &made.container, &made.decided.facts);
     let pid = criu.ask(Ask::Restore, &request, |stage, pid, sent| match (stage, sent) {

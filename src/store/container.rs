@@ -271,6 +271,8 @@ impl Container {
 
     /// Directory of the socket for sd_notify(3), below the state directory.
     pub const NOTIFY: &str = "notify";
+    /// Directory of the cgroups that CRIU is shown.
+    const YARD: &str = "cgroups";
     /// The socket in it.
     pub const NOTIFY_SOCKET: &str = "notify.sock";
 
@@ -302,6 +304,7 @@ impl Container {
             // What a killed command left.
             Err(Errno::NOTEMPTY | Errno::EXIST) => {
                 unlink(&[TEMPORARY]).context(what)?;
+                Self::clear_yard(&self.path.join(Self::YARD));
                 if let Ok(notify) = openat(&self.dir, Self::NOTIFY, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty()) {
                     // The container cannot write there.
                     let _ = unlinkat(&notify, Self::NOTIFY_SOCKET, AtFlags::empty());
@@ -311,6 +314,27 @@ impl Container {
             }
             other => other.context(what),
         }
+    }
+
+    /// Makes the directory of the cgroups that CRIU is shown, empty but for `unified`: a link to `target`, or a directory to mount it on.
+    pub fn make_yard(&self, target: Option<&str>) -> Result<PathBuf> {
+        let what = || format!("make {}/{}", self.path.display(), Self::YARD);
+        let mode = Mode::from_raw_mode(0o700);
+        Self::clear_yard(&self.path.join(Self::YARD));
+        mkdirat(&self.dir, Self::YARD, mode).context(what)?;
+        let unified = format!("{}/unified", Self::YARD);
+        match target {
+            Some(target) => rustix::fs::symlinkat(target, &self.dir, &unified).context(what)?,
+            None => mkdirat(&self.dir, &unified, mode).context(what)?,
+        }
+        Ok(self.path.join(Self::YARD))
+    }
+
+    /// Takes it away; a mount on it in another namespace goes with it.
+    pub fn clear_yard(yard: &Path) {
+        let unified = yard.join("unified");
+        let _ = std::fs::remove_file(&unified).or_else(|_| std::fs::remove_dir(&unified));
+        let _ = std::fs::remove_dir(yard);
     }
 
     fn read(&self, name: &CStr) -> rustix::io::Result<Vec<u8>> {
