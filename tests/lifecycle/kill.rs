@@ -141,3 +141,17 @@ fn a_created_container_ends_by_the_signals_that_ask_for_it() {
     let bundle = Bundle::new(&["sh", "-c", "kill -TERM $$; echo spared"]);
     assert_eq!(bundle.run().ok(), "spared\n");
 }
+
+/// Whoever adopted the program may reap it the moment it has ended, as systemd does: that is no reason to say that it was not there.
+#[test]
+fn without_a_pid_namespace_a_kill_succeeds_however_soon_the_program_is_reaped() {
+    let bundle = without_pid_namespace(&["sh", "-c", "for i in $(seq 40); do sleep 1000 & done; echo up; wait"]);
+    bundle.write();
+    let keel = |args: &str| format!("{} --root {} {args} {}", crate::common::KEEL, bundle.state_root().display(), bundle.id());
+    let (run, kill, state, delete) = (keel("run --detach"), keel("kill"), keel("state"), keel("delete"));
+    let (started, ended) = ("until grep -q up up; do :; done", format!("until {state} | grep -q stopped; do :; done"));
+    let line = format!("for i in $(seq 20); do {run} > up; {started}; {kill} KILL && {ended} && {delete} || exit 1; done");
+    let output = std::process::Command::new("tini").args(["-s", "--", "sh", "-c", &line]).current_dir(&bundle.dir).output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    Census::of(&bundle).nothing_left(&bundle);
+}
