@@ -124,11 +124,12 @@ pub fn checkpoint(runtime: &Runtime, id: &ContainerId, options: &CheckpointOptio
         request.message(11, &server);
     }
     let ask = if options.pre_dump { Ask::PreDump } else { Ask::Dump };
-    let yard = Yard::linked(&present.container, &cgroup)?;
+    let yard = Yard::new(&present.container, &cgroup, true)?;
     yard.show(&mut request);
     let criu = Criu::start(options.criu.criu.as_deref(), &Surroundings::default())?;
     criu.ask(ask, &request, |_, _, _| Ok(()))
         .map_err(|e| e.within(format!("checkpoint container {id}")).hint(excerpt(&images.log("dump.log"))))?;
+    drop(yard);
     if options.leave_running || options.pre_dump {
         return Ok(());
     }

@@ -135,16 +135,11 @@ const UNIFIED: &CStr = c"/sys/fs/cgroup";
 pub(super) struct Yard(Option<PathBuf>);
 
 impl Yard {
-    /// For a dump, which is made from the host's mount namespace.
-    pub fn linked(container: &Container, cgroup: &Cgroup) -> Result<Self> {
-        let v2 = cgroup.version() == Version::V2;
-        Ok(Self(v2.then(|| container.make_yard(Some(&UNIFIED.to_string_lossy()))).transpose()?))
-    }
-
-    /// For a restore, with what [`Surroundings::unified`] takes: its processes have other roots, in which a link led elsewhere.
-    pub fn mounted(container: &Container, cgroup: &Cgroup) -> Result<Self> {
-        let v2 = cgroup.version() == Version::V2;
-        Ok(Self(v2.then(|| container.make_yard(None)).transpose()?))
+    /// A link for a dump, which is made from the host's mount namespace. For a restore what [`Surroundings::unified`] is mounted on: its
+    /// processes have other roots, in which a link led elsewhere.
+    pub fn new(container: &Container, cgroup: &Cgroup, linked: bool) -> Result<Self> {
+        let make = || container.make_yard(linked.then(|| UNIFIED.to_string_lossy()).as_deref());
+        Ok(Self((cgroup.version() == Version::V2).then(make).transpose()?))
     }
 
     /// What it is mounted on.

@@ -62,16 +62,15 @@ pub fn kill(runtime: &Runtime, id: &ContainerId, signal: Option<Signal>, all: bo
         }
         return if all { Ok(()) } else { Err(not_running(id)) };
     };
+    let shares = signal == Signal::KILL && !present.record.owns_pid_namespace;
     match pidfd_send_signal(&init, signal) {
+        Err(rustix::io::Errno::SRCH) if shares => {}
         Err(rustix::io::Errno::SRCH) => return Err(not_running(id)),
         other => other.context(|| format!("send signal {} to container {id}", signal.as_raw()))?,
     }
     // Without a pid namespace of its own the kernel ends only the first process; runc then kills all, so do we. Afterwards, or the first
     // one could be gone already, reaped, when its turn comes.
-    if signal == Signal::KILL
-        && !present.record.owns_pid_namespace
-        && let Some(cgroup) = &cgroup
-    {
+    if let Some(cgroup) = cgroup.as_ref().filter(|_| shares) {
         cgroup.kill_all(signal)?;
     }
     // A frozen process takes even SIGKILL only when it is thawed (v1).
