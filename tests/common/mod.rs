@@ -233,13 +233,13 @@ impl Drop for Bundle {
 /// Waits until `done` holds; the bound is generous as machines are shared.
 #[track_caller]
 pub fn eventually(what: &str, mut done: impl FnMut() -> bool) {
-    for _ in 0..1000 {
+    for _ in 0..3000 {
         if done() {
             return;
         }
         std::thread::sleep(std::time::Duration::from_millis(10));
     }
-    panic!("{what} did not happen within 10 s");
+    panic!("{what} did not happen within 30 s");
 }
 
 /// What must be the same before and after a test of one bundle: what names it among mounts, cgroups, processes and state.

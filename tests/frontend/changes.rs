@@ -37,7 +37,7 @@ fn a_committed_image_is_as_the_container_was() {
 #[test]
 fn a_running_container_is_paused_and_goes_on() {
     let host = Host::new();
-    host.running("c1", &[], "echo one > /file; dd if=/dev/urandom of=/big bs=1M count=4 2>/dev/null");
+    host.running("c1", &[], "echo one > /file; dd if=/dev/urandom of=/big bs=1M count=32 2>/dev/null");
     let seen = std::thread::scope(|scope| {
         let commit = scope.spawn(|| host.my(&["commit", "c1", "paused"]).ok());
         let mut seen = false;

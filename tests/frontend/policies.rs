@@ -103,8 +103,11 @@ fn pause_rename_wait_and_start_again() {
     assert_eq!(host.my(&["wait", "two"]).ok(), "8\n");
     assert_eq!(host.my(&["start", "two", "one"]).ok(), "two\none\n");
     assert_eq!(host.status("two"), "running");
+    eventually("it is ready again", || host.my(&["logs", "two"]).ok() == "ready\nready\n");
     let mut start = host.command(&["start", "-a", "two"]);
     let attached = start.stdout(Stdio::piped()).spawn().unwrap();
+    // Were it slower than the stop, it would start the container once more and wait for ever.
+    eventually("it is attached", || host.actions("two").contains(&"attach".to_owned()));
     host.my(&["stop", "-t", "20", "two"]).ok();
     assert_eq!(attached.wait_with_output().unwrap().status.code(), Some(8));
     host.clear();

@@ -132,6 +132,7 @@ fn several_may_be_attached() {
     let host = Host::new();
     let id = host.detached(&["-i", "busybox", "sh", "-c", "while read line; do echo got $line; done; exit 6"]);
     let mut watch = host.command(&["attach", "--no-stdin", &id]).stdout(std::process::Stdio::piped()).spawn().unwrap();
+    eventually("the first is attached", || host.actions(&id).contains(&"attach".to_owned()));
     let mut talk = host.command(&["attach", &id]).stdin(std::process::Stdio::piped()).stdout(std::process::Stdio::piped()).spawn().unwrap();
     let mut seen = [0; 8];
     // Who came first is not known: the watcher may miss what was said before.
