@@ -146,6 +146,37 @@ fn what_a_crash_leaves_is_swept_by_the_next_change() {
     assert_eq!(read(layer.join("etc/hello")), "hello\n");
 }
 
+/// A source of bytes that has our locks, as a child does between fork(2) and execve(2).
+struct Child<'a> {
+    store: &'a Store,
+    held: Vec<std::os::fd::OwnedFd>,
+}
+
+impl std::io::Read for Child<'_> {
+    fn read(&mut self, _: &mut [u8]) -> std::io::Result<usize> {
+        for entry in fs::read_dir("/proc/self/fd")?.flatten() {
+            let number: i32 = entry.file_name().to_str().unwrap().parse().unwrap();
+            if fs::read_link(entry.path()).is_ok_and(|path| path == self.store.dir.join("images/lease")) {
+                let pid = rustix::process::pidfd_open(rustix::process::getpid(), rustix::process::PidfdFlags::empty())?;
+                self.held.push(rustix::process::pidfd_getfd(pid, number, rustix::process::PidfdGetfdFlags::empty())?);
+            }
+        }
+        assert!(!self.held.is_empty(), "the lease is held while something is added");
+        Err(std::io::Error::other("it breaks"))
+    }
+}
+
+#[test]
+fn a_child_that_has_a_lock_for_a_moment_keeps_nobody_from_sweeping() {
+    let store = Store::new();
+    fs::write(store.dir.join("images/ingest/crashed"), "a crash left it").unwrap();
+    let mut child = Child { store: &store, held: Vec::new() };
+    let said = store.images.import(&mut child, &Import::default(), &mut quiet).unwrap_err().to_string();
+    assert!(said.contains("it breaks"), "{said}");
+    assert!(store.files().is_empty(), "{:?}", store.files());
+    drop(child);
+}
+
 #[test]
 fn two_layers_whose_names_begin_alike_have_places_of_their_own() {
     let store = Store::new();

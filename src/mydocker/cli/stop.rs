@@ -175,7 +175,11 @@ pub fn kill(args: &Kill, dirs: &Dirs) -> Result<i32> {
             container.change(|state| state.stopped_by_user = true)?;
         }
         tell(&container, "kill", &[("signal", &signal.as_raw().to_string())]);
-        pidfd_send_signal(&process, signal).map_err(|errno| Error::new(format!("signal container {name}")).errno(errno))?;
+        pidfd_send_signal(&process, signal).map_err(|errno| match errno {
+            // It ended between the two.
+            rustix::io::Errno::SRCH => not(),
+            errno => Error::new(format!("signal container {name}")).errno(errno),
+        })?;
         if signal == Signal::KILL {
             if state.status == Status::Paused {
                 // A frozen process does not die of SIGKILL on cgroup v1; on v2 it may be gone by now.

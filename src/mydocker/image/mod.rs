@@ -72,10 +72,17 @@ pub struct Images {
     blobs: Blobs,
 }
 
-/// The right to add blobs and layers: nothing is swept while it is held.
+/// The right to add blobs and layers, while nothing is swept, or to sweep, while nothing is added.
 #[derive(Debug)]
 struct Lease {
-    _file: rustix::fd::OwnedFd,
+    file: rustix::fd::OwnedFd,
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        // A child of another thread has the descriptor too, until it is executed: it would hold what we no longer do.
+        let _ = flock(&self.file, FlockOperation::Unlock);
+    }
 }
 
 impl Images {
@@ -100,17 +107,18 @@ impl Images {
         Lock::file(&self.layout.join("lock"))
     }
 
-    fn lease_file(&self) -> Result<rustix::fd::OwnedFd> {
+    /// Not locked yet.
+    fn lease_file(&self) -> Result<Lease> {
         let path = self.layout.join("lease");
         let flags = OFlags::CREATE | OFlags::RDWR | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-        rustix::fs::open(&path, flags, Mode::RUSR | Mode::WUSR).context(|| format!("open {}", path.display()))
+        rustix::fs::open(&path, flags, Mode::RUSR | Mode::WUSR).context(|| format!("open {}", path.display())).map(|file| Lease { file })
     }
 
     fn lease(&self) -> Result<Lease> {
-        let file = self.lease_file()?;
-        let lock = rustix::io::retry_on_intr(|| flock(&file, FlockOperation::LockShared));
+        let lease = self.lease_file()?;
+        let lock = rustix::io::retry_on_intr(|| flock(&lease.file, FlockOperation::LockShared));
         lock.context(|| format!("lock {}", self.layout.join("lease").display()))?;
-        Ok(Lease { _file: file })
+        Ok(lease)
     }
 
     /// Removes blobs and layers that no image refers to, and what was never finished; gives the bytes that became free.
@@ -118,8 +126,8 @@ impl Images {
     pub fn sweep(&self) -> Result<u64> {
         // One sweeper waits for the other, which may have read the list of images before our change; whoever else has the lease adds.
         let _turn = Lock::file(&self.layout.join("sweep"))?;
-        let file = self.lease_file()?;
-        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        let lease = self.lease_file()?;
+        match flock(&lease.file, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => self.sweep_all(),
             Err(rustix::io::Errno::WOULDBLOCK) => Ok(0),
             Err(errno) => Err(Error::new("lock the image store").errno(errno)),
@@ -128,8 +136,8 @@ impl Images {
 
     /// Downloads, imports and layers that were never finished; none while somebody adds.
     pub fn unfinished(&self) -> Result<Vec<PathBuf>> {
-        let file = self.lease_file()?;
-        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        let lease = self.lease_file()?;
+        match flock(&lease.file, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => {}
             Err(rustix::io::Errno::WOULDBLOCK) => return Ok(Vec::new()),
             Err(errno) => return Err(Error::new("lock the image store").errno(errno)),
