@@ -72,8 +72,9 @@ fn a_working_directory_is_made_inside_the_root() {
 /// The words by which docker and podman choose 127 and 126, in create and in exec.
 #[test]
 fn what_cannot_be_executed_is_told_in_the_words_engines_look_for() {
-    let cases: [(&str, &[&str]); 4] = [
+    let cases: [(&str, &[&str]); 5] = [
         ("nosuch", &["exec: \"nosuch\": executable file not found in $PATH"]),
+        ("", &["exec: \"\": executable file not found in $PATH"]),
         ("/nosuch", &["exec: \"/nosuch\"", "no such file or directory"]),
         ("/etc", &["exec: \"/etc\": is a directory", "permission denied"]),
         ("/etc/passwd", &["exec: \"/etc/passwd\"", "permission denied"]),

@@ -237,3 +237,22 @@ fn an_added_capability_is_ambient_where_the_container_lets_it_be() {
         assert_eq!(said, format!("CapAmb:\t{ambient}\n"), "{name}");
     }
 }
+
+/// On cgroup v2 a container's processes may have left its cgroup, and that be removed: exec goes where the first one is, unless a
+/// cgroup was named.
+#[test]
+fn it_goes_where_the_container_went() {
+    if !std::path::Path::new("/sys/fs/cgroup/cgroup.controllers").exists() {
+        return; // v1 knows a container's cgroups by its record alone, as runc does
+    }
+    let bundle = Bundle::new(&["sleep", "1000"]).with(|c| c["linux"]["cgroupsPath"] = json!("/keel-test-left-behind"));
+    bundle.start();
+    let (old, new) = ("/sys/fs/cgroup/keel-test-left-behind", "/sys/fs/cgroup/keel-test-went-to");
+    std::fs::create_dir(new).unwrap();
+    std::fs::write(format!("{new}/cgroup.procs"), bundle.pid().to_string()).unwrap();
+    eventually("the old one is empty", || std::fs::remove_dir(old).is_ok());
+    assert!(bundle.keel(&["exec", "ID", "cat", "/proc/self/cgroup"]).ok().starts_with("0::/"));
+    bundle.keel(&["exec", "--cgroup", "/", "ID", "true"]).fails(255, &["keel-test-left-behind"]);
+    bundle.keel(&["delete", "--force", "ID"]).ok();
+    eventually("the new one is empty", || std::fs::remove_dir(new).is_ok());
+}

@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{Bundle, eventually};
+use common::{Bundle, Census, eventually};
 use serde_json::json;
 
 fn status_of(bundle: &Bundle, name: &str) -> String {
@@ -224,4 +224,27 @@ fn an_ambient_capability_that_is_not_inheritable_warns_and_goes_on() {
     let said = bundle.run();
     assert!(said.err.contains("can't raise ambient capability CAP_CHOWN: "), "{}", said.err);
     assert!(said.ok().contains("CapAmb:\t0000000000000020\n"));
+}
+
+/// What sets signals up for the program comes before its filter, and a death at the last moment is always told.
+#[test]
+fn the_filter_need_allow_nothing_but_the_exec() {
+    let with = |names: &[&str], action: &str| {
+        let bundle = Bundle::new(&["true"]).with(|c| {
+            c["process"]["noNewPrivileges"] = json!(true);
+            c["linux"]["seccomp"] = json!({"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{"names": names, "action": action}]});
+        });
+        bundle
+    };
+    with(&["rt_sigaction", "rt_sigprocmask"], "SCMP_ACT_ERRNO").run().ok();
+    let killed = with(&["execve"], "SCMP_ACT_KILL_PROCESS");
+    for _ in 0..40 {
+        killed.run().fails(1, &["killed by signal 31 before it could execute"]);
+    }
+    for _ in 0..20 {
+        killed.create();
+        killed.keel(&["start", "ID"]).fails(1, &["killed before it could execute"]);
+        killed.keel(&["delete", "--force", "ID"]).ok();
+    }
+    Census::of(&killed).nothing_left(&killed);
 }

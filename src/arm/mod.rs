@@ -154,6 +154,9 @@ pub fn clone_tree(tree: &Tree, id_maps: &[OwnedFd]) -> rustix::io::Result<OwnedF
     if tree.recursive {
         flags |= OpenTreeFlags::AT_RECURSIVE;
     }
+    if tree.itself {
+        flags |= OpenTreeFlags::AT_SYMLINK_NOFOLLOW;
+    }
     let fd = open_tree(CWD, &*tree.source, flags)?;
     if !tree.attr_recursive.is_empty() {
         mount_setattr(&fd, c"", true, &tree.attr_recursive)?;

@@ -170,7 +170,8 @@ pub(super) fn supported(plan: &Plan) -> Result<()> {
     if let Some(tree) = plan.trees.iter().find(|tree| tree.id_map.is_some()) {
         return refused("with an idmapped mount", tree.at.to_string());
     }
-    if plan.ops.iter().any(|op| matches!(op, Op::MountRoot { .. })) {
+    let other = |tree: &Tree| tree.source != plan.rootfs;
+    if plan.ops.iter().any(|op| matches!(op, Op::MountRoot { .. }) || matches!(op, Op::AttachRoot(i) if other(&plan.trees[*i]))) {
         return refused("that mounts its own root", "mounts[0]".into());
     }
     Ok(())

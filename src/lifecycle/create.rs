@@ -47,6 +47,8 @@ pub struct CreateOptions {
     pub seccomp_log: bool,
     /// `run`: where to write the least profile under which the container would run the same.
     pub seccomp_record: Option<PathBuf>,
+    /// The caller stays when this is done: nothing is left for its exit to close.
+    pub stays: bool,
 }
 
 /// `keel create`. Warnings are told once all has succeeded: on failure podman wants exactly one line in the log.
@@ -219,8 +221,11 @@ impl Made {
             })
         });
         timeline.child(plan, armed.steps);
-        // Closed by our exit: a dozen system calls less. Trees, which would keep mounts busy, are closed already.
-        std::mem::forget(armed);
+        // Closed by our exit: a dozen system calls less. Trees, which would keep mounts busy, are closed already. In a caller that stays
+        // the child's listening socket would outlive the child, and `start` wait for ever at the door of one that was killed.
+        if !options.stays {
+            std::mem::forget(armed);
+        }
         let process = process?;
         self.entered().inspect_err(|_| process.end())?;
         Ok(process)

@@ -9,10 +9,14 @@ use crate::cgroup::{Cgroup, Devices, Layout, Manager, Resctrl};
 use crate::plan::limits::{self, Limits};
 use crate::plan::seccomp::Filter;
 use crate::plan::{self, CgroupView, Facts, Options, Plan};
-use crate::spec::{self, Spec};
+use crate::spec::options::MountOptions;
+use crate::spec::{self, Mount, Spec};
 use crate::store::{Container, ContainerId};
 use crate::sys::{Context, Error, Result};
 use rustix::fd::OwnedFd;
+use std::collections::BTreeMap;
+use std::ffi::CString;
+use std::os::unix::ffi::OsStringExt;
 use std::path::Path;
 
 /// Everything that is decided before anything is touched.
@@ -77,6 +81,7 @@ pub(super) fn decide(runtime: &Runtime, id: &ContainerId, options: &CreateOption
     warnings.extend_from_slice(&limits.warnings);
     let devices = if cgroup.is_none() { None } else { Some(Devices::new(&spec.linux.resources.devices)?) };
     facts.cgroup = view(&cgroup);
+    facts.links = links(&spec, &bundle);
     facts.cgroup.beside = facts.cgroup.tasks > 0 && runtime.manager == Manager::Cgroupfs && !facts.rootless() && !facts.in_user_namespace;
     let compile = |profile| timeline.step("compile the seccomp filter", "linux.seccomp", || plan::seccomp::compile(profile));
     let filter = spec.linux.seccomp.as_ref().map(compile).transpose()?;
@@ -108,6 +113,16 @@ pub(super) fn decide(runtime: &Runtime, id: &ContainerId, options: &CreateOption
 /// joined, not that of an earlier container of this id, nor one that was laid out for it.
 fn session_keyring(id: &ContainerId) -> Result<String> {
     Ok(format!("_ses.{id}.{:016x}", random()?))
+}
+
+/// What the sources of mounts with `copy-symlink` say, if they are links.
+fn links(spec: &Spec, bundle: &Path) -> BTreeMap<usize, CString> {
+    let mounts = spec.mounts.iter().enumerate().filter(|(_, mount)| MountOptions::of(mount).copy_link);
+    let said = |(number, mount): (usize, &Mount)| {
+        let target = std::fs::read_link(bundle.join(&mount.source)).ok()?;
+        Some((number, CString::new(target.into_os_string().into_vec()).ok()?))
+    };
+    mounts.filter_map(said).collect()
 }
 
 /// The plan, and what keel passes on to the program beside it.

@@ -12,6 +12,7 @@ use crate::sandbox::{Process, spawn};
 use crate::spec::{self, Spec};
 use crate::store::{ContainerId, Record};
 use crate::sys::{Error, Kind, Log, Result};
+use rustix::io::Errno;
 use std::path::PathBuf;
 
 /// What `exec` takes beside the id.
@@ -77,7 +78,14 @@ fn exec_in(
     arm::preserved(options.preserve_fds + listening)?;
     let cgroup = cgroup_of(&present.record)?.ok_or_else(|| not_running(id))?;
     facts.cgroup = view(&cgroup);
-    let entry = timeline.step("open the cgroup", "linux.cgroupsPath", || cgroup.entry(&options.cgroups))?;
+    let first = present.record.init.unwrap_or_default().pid;
+    // Who names a cgroup gets that one or none.
+    let beside = options.cgroups.is_empty().then_some(first);
+    let entry = timeline.step("open the cgroup", "linux.cgroupsPath", || match cgroup.entry(&options.cgroups) {
+        // Its processes have left it, and it was removed.
+        Err(error) if beside.is_some() && error.get_errno() == Some(Errno::NOENT) => cgroup.entry_beside(first).map_err(|_| error),
+        entry => entry,
+    })?;
     facts.cgroup.tasks = entry.tasks.len();
     let watched = present.record.traced || spec.process.as_ref().is_some_and(plan::may_trace);
     if !watched && plan::may_trace(&process) {
@@ -109,8 +117,7 @@ fn exec_in(
     armed.init = Some(init);
     armed.resctrl = resctrl_of(&present.record)?.map(|groups| groups.tasks()).transpose()?.unwrap_or_default();
     let agent = |_: Stage, process: &Process| agent::tell(&spec, &present.record, present.status, process);
-    let first = present.record.init.unwrap_or_default().pid;
-    let started = timeline.step("spawn", "", || enter(&plan, armed, entry, &facts, &cgroup, first, agent));
+    let started = timeline.step("spawn", "", || enter(&plan, armed, entry, &facts, &cgroup, beside, agent));
     timeline.child(&plan, steps);
     let started = started?;
     warnings.iter().for_each(|warning| log.warning(warning));
@@ -141,18 +148,17 @@ fn enter(
     entry: Entry,
     facts: &plan::Facts,
     cgroup: &Cgroup,
-    init: i32,
+    beside: Option<i32>,
     stage: impl Fn(Stage, &Process) -> Result<()>,
 ) -> Result<Process> {
-    use rustix::io::Errno;
     (armed.into, armed.tasks) = (entry.into, entry.tasks);
     let first = spawn(plan, &mut armed, facts, || Ok(Vec::new()), &stage);
-    match first {
-        Err(error) if armed.into.is_some() && matches!(error.get_errno(), Some(Errno::BUSY | Errno::OPNOTSUPP)) => {
+    match (first, beside) {
+        (Err(error), Some(init)) if armed.into.is_some() && matches!(error.get_errno(), Some(Errno::BUSY | Errno::OPNOTSUPP)) => {
             let beside = cgroup.entry_beside(init)?;
             (armed.into, armed.tasks) = (beside.into, beside.tasks);
             spawn(plan, &mut armed, facts, || Ok(Vec::new()), &stage)
         }
-        other => other,
+        (other, _) => other,
     }
 }

@@ -14,7 +14,7 @@ const SIGNALS: [&str; 32] = [
 
 /// A signal by number or name, with or without SIG, in either case; `RTMIN+n` and `RTMAX-n` too.
 pub fn signal(text: &str) -> Result<Signal> {
-    let unknown = || Error::new(format!("unknown signal {text:?}")).hint("a number from 1 to 64 or a name such as TERM or SIGKILL");
+    let unknown = || Error::new(format!("unknown signal {text:?}")).hint("a number from 0 to 64 or a name such as TERM or SIGKILL");
     let upper = text.to_ascii_uppercase();
     let name = upper.strip_prefix("SIG").unwrap_or(&upper);
     let offset = |prefix: &str, sign: char| {

@@ -2,13 +2,17 @@
 
 use super::{Runtime, cgroup_of};
 use crate::store::{Container, ContainerId, Record};
-use crate::sys::Result;
+use crate::sys::{Error, Result};
 use rustix::fd::OwnedFd;
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::time::Duration;
+
+/// For the process that a killed create has left, which ends at its next wait; as long as `delete` waits for one that it has killed.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// runtime.md, "State", and runc's `paused`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -72,12 +76,22 @@ pub(super) fn look(runtime: &Runtime, id: &ContainerId, lock: bool) -> Result<Pr
     let free = lock && container.try_lock();
     let mut record = container.record()?;
     if lock && !free && record.creator.is_none_or(|creator| creator.open().is_none()) {
-        container.lock()?;
+        match record.creator {
+            None => container.lock()?,
+            // What the creator has left shares its lock.
+            Some(_) if !container.lock_within(PATIENCE)? => return Err(held(id)),
+            Some(_) => {}
+        }
         record = container.record()?;
     }
     let init = record.init.and_then(crate::store::ProcessId::open);
     let (status, door) = status(&container, &record, init.as_ref())?;
     Ok(Present { container, record, status, init, door })
+}
+
+fn held(id: &ContainerId) -> Error {
+    Error::new(format!("what a killed create has left of container {id} did not end within {} s", PATIENCE.as_secs()))
+        .hint("its process is frozen by a cgroup above the container's, or in uninterruptible sleep in the kernel")
 }
 
 fn status(container: &Container, record: &Record, init: Option<&OwnedFd>) -> Result<(Status, Option<OwnedFd>)> {

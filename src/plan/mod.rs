@@ -21,6 +21,7 @@ pub use update::{Update, update};
 
 use crate::spec::{self, numbers};
 use crate::sys::{Error, Result};
+use std::collections::BTreeMap;
 use std::ffi::CString;
 use std::path::PathBuf;
 
@@ -49,6 +50,8 @@ pub struct Facts {
     pub shared_root: Option<(CString, u64)>,
     /// The v1 hierarchies the container will be in, or the one v2 directory.
     pub cgroup: CgroupView,
+    /// Of the mounts with `copy-symlink`, by their number, those whose source is a link, and what it says.
+    pub links: BTreeMap<usize, CString>,
 }
 
 impl Facts {

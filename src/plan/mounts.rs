@@ -88,12 +88,20 @@ pub(super) fn plan(plan: &mut Plan, spec: &Spec, facts: &Facts, options: &Option
     let own = if common.early { MountAttr::propagation(cut) } else { MountAttr::default() };
     let (source, at) = (plan.rootfs.clone(), At::field("root.path"));
     let mut ops = Vec::with_capacity(64);
-    let mounted = spec.mounts.first().filter(|first| first.destination == "/" && !MountOptions::of(first).bind);
-    if let Some(mount) = mounted {
-        ops.push(root_mount(mount, &common, At::entry("mounts", 0))?);
+    let mounted = spec.mounts.first().map(|first| (first, MountOptions::of(first)));
+    let mounted = mounted.filter(|(first, parsed)| clean(plan, first).as_os_str().is_empty() && !parsed.remount);
+    if mounted.as_ref().is_some_and(|(_, parsed)| !parsed.propagation.is_empty()) {
+        plan.warnings.push("mounts[0]: how mounts propagate has no effect on the root, for which there is linux.rootfsPropagation".into());
+    }
+    if let Some((mount, parsed)) = mounted.as_ref().filter(|(_, parsed)| !parsed.bind) {
+        ops.push(root_mount(mount, parsed, &common, At::entry("mounts", 0))?);
     } else {
-        let tree = Tree { source, recursive: true, directory: true, attr_recursive: own, at, ..Tree::default() };
-        let root = open(plan, &mut ops, tree);
+        let tree = match &mounted {
+            Some((mount, parsed)) => bound(plan, &ops, mount, parsed, At::entry("mounts", 0), &common)?,
+            None => Tree { source, recursive: true, at, ..Tree::default() },
+        };
+        let attr_recursive = MountAttr { propagation: own.propagation, ..tree.attr_recursive };
+        let root = open(plan, &mut ops, Tree { directory: true, attr_recursive, ..tree });
         if of_its_own {
             ops.push(Op::AttachRoot(root));
         } else {
@@ -154,32 +162,22 @@ fn binds_dev(spec: &Spec) -> bool {
 
 fn one(plan: &mut Plan, ops: &mut Vec<Op>, mount: &Mount, at: At, common: &Common<'_>) -> Result<()> {
     let parsed = MountOptions::of(mount);
-    let to = target(plan, mount, at)?;
+    let mut to = target(plan, mount, at)?;
+    if to.path.as_bytes() == b"." && !parsed.remount {
+        let late = "a mount at / is the root, and has to be the first of all: it would cover the others";
+        return Err(Error::new(late).at(at.to_string()));
+    }
+    if parsed.destination_itself && to.rule == Rule::Plain {
+        to.rule = Rule::Itself;
+    }
+    if parsed.copy_link
+        && let Some(target) = at.index.and_then(|number| common.facts.links.get(&number))
+    {
+        ops.push(Op::CopyLink { target: target.clone(), path: to.path, at });
+        return Ok(());
+    }
     if parsed.bind {
-        let source = common.options.bundle.join(&mount.source);
-        if mount.source.is_empty() {
-            return Err(Error::new(format!("the bind mount at {} has no source", mount.destination)).at(format!("{at}.source")));
-        }
-        if let Some((key, _)) = parsed.data.first() {
-            plan.warnings.push(format!("the option {key:?} means nothing for a bind mount (config.json: {at}.options)"));
-        }
-        let bound = parsed.bound();
-        let attr = MountAttr { attr_set: bound.set, attr_clr: bound.clear, ..MountAttr::default() };
-        let propagation = if common.early && !common.shared { common.cut } else { 0 };
-        let attr_recursive = MountAttr { attr_set: parsed.rec_attr.set, attr_clr: parsed.rec_attr.clear, propagation, userns_fd: 0 };
-        let id_map = id_map(plan, mount, &parsed, common, at)?;
-        let tree = Tree {
-            inside: plan.trees_outside && covered(plan, ops, &source),
-            source: cstring(&source.to_string_lossy(), at)?,
-            recursive: parsed.recursive,
-            attr,
-            cleared: parsed.attr.clear & LOCKABLE,
-            locked: plan.in_user_namespace,
-            attr_recursive,
-            id_map,
-            at,
-            ..Tree::default()
-        };
+        let tree = bound(plan, ops, mount, &parsed, at, common)?;
         let tree = open(plan, ops, tree);
         ops.push(Op::Attach { tree, to: to.clone() });
     } else if mount.kind == "cgroup" || mount.kind == "cgroup2" {
@@ -204,14 +202,36 @@ fn one(plan: &mut Plan, ops: &mut Vec<Op>, mount: &Mount, at: At, common: &Commo
     Ok(())
 }
 
+/// What a bind mount shows.
+fn bound(plan: &mut Plan, ops: &[Op], mount: &Mount, parsed: &MountOptions, at: At, common: &Common<'_>) -> Result<Tree> {
+    let source = common.options.bundle.join(&mount.source);
+    if mount.source.is_empty() {
+        return Err(Error::new(format!("the bind mount at {} has no source", mount.destination)).at(format!("{at}.source")));
+    }
+    let bound = parsed.bound();
+    let propagation = if common.early && !common.shared { common.cut } else { 0 };
+    Ok(Tree {
+        inside: plan.trees_outside && covered(plan, ops, &source),
+        source: cstring(&source.to_string_lossy(), at)?,
+        recursive: parsed.recursive,
+        itself: parsed.source_itself,
+        attr: MountAttr { attr_set: bound.set, attr_clr: bound.clear, ..MountAttr::default() },
+        cleared: parsed.attr.clear & LOCKABLE,
+        locked: plan.in_user_namespace,
+        attr_recursive: MountAttr { attr_set: parsed.rec_attr.set, attr_clr: parsed.rec_attr.clear, propagation, userns_fd: 0 },
+        id_map: id_map(plan, mount, parsed, common, at)?,
+        at,
+        ..Tree::default()
+    })
+}
+
 /// A first mount at `/` is the root file system, in place of what `root.path` has: an overlay, say, that nobody on the
 /// host sees. crun takes it for the same.
-fn root_mount(mount: &Mount, common: &Common<'_>, at: At) -> Result<Op> {
-    let parsed = MountOptions::of(mount);
+fn root_mount(mount: &Mount, parsed: &MountOptions, common: &Common<'_>, at: At) -> Result<Op> {
     let words = SUPERBLOCK.iter().filter(|(flag, _)| parsed.superblock & flag != 0).map(|(_, word)| (*word).to_owned());
     let options = parsed.data.iter().map(|(key, value)| value.as_ref().map_or_else(|| key.clone(), |value| format!("{key}={value}")));
     // A label may have commas.
-    let label = label(mount, &parsed, common).map(|label| format!("context=\"{label}\""));
+    let label = label(mount, parsed, common).map(|label| format!("context=\"{label}\""));
     let data = words.chain(options).chain(label).collect::<Vec<_>>().join(",");
     if data.len() >= PAGE {
         return Err(Error::new(format!("the options of the root's {} take {} bytes, more than a page", mount.kind, data.len()))
@@ -220,7 +240,8 @@ fn root_mount(mount: &Mount, common: &Common<'_>, at: At) -> Result<Op> {
     }
     let source = if mount.source.is_empty() { &mount.kind } else { &mount.source };
     let attr = MountAttr { attr_set: parsed.attr.set, attr_clr: parsed.attr.clear, ..MountAttr::default() };
-    Ok(Op::MountRoot { kind: cstring(&mount.kind, at)?, source: cstring(source, at)?, data: cstring(&data, at)?, attr, at })
+    let (kind, source, data) = (cstring(&mount.kind, at)?, cstring(source, at)?, cstring(&data, at)?);
+    Ok(Op::MountRoot { kind, source, data, attr, copy_up: parsed.tmpcopyup, at })
 }
 
 /// The parameter by which a whole new file system has an SELinux label.
@@ -295,10 +316,9 @@ pub(super) fn late_readonly(plan: &mut Plan, spec: &Spec) -> Result<()> {
     Ok(())
 }
 
-/// Where a mount goes and what may be there; the path is cleaned lexically, links are the child's to resolve.
-///
-/// A destination that begins with the path of the root file system is meant to be below it, as in runc.
-fn target(plan: &Plan, mount: &Mount, at: At) -> Result<Target> {
+/// The destination from the root, cleaned lexically. One that begins with the path of the root file system is meant to be below
+/// it, as in runc.
+fn clean(plan: &Plan, mount: &Mount) -> PathBuf {
     let mut clean = PathBuf::new();
     let destination = Path::new(&mount.destination);
     let rootfs = Path::new(OsStr::from_bytes(plan.rootfs.as_bytes()));
@@ -309,6 +329,12 @@ fn target(plan: &Plan, mount: &Mount, at: At) -> Result<Target> {
             _ => {}
         }
     }
+    clean
+}
+
+/// Where a mount goes and what may be there; links are the child's to resolve.
+fn target(plan: &Plan, mount: &Mount, at: At) -> Result<Target> {
+    let clean = clean(plan, mount);
     let path = clean.to_string_lossy();
     let rule = if path == "proc" {
         Rule::ProcRoot

@@ -54,6 +54,8 @@ pub struct Tree {
     pub source: CString,
     /// Together with the mounts below (`rbind`).
     pub recursive: bool,
+    /// A link at `source` is what is mounted.
+    pub itself: bool,
     /// Known to be a directory.
     pub directory: bool,
     /// For the top mount.
@@ -112,6 +114,8 @@ pub struct Fs {
 pub enum Rule {
     /// Anything that is not on a procfs: a link into /proc must not redirect a mount (CVE-2025-31133's relatives).
     Plain,
+    /// The same, but for a link at the end of the path, which is mounted over (`dest-nofollow`).
+    Itself,
     /// One of the few files of /proc that may be covered.
     OnProc,
     /// A directory reached through no link: where proc, sysfs and /dev go (CVE-2019-19921, CVE-2026-41579).
@@ -240,6 +244,8 @@ pub enum Op {
         data: CString,
         /// Attributes of the mount.
         attr: MountAttr,
+        /// What `root.path` has is copied into it (`tmpcopyup`).
+        copy_up: bool,
         /// Where it stands.
         at: At,
     },
@@ -278,6 +284,15 @@ pub enum Op {
         target: CString,
         /// Path from the container's root.
         path: CString,
+    },
+    /// symlinkat(2) below the root of a link that a mount's source is; another entry of that name is an error.
+    CopyLink {
+        /// What the link says.
+        target: CString,
+        /// Path from the container's root.
+        path: CString,
+        /// Where it stands.
+        at: At,
     },
     /// mknodat(2) below the root, or a bind of the host's node in a user namespace.
     Device(Box<Node>, At),
@@ -397,6 +412,7 @@ impl Op {
             Op::OpenTree(i) | Op::AttachRoot(i) | Op::Attach { tree: i, .. } => trees[*i].at,
             Op::JoinNamespace(i) => joins[*i].at,
             Op::MountRoot { at, .. } | Op::Mount { at, .. } | Op::SetAttr { at, .. } | Op::Rlimit { at, .. } => *at,
+            Op::CopyLink { at, .. } => *at,
             Op::Device(_, at) | Op::MakeDir(_, at) | Op::Mask(_, at) | Op::ReadOnly(_, at) | Op::Label { at, .. } => *at,
             Op::Sync(Stage::IdMap(i) | Stage::Root(i)) => trees[*i].at,
             Op::Sync(Stage::NetDevices) => At::field("linux.netDevices"),

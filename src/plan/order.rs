@@ -167,7 +167,10 @@ fn after_hooks(plan: &mut Plan, spec: &Spec, readonly: bool, jail: Op) -> Result
     plan.mask_label = (!label.is_empty()).then(|| cstring(label, At::field("linux.mountLabel"))).transpose()?;
     for (i, path) in spec.linux.masked_paths.iter().enumerate() {
         let at = At::entry("linux.maskedPaths", i);
-        plan.ops.push(Op::Mask(below_root(path, at)?, at));
+        let path = below_root(path, at)?;
+        if !plan.ops.iter().any(|op| matches!(op, Op::Mask(masked, _) if *masked == path)) {
+            plan.ops.push(Op::Mask(path, at));
+        }
     }
     mounts::late_readonly(plan, spec)?;
     if readonly {

@@ -57,6 +57,10 @@ fn candidates(name: &str, env: &[String]) -> Result<Vec<CString>> {
     if name.contains('/') {
         return Ok(vec![cstring(name, at)?]);
     }
+    // The directories themselves are no programs.
+    if name.is_empty() {
+        return Ok(Vec::new());
+    }
     let path = env.iter().rev().find_map(|e| e.strip_prefix("PATH=")).unwrap_or_default();
     path.split(':')
         .filter(|_| !path.is_empty())

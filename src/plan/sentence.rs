@@ -144,7 +144,7 @@ impl Plan {
                 sentence
             }
             Op::SetAttr { path, .. } => format!("set the mount attributes of /{}", text(path)),
-            Op::Symlink { target, path } => format!("link /{} to {}", text(path), text(target)),
+            Op::Symlink { target, path } | Op::CopyLink { target, path, .. } => format!("link /{} to {}", text(path), text(target)),
             Op::Device(node, _) => format!("make the device /{}", text(&node.path)),
             Op::MakeDir(path, _) => format!("make the directory /{}", text(path)),
             Op::Sysctl { path, value } => format!("write {} to /proc/{}", text(value), text(path)),

@@ -6,7 +6,7 @@
 use super::ground::{Ground, leave_open};
 use super::listener::hand_over;
 use super::report::{self, CLONED, Report};
-use super::{console, mount, path, program};
+use super::{console, copy_up, mount, path, program};
 use crate::arm::{Armed, Last, clone_tree};
 use crate::plan::{Op, Plan, Stage, Target};
 use crate::spec::numbers;
@@ -100,10 +100,13 @@ fn wait_for_start(mut waiting: Waiting) -> ! {
     }
 }
 
-/// The operations after the last wait.
+/// The operations after the last wait. Signals are put in order before the filter is loaded, so that it need not allow that.
 fn finish(waiting: &Waiting) -> ! {
     let last = &waiting.last;
     let mut listener = None;
+    if let Err(errno) = sys::reset_signals() {
+        report(&waiting.sync, last.first, errno, waiting.steps);
+    }
     // Under the filter no clock is read: where the vDSO has none, that is a system call which the filter may kill for.
     let mut steps = waiting.steps;
     for (index, op) in last.ops.iter().enumerate() {
@@ -119,10 +122,10 @@ fn finish(waiting: &Waiting) -> ! {
                 None => Err(Errno::BADF),
             },
             Op::Capset { effective, permitted, inheritable } => capset(*effective, *permitted, *inheritable),
-            Op::Exec => sys::reset_signals().and_then(|()| match last.candidates.get(waiting.program) {
+            Op::Exec => match last.candidates.get(waiting.program) {
                 Some(program) => Err(sys::execve(program, &last.argv, &last.envp)),
                 None => Err(Errno::NOENT),
-            }),
+            },
             _ => Err(Errno::INVAL),
         };
         match done {
@@ -197,9 +200,13 @@ fn step<'p>(op: &'p Op, index: u32, plan: &'p Plan, armed: &mut Armed, state: &m
         Op::OpenTree(i) => clone_tree(&plan.trees[*i], &armed.id_maps).map(|fd| armed.trees[*i] = Some(fd)),
         Op::PrivateMounts(cut) => mount_setattr(CWD, c"/", true, &MountAttr::propagation(*cut)),
         Op::AttachRoot(i) => attach_root(*i, plan, armed, state),
-        Op::MountRoot { kind, source, data, attr, .. } => {
+        Op::MountRoot { kind, source, data, attr, copy_up, .. } => {
+            let covered = if *copy_up { Some(open_host(&plan.rootfs, OFlags::RDONLY | OFlags::DIRECTORY)?) } else { None };
             rustix::mount::mount(&**source, &*plan.rootfs, &**kind, MountFlags::empty(), &**data)?;
             let root = open_host(&plan.rootfs, OFlags::PATH | OFlags::DIRECTORY)?;
+            if let Some(covered) = covered {
+                copy_up::copy(covered, root.as_fd())?;
+            }
             state.ground = Some(Ground::new(root));
             if attr.is_empty() { Ok(()) } else { mount_setattr(ground(state)?.root(), c"", false, attr) }
         }
@@ -207,6 +214,7 @@ fn step<'p>(op: &'p Op, index: u32, plan: &'p Plan, armed: &mut Armed, state: &m
         Op::Mount { fs, to, fallback, .. } => mount::mount(fs, to, fallback.as_deref(), ground(state)?),
         Op::SetAttr { path, attr, recursive, .. } => mount::set_attr(root(state)?, path, attr, *recursive),
         Op::Symlink { target, path } => mount::symlink(ground(state)?, target, path),
+        Op::CopyLink { target, path, .. } => mount::copy_link(ground(state)?, target, path),
         Op::Device(node, _) => mount::device(ground(state)?, node),
         Op::MakeDir(path, _) => {
             let _ = path::resolve_or_make(root(state)?, path, true);

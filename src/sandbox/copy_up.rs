@@ -40,6 +40,13 @@ pub fn copy_up(ground: &Ground<'_>, path: &CStr, tmpfs: BorrowedFd<'_>) -> Resul
     directory(from, tmpfs, DEPTH)
 }
 
+/// The same for a whole root, `from` before it was covered: its mode and owner too.
+pub fn copy(from: OwnedFd, root: BorrowedFd<'_>) -> Result<()> {
+    let stat = fstat(&from)?;
+    directory(from, root, DEPTH)?;
+    attributes(root, c".", FileType::Directory, &stat)
+}
+
 fn directory(from: OwnedFd, to: BorrowedFd<'_>, depth: u32) -> Result<()> {
     if depth == 0 {
         return Err(Errno::NAMETOOLONG);

@@ -4,12 +4,13 @@
 
 use super::copy_up::copy_up;
 use super::ground::{Ground, leave_open};
-use super::path::{create, is_directory, resolve, resolve_or_make};
+use super::path::{PATH_MAX, create, is_directory, parent, resolve, resolve_or_make};
 use crate::plan::{Fs, Node, Rule, Target};
 use crate::sys::{MountAttr, mount_setattr};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{
-    AtFlags, CWD, FileType, Gid, Mode, OFlags, ResolveFlags, Uid, XattrFlags, chownat, fstat, fstatfs, mknodat, statat, symlinkat,
+    AtFlags, CWD, FileType, Gid, Mode, OFlags, ResolveFlags, Uid, XattrFlags, chownat, fstat, fstatfs, mknodat, readlinkat_raw, statat,
+    symlinkat,
 };
 use rustix::io::{Errno, Result};
 use rustix::mount::{
@@ -74,6 +75,14 @@ pub fn attach<'p>(mount: BorrowedFd<'_>, directory: bool, ground: &mut Ground<'p
             other => other?,
         },
         Rule::OnProc => resolve_or_make(root, &to.path, directory)?,
+        Rule::Itself => {
+            let (parent, name) = parent(root, &to.path)?;
+            if fstatfs(&parent)?.f_type == PROC_SUPER_MAGIC {
+                return Err(Errno::REMOTE);
+            }
+            create(parent.as_fd(), name, directory)?;
+            rustix::fs::openat(&parent, name, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())?
+        }
         Rule::Plain => {
             let point = resolve_or_make(root, &to.path, directory)?;
             if fstatfs(&point)?.f_type == PROC_SUPER_MAGIC {
@@ -153,6 +162,20 @@ pub fn symlink<'p>(ground: &Ground<'p>, target: &CStr, path: &'p CStr) -> Result
             symlinkat(target, directory, name)
         }
         Err(Errno::EXIST) => Ok(()),
+        other => other,
+    })
+}
+
+/// The link that a mount's source is, made anew, as crun's `copy-symlink` does; one that is there already and says the same will do.
+pub fn copy_link<'p>(ground: &Ground<'p>, target: &CStr, path: &'p CStr) -> Result<()> {
+    ground.parent(path, |directory, name| match symlinkat(target, directory, name) {
+        Err(Errno::EXIST) => {
+            let mut space = [const { std::mem::MaybeUninit::<u8>::uninit() }; PATH_MAX];
+            match readlinkat_raw(directory, name, &mut space[..]) {
+                Ok((there, _)) if *there == *target.to_bytes() => Ok(()),
+                _ => Err(Errno::EXIST),
+            }
+        }
         other => other,
     })
 }

@@ -7,7 +7,8 @@ use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags, fstat, mkdirat, 
 use rustix::io::{Errno, Result};
 use std::ffi::CStr;
 
-const PATH_MAX: usize = 4096;
+/// A path with its NUL (limits.h).
+pub const PATH_MAX: usize = 4096;
 /// The kernel's own bound on links in one look-up (path_resolution(7)).
 const LINKS_MAX: u32 = 40;
 

@@ -155,6 +155,7 @@ fn hint(plan: &Plan, op: &Op, errno: Errno) -> Option<&'static str> {
         (Op::Label { file, .. }, Errno::INVAL) if !file.as_bytes().ends_with(b"apparmor/exec") => {
             "the policy that is loaded knows no such label"
         }
+        (Op::Label { at, .. }, Errno::NOENT) if at.field == "process.apparmorProfile" => "the profile is not loaded on this host",
         (Op::PivotRoot, Errno::INVAL) => "a root on a ramfs cannot be pivoted: --no-pivot",
         (Op::Uid(_) | Op::Gid(_) | Op::Groups(_), Errno::INVAL) => "the id is not mapped in the user namespace",
         (Op::Console { .. }, Errno::NOENT) => "a terminal needs a devpts mount at /dev/pts",

@@ -6,6 +6,7 @@ use super::{child, ids, listener, net_devices, report};
 use crate::arm::{self, Armed};
 use crate::plan::{Facts, Op, Plan, Stage, TASKS_MAX};
 use crate::sys::{self, Cloned, Context, Error, Result, ns};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
@@ -96,8 +97,7 @@ pub fn spawn(
     }
     let done = beside().and_then(|tasks| {
         let handed = if tasks.is_empty() { Ok(()) } else { hand_tasks(&ours, &tasks) };
-        // Closed by our exit: a dozen system calls less.
-        std::mem::forget(tasks);
+        armed.tasks.extend(tasks);
         handed
     });
     let led = done.and_then(|()| lead(plan, facts, &ours, &mut process, armed, &mut stage));
@@ -200,22 +200,29 @@ pub fn released(
         process.handed = None;
         send(socket, b"+", SendFlags::NOSIGNAL).context(|| "answer the container's process")?;
     }
+    // It is not our child, so that nobody tells us of what it died.
+    if is_ending(process) && executed(process) == Some(false) {
+        return Err(Error::new("the container's process was killed before it could execute the program").hint(SECCOMP_KILLS));
+    }
     Ok(())
 }
 
 /// The socket closed: either the program was executed, or the child was killed before (out of memory in its cgroup, or
 /// by somebody's signal).
 fn ended(process: &Process) -> Result<()> {
+    if is_ending(process) {
+        // It has closed its descriptors, and cannot be waited for quite yet.
+        let second = Timespec { tv_sec: 1, tv_nsec: 0 };
+        let _ = poll(&mut [PollFd::new(&process.pidfd, PollFlags::IN)], Some(&second));
+    }
     let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
     let status = waitid(WaitId::PidFd(process.pidfd.as_fd()), options).context(|| "ask for the child's state")?;
     match status.as_ref().and_then(|s| s.terminating_signal()) {
-        Some(signal) if !executed(process) => {
+        Some(signal) if executed(process) != Some(true) => {
             let hint = match signal {
                 libc::SIGKILL => "a memory limit too small to start the program, or a kill from outside",
                 // What sys::exit ends in, and what the kernel kills with.
-                libc::SIGILL | libc::SIGSYS => {
-                    "linux.seccomp refuses the calls that execute it, as `run --seccomp-log` tells, or a signal from outside"
-                }
+                libc::SIGILL | libc::SIGSYS => SECCOMP_KILLS,
                 _ => "a signal from outside",
             };
             Err(Error::new(format!("the container's process was killed by signal {signal} before it could execute the program")).hint(hint))
@@ -224,10 +231,19 @@ fn ended(process: &Process) -> Result<()> {
     }
 }
 
-/// Whether a process that has ended had left our executable: its command name is no longer ours. A zombie keeps its name.
-fn executed(process: &Process) -> bool {
-    let own = std::fs::read("/proc/self/comm");
-    std::fs::read(format!("/proc/{}/comm", process.pid)).is_ok_and(|comm| own.is_ok_and(|own| own != comm))
+/// Whether a process has given up its memory, which is before it closes its descriptors: it has no executable any more (proc_pid_exe(5)).
+fn is_ending(process: &Process) -> bool {
+    let executable = format!("/proc/{}/exe", process.pid);
+    matches!(rustix::fs::readlink(executable, Vec::new()), Err(Errno::NOENT))
+}
+
+const SECCOMP_KILLS: &str = "linux.seccomp refuses the calls that execute it, as `run --seccomp-log` tells, or a signal from outside";
+
+/// Whether a process that has ended had left our executable: its command name is no longer ours. A zombie keeps its name; of one that
+/// is gone it is not known.
+fn executed(process: &Process) -> Option<bool> {
+    let own = std::fs::read("/proc/self/comm").ok()?;
+    std::fs::read(format!("/proc/{}/comm", process.pid)).ok().map(|comm| comm != own)
 }
 
 /// The process of a second clone: our child too, through CLONE_PARENT.

@@ -26,7 +26,7 @@ pub fn features() -> Value {
             "keel.version": env!("CARGO_PKG_VERSION"),
             "keel.checkpoint.enabled": CHECKPOINT.to_string(),
         },
-        "potentiallyUnsafeConfigAnnotations": ["org.systemd.property.", "org.criu.config"],
+        "potentiallyUnsafeConfigAnnotations": ["org.systemd.property.", "org.criu.config", "run.oci.keep_original_groups"],
     })
 }
 

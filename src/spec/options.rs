@@ -38,6 +38,12 @@ pub enum Effect {
     CopyUp,
     /// An idmapped mount with the container's own mappings or the mount's; true for the whole tree.
     IdMap(bool),
+    /// A source that is a link is not mounted: the link is made at the destination (crun's extension, podman's `no-dereference`).
+    CopyLink,
+    /// A source that is a link is itself what is mounted (crun's extension).
+    SourceItself,
+    /// A destination that is a link is itself mounted over (crun's extension).
+    DestinationItself,
 }
 
 /// Every option keel knows, sorted, but for those of [`PROPAGATION`].
@@ -47,7 +53,9 @@ pub const TABLE: &[(&str, Effect)] = {
         ("async", NotSuper(MS_SYNCHRONOUS)),
         ("atime", Clear(MOUNT_ATTR_NOATIME)),
         ("bind", Bind(false)),
+        ("copy-symlink", CopyLink),
         ("defaults", Nothing),
+        ("dest-nofollow", DestinationItself),
         ("dev", Clear(MOUNT_ATTR_NODEV)),
         ("diratime", Clear(MOUNT_ATTR_NODIRATIME)),
         ("dirsync", Super(MS_DIRSYNC)),
@@ -93,6 +101,7 @@ pub const TABLE: &[(&str, Effect)] = {
         ("rsymfollow", ClearAll(MOUNT_ATTR_NOSYMFOLLOW)),
         ("rw", ReadWrite),
         ("silent", Nothing),
+        ("src-nofollow", SourceItself),
         ("strictatime", Set(MOUNT_ATTR_STRICTATIME)),
         ("suid", Clear(MOUNT_ATTR_NOSUID)),
         ("symfollow", Clear(MOUNT_ATTR_NOSYMFOLLOW)),
@@ -149,6 +158,12 @@ pub struct MountOptions {
     pub tmpcopyup: bool,
     /// An idmapped mount; true for the whole tree.
     pub idmap: Option<bool>,
+    /// Make the link that the source is, instead of a mount.
+    pub copy_link: bool,
+    /// Mount a link itself.
+    pub source_itself: bool,
+    /// Mount over a link itself.
+    pub destination_itself: bool,
 }
 
 impl MountOptions {
@@ -208,6 +223,9 @@ impl MountOptions {
             }
             Effect::CopyUp => self.tmpcopyup = true,
             Effect::IdMap(tree) => self.idmap = Some(tree),
+            Effect::CopyLink => self.copy_link = true,
+            Effect::SourceItself => self.source_itself = true,
+            Effect::DestinationItself => self.destination_itself = true,
         }
     }
 }

@@ -7,6 +7,8 @@ pub enum Scope {
     Ipc,
     /// `net.*`, network_namespaces(7).
     Network,
+    /// `user.*`, namespaces(7): how many namespaces of each kind may be made below a user namespace.
+    User,
     /// `kernel.domainname`, uts_namespaces(7).
     Uts,
     /// `kernel.hostname`: namespaced, but the spec has the field `hostname` for it.
@@ -44,6 +46,7 @@ pub fn scope(file: &str) -> Scope {
         "kernel/domainname" => Scope::Uts,
         "kernel/hostname" => Scope::Hostname,
         _ if file.starts_with("net/") => Scope::Network,
+        _ if file.starts_with("user/") => Scope::User,
         _ if file.starts_with("fs/mqueue/") || IPC.contains(&file) => Scope::Ipc,
         _ => Scope::Host,
     }

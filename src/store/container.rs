@@ -11,6 +11,7 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::ffi::CStr;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 const RECORD: &CStr = c"record.jsonl";
 const SOCKET: &CStr = c"start.sock";
@@ -193,6 +194,18 @@ impl Container {
         let what = || format!("lock the state directory {}", self.path.display());
         rustix::io::retry_on_intr(|| flock(&self.dir, FlockOperation::LockExclusive)).context(what)?;
         if rustix::fs::fstat(&self.dir).context(what)?.st_nlink == 0 { Err(missing(&self.id)) } else { Ok(()) }
+    }
+
+    /// [`Container::lock`], if that comes true within `limit`; whether it did.
+    pub fn lock_within(&self, limit: Duration) -> Result<bool> {
+        let until = Instant::now() + limit;
+        while !self.try_lock() {
+            if Instant::now() >= until {
+                return Ok(false);
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        self.lock().map(|()| true)
     }
 
     /// Lets other commands change this container.

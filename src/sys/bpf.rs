@@ -64,7 +64,14 @@ struct Query {
     prog_ids: u64,
     prog_cnt: u32,
     pad: u32,
+    prog_attach_flags: u64,
+    link_ids: u64,
+    link_attach_flags: u64,
+    /// Linux 6.17 to 7.1 write it whatever the size they are told.
+    revision: u64,
 }
+
+const _: () = assert!(size_of::<Query>() == 64);
 
 #[repr(C)]
 struct ById {
@@ -159,6 +166,10 @@ pub fn bpf_query_cgroup_device(cgroup: impl AsFd) -> Result<Vec<OwnedFd>> {
         prog_ids: ids.as_mut_ptr() as u64,
         prog_cnt: ids.len() as u32,
         pad: 0,
+        prog_attach_flags: 0,
+        link_ids: 0,
+        link_attach_flags: 0,
+        revision: 0,
     };
     // SAFETY: the layout is that of linux/bpf.h; `prog_ids` has room for `prog_cnt` numbers.
     unsafe { bpf(PROG_QUERY, &mut attr) }?;

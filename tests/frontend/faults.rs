@@ -61,6 +61,22 @@ fn a_killed_monitor_is_seen_and_cleared_up_after() {
     host.nothing_left();
 }
 
+/// Of a container that is killed before its program is executed, the monitor would else hold the door open at which it waits.
+#[test]
+fn a_monitor_keeps_nothing_of_how_the_container_was_made() {
+    let host = Host::new();
+    let id = host.detached(&["busybox", "sleep", "1000"]);
+    let descriptors = || -> Vec<String> {
+        let entries = fs::read_dir(format!("/proc/{}/fd", host.monitor(&id))).unwrap().flatten();
+        entries.filter_map(|entry| Some(fs::read_link(entry.path()).ok()?.to_string_lossy().into_owned())).collect()
+    };
+    let all = descriptors();
+    assert!(!all.iter().any(|to| to.starts_with("/sys/fs/cgroup")), "{all:?}");
+    // The one that commands connect to, once the `run` above has gone.
+    eventually("one socket is left", || descriptors().iter().filter(|to| to.starts_with("socket:")).count() == 1);
+    host.clear();
+}
+
 #[test]
 fn kills_at_any_moment_leave_what_the_next_command_understands() {
     let host = Host::new();

@@ -4,6 +4,7 @@ use crate::background;
 use crate::common::{Bundle, Census, eventually};
 use serde_json::{Value, json};
 use std::fs;
+use std::path::Path;
 
 #[test]
 fn of_two_creates_at_once_one_wins() {
@@ -81,6 +82,36 @@ fn a_create_or_run_killed_during_a_hook_is_described_and_removed_whole() {
             Census::of(&bundle).nothing_left(&bundle);
         }
     }
+}
+
+/// Its process, which can neither run nor die, shares the lock of its creator.
+#[test]
+fn what_a_killed_create_left_frozen_is_named_and_can_be_deleted_later() {
+    let v2 = Path::new("/sys/fs/cgroup/cgroup.controllers").exists();
+    let bundle = Bundle::new(&["true"]);
+    let above = format!("/sys/fs/cgroup/{}{}", if v2 { "" } else { "freezer/" }, bundle.id());
+    let freeze = |on: bool| {
+        let (file, word) = if v2 { ("cgroup.freeze", ["0", "1"]) } else { ("freezer.state", ["THAWED", "FROZEN"]) };
+        fs::write(format!("{above}/{file}"), word[usize::from(on)]).unwrap();
+    };
+    fs::create_dir(&above).unwrap();
+    freeze(true);
+    let path = format!("/{}/x", bundle.id());
+    let bundle = bundle.with(|c| c["linux"]["cgroupsPath"] = json!(path));
+    bundle.write();
+    let mut keel = background(&bundle, &["create", &bundle.id()]);
+    eventually("its process is there", || fs::read_to_string(format!("{above}/x/cgroup.procs")).is_ok_and(|text| !text.is_empty()));
+    keel.kill().unwrap();
+    keel.wait().unwrap();
+    bundle.keel(&["delete", "--force", "ID"]).fails(1, &["did not end within 10 s", "frozen"]);
+    freeze(false);
+    bundle.keel(&["delete", "--force", "ID"]).ok();
+    eventually("the cgroup is empty", || fs::remove_dir(&above).is_ok());
+    // In the other hierarchies of v1, too, keel made what its own is in, which stays.
+    for hierarchy in fs::read_dir("/sys/fs/cgroup").unwrap().flatten() {
+        let _ = fs::remove_dir(hierarchy.path().join(bundle.id()));
+    }
+    Census::of(&bundle).nothing_left(&bundle);
 }
 
 #[test]

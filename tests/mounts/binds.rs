@@ -26,6 +26,47 @@ fn directories_and_files_are_bound_and_written_through() {
     Census::of(&bundle).nothing_left(&bundle);
 }
 
+/// `copy-symlink`, `src-nofollow` and `dest-nofollow`, as crun has them: podman's `no-dereference` is the first.
+#[test]
+fn links_are_copied_mounted_or_mounted_over_as_asked() {
+    let run = |line: &str, options: &[&str], source: &str| {
+        let bundle = Bundle::new(&["sh", "-c", line]);
+        let volume = shared_dir(&bundle);
+        let link = |to: &str, path: &std::path::Path| std::os::unix::fs::symlink(to, path).unwrap();
+        link("nowhere", &bundle.dir.join("volume/dangling"));
+        link("file", &bundle.dir.join("volume/link"));
+        link("inside", &bundle.rootfs().join("target"));
+        let bundle = bundle.with(|c| add(c, "/target", "bind", &format!("{volume}/{source}"), options));
+        let said = bundle.run();
+        Census::of(&bundle).nothing_left(&bundle);
+        (said, bundle)
+    };
+    // The image's link is in the way, unless it says the same.
+    run("true", &["bind", "copy-symlink"], "link").0.fails(1, &["link /target to file", "mounts["]);
+    let (said, bundle) = run("cat /target", &["bind", "copy-symlink"], "file");
+    assert_eq!(said.ok(), "from the host\n", "what is no link is mounted, and a link at the destination followed");
+    assert!(bundle.rootfs().join("inside").exists());
+    let (said, bundle) = run("cat /target; readlink /target", &["bind", "dest-nofollow"], "link");
+    assert!(said.out.starts_with("from the host\n"), "{said:?}");
+    assert!(!bundle.rootfs().join("inside").exists());
+    let (said, _) = run("readlink /target", &["bind", "src-nofollow", "dest-nofollow"], "dangling");
+    assert_eq!(said.ok(), "nowhere\n");
+    for (source, says) in [("link", "file"), ("dangling", "nowhere")] {
+        let bundle = Bundle::new(&["readlink", "/some/where"]);
+        let volume = shared_dir(&bundle);
+        std::os::unix::fs::symlink(says, format!("{volume}/{source}")).unwrap();
+        let bundle = bundle.with(|c| add(c, "/some/where", "bind", &format!("volume/{source}"), &["rbind", "copy-symlink"]));
+        for _ in 0..2 {
+            assert_eq!(bundle.run().ok(), format!("{says}\n"), "also where the link is there already");
+        }
+    }
+    for (options, words) in [(["bind", "copy-symlink", "src-nofollow"], "together"), (["copy-symlink", "ro", "nosuid"], "for bind mounts")]
+    {
+        let bundle = Bundle::new(&["true"]).with(|c| add(c, "/x", if options[0] == "bind" { "bind" } else { "tmpfs" }, "/tmp", &options));
+        bundle.run().fails(1, &[words, "mounts["]);
+    }
+}
+
 #[test]
 fn a_relative_source_is_relative_to_the_bundle() {
     let bundle = Bundle::new(&["cat", "/data/file"]);

@@ -1,6 +1,6 @@
 //! `root`, `rootfsPropagation`, masked and read-only paths, names, sysctls.
 
-use crate::common::{Bundle, Census};
+use crate::common::{self, Bundle, Census};
 use crate::{add, find, mountinfo};
 use serde_json::json;
 use std::fs;
@@ -18,6 +18,58 @@ fn a_read_only_root_refuses_writes_and_its_mounts_do_not() {
     assert_eq!(said.out, "refused\nwritten\nmade\n", "{said:?}");
     assert!(!bundle.rootfs().join("new").exists());
     fs::write(bundle.rootfs().join("host"), "the host still may").unwrap();
+}
+
+/// A first mount at `/` is the root, however that is spelt.
+#[test]
+fn a_first_bind_mount_at_the_root_is_the_root() {
+    for root in ["/", "//", "/../."] {
+        let bundle =
+            Bundle::new(&["sh", "-c", "ls -d /here /data; cat /data/file; grep ' / / \\| /other / ' /proc/self/mountinfo | wc -l"]);
+        let (other, data) = (bundle.dir.join("other"), bundle.dir.join("data"));
+        common::make_rootfs(&other);
+        fs::create_dir_all(other.join("here")).unwrap();
+        fs::create_dir(&data).unwrap();
+        fs::write(data.join("file"), "bound\n").unwrap();
+        let bundle = bundle.with(|c| {
+            let first = json!({"destination": root, "type": "bind", "source": other.to_str().unwrap(), "options": ["bind"]});
+            c["mounts"].as_array_mut().unwrap().insert(0, first);
+            add(c, "/data", "bind", data.to_str().unwrap(), &["bind"]);
+        });
+        assert!(bundle.run().ok().starts_with("/data\n/here\nbound\n"));
+        assert!(!bundle.rootfs().join("data").exists(), "mount points are made in the root, not in what it replaces");
+        Census::of(&bundle).nothing_left(&bundle);
+    }
+}
+
+#[test]
+fn a_later_mount_at_the_root_is_refused() {
+    for (root, kind, options) in [("/", "bind", vec!["bind"]), ("/.", "tmpfs", vec![]), ("/x/..", "tmpfs", vec![])] {
+        let bundle = Bundle::new(&["true"]).with(|c| add(c, root, kind, "/tmp", &options));
+        let number = bundle.config["mounts"].as_array().unwrap().len() - 1;
+        bundle.run().fails(1, &["has to be the first", &format!("mounts[{number}]")]);
+        Census::of(&bundle).nothing_left(&bundle);
+    }
+    // Its flags may be changed at any time.
+    let bundle = mountinfo().with(|c| add(c, "/", "", "", &["remount", "nosuid", "nodev"]));
+    find(&bundle.run().ok(), "/").has(&["nosuid", "nodev"]);
+}
+
+#[test]
+fn a_tmpfs_at_the_root_starts_with_a_copy_of_what_it_replaces() {
+    let line = "stat -c '%a %u:%g' / /kept; touch /new && grep -c ' / / .* tmpfs ' /proc/self/mountinfo";
+    let bundle = Bundle::new(&["sh", "-c", line]);
+    let root = bundle.rootfs();
+    fs::write(root.join("kept"), "").unwrap();
+    std::os::unix::fs::chown(root.join("kept"), Some(5), Some(6)).unwrap();
+    fs::set_permissions(&root, std::os::unix::fs::PermissionsExt::from_mode(0o711)).unwrap();
+    let bundle = bundle.with(|c| {
+        let first = json!({"destination": "/", "type": "tmpfs", "source": "tmpfs", "options": ["tmpcopyup"]});
+        c["mounts"].as_array_mut().unwrap().insert(0, first);
+    });
+    assert_eq!(bundle.run().ok(), "711 0:0\n644 5:6\n1\n");
+    assert!(!root.join("new").exists());
+    Census::of(&bundle).nothing_left(&bundle);
 }
 
 #[test]

@@ -200,6 +200,11 @@ fn sysctls() {
     for bad in ["", "net", "net.", "net/../kernel/core_pattern", "net./.kernel", "net/./x", "/net/x", "net.a\0", "net//x", "net.ipv4..x"] {
         assert_eq!(ask(base(), bad), refusal(bad, "is not the name of a kernel parameter"), "{bad}");
     }
+    let mut mapped = base();
+    let map = json!([{"containerID": 0, "hostID": 100_000, "size": 1}]);
+    (mapped["linux"]["uidMappings"], mapped["linux"]["gidMappings"]) = (map.clone(), map);
+    mapped["linux"]["namespaces"].as_array_mut().unwrap().push(json!({"type": "user"}));
+    assert_eq!(ask(mapped, "user.max_user_namespaces"), Ok(String::new()));
     assert_eq!(ask(base(), "kernel.hostname"), refusal("kernel.hostname", "is not allowed, as it conflicts with the field hostname"));
     let host = |kind: &str| {
         let mut document = base();
@@ -271,6 +276,16 @@ fn resources() {
         ("/devices/0", json!({"access": "r", "major": -2}), format!("-2 is no device number ({at}.devices[0].major)")),
         ("/unified", json!({"../x.y": "1"}), format!("\"../x.y\" is not the name of a cgroup v2 file ({at}.unified)")),
         ("/unified", json!({"child": "1"}), format!("\"child\" is not the name of a cgroup v2 file ({at}.unified)")),
+        (
+            "/unified",
+            json!({"cgroup.procs": "1"}),
+            format!("cgroup.procs is not a limit but moves, freezes or kills processes ({at}.unified)"),
+        ),
+        (
+            "/unified",
+            json!({"cgroup.freeze": "1"}),
+            format!("cgroup.freeze is not a limit but moves, freezes or kills processes ({at}.unified)"),
+        ),
         (
             "/hugepageLimits",
             json!([{"pageSize": "2M"}]),

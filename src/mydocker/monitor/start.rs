@@ -227,7 +227,7 @@ fn null() -> Result<OwnedFd> {
 fn execute(container: &Container, record: &Record, uid: u32, ready: impl FnOnce(ProcessId) -> Result<()>) -> Result<Started> {
     let settings = &record.settings;
     let what = || "make the container's standard streams";
-    let mut options = CreateOptions { bundle: container.dir().to_owned(), ..CreateOptions::default() };
+    let mut options = CreateOptions { bundle: container.dir().to_owned(), stays: true, ..CreateOptions::default() };
     let (outputs, input);
     if settings.tty {
         let socket = Console::listen(container)?;

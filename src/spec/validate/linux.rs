@@ -28,6 +28,10 @@ pub(super) fn check(spec: &Spec, warnings: &mut Vec<String>) -> Result<()> {
         let words = format!("{:?} is not a kind of mount propagation, mount_namespaces(7)", linux.rootfs_propagation);
         return Err(Error::new(words).at("linux.rootfsPropagation"));
     }
+    if !linux.rootfs_propagation.is_empty() && linux.namespace("mount").is_none_or(|ns| !ns.path.is_empty()) {
+        let words = "how the root propagates mounts cannot be changed in a mount namespace that is not the container's own";
+        return Err(Error::new(words).at("linux.rootfsPropagation").hint("linux.namespaces has no new one of type mount"));
+    }
     for (list, name) in [(&linux.masked_paths, "maskedPaths"), (&linux.readonly_paths, "readonlyPaths")] {
         for (i, path) in list.iter().enumerate() {
             let at = || format!("linux.{name}[{i}]");
@@ -177,8 +181,9 @@ fn sysctls(linux: &Linux) -> Result<()> {
             Scope::Network if !has("network") => return refuse("is not allowed in the host's network namespace"),
             Scope::Hostname if has("uts") => return refuse("is not allowed, as it conflicts with the field hostname"),
             Scope::Uts if has("uts") => {}
+            Scope::User if has("user") => {}
             Scope::Ipc | Scope::Network => {}
-            Scope::Hostname | Scope::Uts | Scope::Host => return refuse("is not in a separate kernel namespace"),
+            Scope::Hostname | Scope::User | Scope::Uts | Scope::Host => return refuse("is not in a separate kernel namespace"),
         }
     }
     Ok(())

@@ -25,7 +25,11 @@ pub(super) fn check(spec: &Spec, warnings: &mut Vec<String>) -> Result<()> {
         let at = || format!("mounts[{i}]");
         let options = MountOptions::of(mount);
         one(mount, &options).map_err(|e| e.at(at()))?;
-        if i == 0 && mount.destination == "/" && !options.bind && spec.linux.namespace("mount").is_none_or(|ns| !ns.path.is_empty()) {
+        if i == 0
+            && clean(&mount.destination).is_empty()
+            && !options.remount
+            && spec.linux.namespace("mount").is_none_or(|ns| !ns.path.is_empty())
+        {
             return Err(Error::new("a mount as the root needs a new mount namespace").at(at()).hint("linux.namespaces has none"));
         }
         idmapped(spec, mount, &options, &at)?;
@@ -55,6 +59,12 @@ fn one(mount: &Mount, options: &MountOptions) -> Result<()> {
         () if options.tmpcopyup && (options.bind || mount.kind != "tmpfs") => {
             format!("tmpcopyup is for mounts of type tmpfs, the one at {target} is not")
         }
+        () if (options.copy_link || options.source_itself || options.destination_itself) && !options.bind => {
+            format!("copy-symlink, src-nofollow and dest-nofollow are for bind mounts, the one at {target} is none")
+        }
+        () if options.copy_link && (options.source_itself || options.destination_itself) => {
+            format!("the mount at {target} cannot have copy-symlink together with src-nofollow or dest-nofollow")
+        }
         () if options.data.iter().any(|(key, _)| key.is_empty()) => format!("an option of the mount at {target} has no name"),
         () => return over_proc(mount, options),
     };
@@ -68,7 +78,9 @@ fn idmapped(spec: &Spec, mount: &Mount, options: &MountOptions, at: &dyn Fn() ->
     let target = &mount.destination;
     let refuse = |why: String| Err(Error::new(why).at(at()));
     if options.data.iter().any(|(key, _)| key == "idmap" || key == "ridmap") {
-        return Err(Error::new("mappings inside the option idmap are crun's own").at(format!("{}.options", at())).hint("uidMappings"));
+        return Err(Error::new("mappings inside the option idmap are crun's own")
+            .at(format!("{}.options", at()))
+            .hint("mounts[].uidMappings and gidMappings are the specification's"));
     }
     if options.idmap.is_none() && lists.iter().all(|(list, _)| list.is_empty()) {
         return Ok(());

@@ -51,6 +51,10 @@ fn file_names(resources: &Resources) -> Result<()> {
         if key.contains(['/', '\0', '\n']) || key.starts_with('.') || !key.contains('.') {
             return Err(Error::new(format!("{key:?} is not the name of a cgroup v2 file")).at("linux.resources.unified"));
         }
+        // They limit nothing: they would stop the container before it runs, or bring processes of the host's into its cgroup.
+        if matches!(key.as_str(), "cgroup.procs" | "cgroup.threads" | "cgroup.kill" | "cgroup.freeze") {
+            return Err(Error::new(format!("{key} is not a limit but moves, freezes or kills processes")).at("linux.resources.unified"));
+        }
     }
     for (i, limit) in resources.hugepage_limits.iter().enumerate() {
         let digits = limit.page_size.trim_end_matches(|c: char| !c.is_ascii_digit());
