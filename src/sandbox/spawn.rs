@@ -200,7 +200,7 @@ pub fn released(
         process.handed = None;
         send(socket, b"+", SendFlags::NOSIGNAL).context(|| "answer the container's process")?;
     }
-    // It is not our child, so that nobody tells us of what it died.
+    // It is not our child, so that nobody tells us of what it died; nor that it did, where its reaper was quicker than we are.
     if is_ending(process) && executed(process) == Some(false) {
         return Err(Error::new("the container's process was killed before it could execute the program").hint(SECCOMP_KILLS));
     }
