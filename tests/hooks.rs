@@ -79,11 +79,43 @@ fn all_six_run_in_order_with_the_state_on_stdin_in_their_namespaces() {
         assert_eq!(state["bundle"], bundle.dir.to_str().unwrap(), "{kind}");
         assert_eq!(state["ociVersion"], bundle.config["ociVersion"], "{kind}");
         assert_eq!(state["annotations"]["org.example"], "yes", "{kind}");
-        assert_eq!(state["pid"], if *kind == "poststop" { 0 } else { pid }, "{kind}");
+        let seen = match *kind {
+            "createContainer" | "startContainer" => 1,
+            "poststop" => 0,
+            _ => pid,
+        };
+        assert_eq!(state["pid"], seen, "{kind}");
         let mut env: Vec<String> = read(&format!("{kind}.env")).lines().map(str::to_owned).collect();
         env.retain(|line| !line.starts_with("PATH="));
         assert_eq!(env, ["HOOK=mine"], "{kind}: only its own environment");
     }
+    Census::of(&bundle).nothing_left(&bundle);
+}
+
+/// runtime.md, "State": "For hooks executed in the container namespace, it is the pid as seen by the container."
+#[test]
+fn hooks_in_a_joined_pid_namespace_get_the_pid_there() {
+    let first = Bundle::new(&["sleep", "1000"]);
+    first.start();
+    let (bundle, out) = witnesses(&["sleep", "1000"]);
+    let joined = format!("/proc/{}/ns/pid", first.pid());
+    let bundle = bundle.with(|c| {
+        let namespaces = c["linux"]["namespaces"].as_array_mut().unwrap();
+        namespaces.iter_mut().find(|ns| ns["type"] == "pid").unwrap()["path"] = json!(joined);
+    });
+    bundle.start();
+    let pid = bundle.pid();
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let pids: Vec<i32> =
+        status.lines().find_map(|line| line.strip_prefix("NSpid:")).unwrap().split_whitespace().map(|n| n.parse().unwrap()).collect();
+    assert!(pids.len() > 1 && pids[pids.len() - 1] > 1, "{pids:?}");
+    for kind in &KINDS[..5] {
+        let state: Value = serde_json::from_str(&fs::read_to_string(out.join(format!("{kind}.state"))).unwrap()).unwrap();
+        let inside = ["createContainer", "startContainer"].contains(kind);
+        assert_eq!(state["pid"], if inside { pids[pids.len() - 1] } else { pid }, "{kind}");
+    }
+    bundle.delete();
+    first.delete();
     Census::of(&bundle).nothing_left(&bundle);
 }
 

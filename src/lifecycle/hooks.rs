@@ -40,9 +40,9 @@ pub(super) fn run(kind: &'static str, hooks: &[Hook], record: &Record, status: S
         return Ok(());
     }
     let mut state = state_of(record, status);
-    // runtime.md: no pid once the container has stopped.
-    if place.container.is_some() {
-        state.pid = record.init.map_or(0, |init| init.pid);
+    // runtime.md, "State": for a hook in the container's namespaces the pid as seen from there.
+    if let (Some(_), Some(init)) = (&place.container, record.init) {
+        state.pid = init.innermost()?;
     }
     for (index, hook) in hooks.iter().enumerate() {
         let at = format!("hooks.{kind}[{index}]");
