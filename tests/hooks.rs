@@ -156,14 +156,14 @@ fn a_failing_hook_before_the_start_fails_create_and_leaves_nothing() {
         let bundle = Bundle::new(&["sleep", "1000"]);
         let stopped = bundle.dir.join("stopped");
         let post = sh(&format!("echo > {}", stopped.display()));
-        let bundle = hooks(bundle, &[(kind, sh("echo the reason >&2; exit 4")), ("poststop", post)]);
+        let bundle = hooks(bundle, &[(kind, sh("echo the reason >&2; exit 4")), ("poststop", sh("exit 5")), ("poststop", post)]);
         bundle.write();
         for command in ["create", "run"] {
             let said = bundle.detached(&[command, "--pid-file", "pid", "ID"]);
             said.fails(1, &[kind, "status 4", "the reason", &format!("hooks.{kind}[0]")]);
             assert!(!bundle.dir.join("pid").exists(), "{kind}");
             Census::of(&bundle).nothing_left(&bundle);
-            assert!(stopped.exists(), "{command} {kind}: poststop hooks undo what the others did");
+            assert!(stopped.exists(), "{command} {kind}: poststop hooks undo what the others did, all of them");
             fs::remove_file(&stopped).unwrap();
         }
     }
@@ -195,11 +195,12 @@ fn a_failing_poststart_hook_stops_the_container() {
 fn a_failing_poststop_hook_warns_and_the_next_one_runs() {
     let bundle = Bundle::new(&["true"]);
     let next = bundle.dir.join("next");
-    let bundle = hooks(bundle, &[("poststop", sh("exit 7")), ("poststop", sh(&format!("echo > {}", next.display())))]);
+    let bundle = hooks(bundle, &[("poststop", sh("exit 7")), ("poststop", sh(&format!("echo > {}; exit 8", next.display())))]);
     bundle.start();
     eventually("the container's end", || bundle.status() == "stopped");
     let said = bundle.keel(&["delete", "ID"]);
     assert!(said.code == 0 && said.err.contains("warning") && said.err.contains("status 7"), "{said:?}");
+    assert!(said.err.contains("poststop hook #1: ") && said.err.contains("hooks.poststop[1]"), "{said:?}");
     assert!(next.exists());
     Census::of(&bundle).nothing_left(&bundle);
 }
