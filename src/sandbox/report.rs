@@ -166,6 +166,9 @@ fn hint(plan: &Plan, op: &Op, errno: Errno) -> Option<&'static str> {
              such a process scheduler can't be used together with AllowedCPUs or a cpuset; real-time in a v1 cpu cgroup needs a \
              realtimeRuntime"
         }
+        (Op::Scheduler(attr), Errno::INVAL) if attr.period.max(attr.deadline) != 0 => {
+            "the host bounds the period: kernel.sched_deadline_period_min_us and kernel.sched_deadline_period_max_us"
+        }
         (Op::Scheduler(_), Errno::BUSY) => "the kernel has not that much deadline time left",
         (Op::IoPriority(_), Errno::PERM) => "IOPRIO_CLASS_RT needs CAP_SYS_NICE or CAP_SYS_ADMIN",
         (Op::CpuAffinity(_), Errno::INVAL) => "none of these CPUs is in the container's cpuset",
