@@ -144,6 +144,12 @@ fn hint(plan: &Plan, op: &Op, errno: Errno) -> Option<&'static str> {
         (Op::Cwd(_), Errno::XDEV) => "the directory is outside the container's root: CVE-2024-21626",
         (Op::Attach { .. } | Op::Mount { .. }, Errno::LOOP) => "it must be mounted on ordinary directory, not a link",
         (Op::Device(..) | Op::Symlink { .. }, Errno::LOOP) => "/dev must be a directory of its own in the image, not a link",
+        (Op::Device(..), Errno::NOENT) => {
+            "in a user namespace, or over a file of the image, a device is a bind of the host's node of that path, which is not there"
+        }
+        (Op::Device(..), Errno::NODEV) => {
+            "in a user namespace, or over a file of the image, a device is a bind of the host's node of that path, which is another device"
+        }
         (Op::Attach { .. } | Op::Mount { .. }, Errno::REMOTE) => "the mount point leads into /proc, which a container must not fake",
         (Op::Attach { .. }, Errno::NOTDIR) => "a directory can only be mounted on a directory, a file on a file",
         (Op::Mount { fs, .. }, Errno::PERM) if fs.kind.as_bytes() == b"proc" => {
