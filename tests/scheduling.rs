@@ -160,6 +160,13 @@ fn exec_on(bundle: &Bundle, affinity: &Value) -> String {
     bundle.keel(&["exec", "--process", "process.json", "ID"]).ok().replace('\n', " ")
 }
 
+fn before_6_2() -> bool {
+    let uname = rustix::system::uname();
+    let release = uname.release().to_str().unwrap();
+    let mut numbers = release.split(['.', '-']).map(|n| n.parse::<u32>().unwrap());
+    (numbers.next().unwrap(), numbers.next().unwrap()) < (6, 2)
+}
+
 /// The machine may have a single CPU: then the lists are equal and only the refusals tell something.
 #[test]
 fn an_exec_runs_on_the_final_cpus_and_the_first_process_does_not() {
@@ -169,8 +176,12 @@ fn an_exec_runs_on_the_final_cpus_and_the_first_process_does_not() {
     bundle.start();
     assert_eq!(exec_on(&bundle, &json!({"final": "0"})), format!("0 {all} "));
     assert_eq!(exec_on(&bundle, &json!({"initial": "0", "final": all})), format!("{all} {all} "));
-    assert_eq!(exec_on(&bundle, &json!({"initial": "0"})), format!("{all} {all} "), "back to those of the cpuset");
-    bundle.keel(&["--debug", "exec", "--process", "process.json", "ID"]).fails(0, &["affinity: 0x1", "run on every CPU of the cpuset"]);
+    assert_eq!(exec_on(&bundle, &json!({})), format!("{all} {all} "), "those of the cpuset");
+    let left = exec_on(&bundle, &json!({"initial": "0"}));
+    // Before Linux 6.2 a cpuset of cgroup v1 gives whoever enters it all of its CPUs.
+    assert!(left == format!("0 {all} ") || before_6_2() && left == format!("{all} {all} "), "{left}");
+    let said = bundle.keel(&["--debug", "exec", "--process", "process.json", "ID"]).fails(0, &["affinity: 0x1"]);
+    assert!(!said.contains("CPU of the cpuset"), "what the cgroup leaves is left: {said}");
     assert_eq!(
         bundle.sh("grep Cpus_allowed_list /proc/self/status | cut -f2"),
         "0\n",
@@ -248,12 +259,53 @@ fn what_cannot_be_is_refused_before_anything_is_made() {
         ("/process/scheduler", json!({"policy": "SCHED_OTHER", "nice": 20}), &["20 is outside of -20 to 19", "process.scheduler.nice"]),
         ("/process/scheduler", json!({"policy": "SCHED_RR", "priority": 1, "period": 5}), &["only SCHED_DEADLINE has a period"]),
         ("/process/scheduler", json!({"policy": "SCHED_RR", "priority": 1, "flags": ["X"]}), &["process.scheduler.flags[0]"]),
+        ("/process/scheduler", json!({"policy": "SCHED_DEADLINE", "runtime": 5000}), &["needs a deadline", "process.scheduler.deadline"]),
+        (
+            "/process/scheduler",
+            json!({"policy": "SCHED_DEADLINE", "deadline": 4000}),
+            &["runtime of at least 1024 ns, not 0", "process.scheduler.runtime"],
+        ),
+        (
+            "/process/scheduler",
+            json!({"policy": "SCHED_DEADLINE", "runtime": 1023, "deadline": 4000}),
+            &["runtime of at least 1024 ns, not 1023", "process.scheduler.runtime"],
+        ),
+        (
+            "/process/scheduler",
+            json!({"policy": "SCHED_DEADLINE", "runtime": 5000, "deadline": 4000, "period": 9000}),
+            &["a runtime of 5000 ns is longer than the deadline of 4000 ns", "process.scheduler.runtime"],
+        ),
+        (
+            "/process/scheduler",
+            json!({"policy": "SCHED_DEADLINE", "runtime": 3000, "deadline": 9001, "period": 9000}),
+            &["a deadline of 9001 ns is later than the end of the period of 9000 ns", "process.scheduler.deadline"],
+        ),
         ("/process/ioPriority", json!({"class": "IOPRIO_CLASS_NONE"}), &["is not an I/O scheduling class", "process.ioPriority.class"]),
         ("/process/ioPriority", json!({"class": "IOPRIO_CLASS_BE", "priority": 8}), &["8 is outside of 0 to 7"]),
         ("/linux/memoryPolicy", json!({"mode": "MPOL_X"}), &["is not a memory policy", "linux.memoryPolicy.mode"]),
         ("/linux/memoryPolicy", json!({"mode": "MPOL_BIND"}), &["MPOL_BIND needs nodes"]),
         ("/linux/memoryPolicy", json!({"mode": "MPOL_LOCAL", "nodes": "0"}), &["MPOL_LOCAL takes no nodes"]),
         ("/linux/memoryPolicy", json!({"mode": "MPOL_BIND", "nodes": "x"}), &["\"x\", which is no number", "linux.memoryPolicy.nodes"]),
+        (
+            "/linux/memoryPolicy",
+            json!({"mode": "MPOL_PREFERRED", "nodes": "0", "flags": ["MPOL_F_RELATIVE_NODES", "MPOL_F_STATIC_NODES"]}),
+            &["MPOL_F_STATIC_NODES and MPOL_F_RELATIVE_NODES exclude each other", "linux.memoryPolicy.flags"],
+        ),
+        (
+            "/linux/memoryPolicy",
+            json!({"mode": "MPOL_INTERLEAVE", "nodes": "0", "flags": ["MPOL_F_NUMA_BALANCING"]}),
+            &["MPOL_F_NUMA_BALANCING is for MPOL_BIND and MPOL_PREFERRED_MANY, not for MPOL_INTERLEAVE", "linux.memoryPolicy.flags"],
+        ),
+        (
+            "/linux/memoryPolicy",
+            json!({"mode": "MPOL_LOCAL", "flags": ["MPOL_F_STATIC_NODES"]}),
+            &["MPOL_F_STATIC_NODES is about nodes, and this MPOL_LOCAL has none", "linux.memoryPolicy.flags"],
+        ),
+        (
+            "/linux/memoryPolicy",
+            json!({"mode": "MPOL_PREFERRED", "flags": ["MPOL_F_RELATIVE_NODES"]}),
+            &["MPOL_F_RELATIVE_NODES is about nodes, and this MPOL_PREFERRED has none"],
+        ),
         ("/linux/personality", json!({"domain": "BSD"}), &["is not an execution domain", "linux.personality.domain"]),
     ] {
         let bundle = sleeping().with(|c| {
@@ -265,12 +317,37 @@ fn what_cannot_be_is_refused_before_anything_is_made() {
     }
 }
 
-/// The kernel's refusal has its place and a hint: a deadline that is not possible.
+/// What only the machine can judge: the kernel's refusal has its place and a hint, and numbers are as they were given.
 #[test]
 fn the_kernels_refusal_is_told() {
-    let bundle = sleeping()
-        .with(|c| c["process"]["scheduler"] = json!({"policy": "SCHED_DEADLINE", "runtime": 5000, "deadline": 4000, "period": 9000}));
-    let said = bundle.run().fails(1, &["set the scheduling policy SCHED_DEADLINE", "runtime 5000", "process.scheduler"]);
+    let bundle = sleeping().with(|c| {
+        c["process"]["scheduler"] = json!({"policy": "SCHED_DEADLINE", "runtime": 2_000_000, "deadline": 4_000_000, "period": u64::MAX});
+    });
+    let said = bundle.run().fails(
+        1,
+        &[
+            "set the scheduling policy SCHED_DEADLINE runtime 2000000 deadline 4000000 period 18446744073709551615 (config.json: process.scheduler)",
+            "invalid argument (the host bounds the period: kernel.sched_deadline_period_min_us",
+        ],
+    );
     assert_eq!(said.lines().count(), 1, "{said}");
     Census::of(&bundle).nothing_left(&bundle);
+}
+
+/// What set_mempolicy(2) and sched_setattr(2) take is not refused.
+#[test]
+fn what_the_kernel_takes_is_taken() {
+    for (pointer, value) in [
+        ("/process/scheduler", json!({"policy": "SCHED_DEADLINE", "flags": ["SCHED_FLAG_KEEP_POLICY"]})),
+        ("/linux/memoryPolicy", json!({"mode": "MPOL_DEFAULT", "flags": ["MPOL_F_STATIC_NODES"]})),
+        ("/linux/memoryPolicy", json!({"mode": "MPOL_PREFERRED", "nodes": "0", "flags": ["MPOL_F_RELATIVE_NODES"]})),
+        ("/linux/memoryPolicy", json!({"mode": "MPOL_BIND", "nodes": "0", "flags": ["MPOL_F_NUMA_BALANCING"]})),
+    ] {
+        let bundle = Bundle::new(&["true"]).with(|c| {
+            let (parent, key) = pointer.rsplit_once('/').unwrap();
+            c.pointer_mut(parent).unwrap()[key] = value.clone();
+        });
+        let said = bundle.run();
+        assert_eq!((said.code, said.err.as_str()), (0, ""), "{value}");
+    }
 }

@@ -81,6 +81,16 @@ fn devices_are_the_hosts_own_and_work() {
 }
 
 #[test]
+fn a_device_that_the_host_does_not_have_is_said_to_be_the_hosts() {
+    for (path, words) in [("/dev/no-such-device", "node of that path, which is not there"), ("/dev/zero", "which is another device")] {
+        let bundle = mapped(&["true"]);
+        let bundle = bundle.with(|c| c["linux"]["devices"] = json!([{"path": path, "type": "c", "major": 10, "minor": 200}]));
+        bundle.run().fails(1, &[&format!("make the device {path} (config.json: linux.devices[0])"), "a bind of the host's", words]);
+        Census::of(&bundle).nothing_left(&bundle);
+    }
+}
+
+#[test]
 fn all_mounts_of_the_sample_work_inside() {
     let said = mapped(&["sh", "-c", "mount; hostname; touch /dev/shm/a /dev/mqueue/b; ls /sys/class/net"]).run().ok();
     for part in

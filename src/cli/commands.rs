@@ -55,8 +55,8 @@ pub fn run(options: &args::Run, runtime: &Runtime, log: &Log, args: &[OsString])
     lifecycle::run(runtime, &id, &chosen, log)
 }
 
-pub fn start(options: &args::Id, runtime: &Runtime, args: &[OsString]) -> Result<i32> {
-    lifecycle::start(runtime, &ContainerId::new(&options.id)?, || arm::protect(args)).map(|()| 0)
+pub fn start(options: &args::Id, runtime: &Runtime, log: &Log, args: &[OsString]) -> Result<i32> {
+    lifecycle::start(runtime, &ContainerId::new(&options.id)?, log, || arm::protect(args)).map(|()| 0)
 }
 
 pub fn kill(options: &args::Kill, runtime: &Runtime) -> Result<i32> {

@@ -60,7 +60,7 @@ fn dispatch(cli: &Cli, command: &Command, runtime: &Runtime, log: &Log, args: &[
         Command::Create(options) => commands::create(options, runtime, log, args),
         Command::Run(options) => commands::run(options, runtime, log, args),
         Command::Exec(options) => exec::exec(options, runtime, log, args),
-        Command::Start(options) => commands::start(options, runtime, args),
+        Command::Start(options) => commands::start(options, runtime, log, args),
         Command::State(options) => show::state(options, runtime),
         Command::Kill(options) => commands::kill(options, runtime),
         Command::Delete(options) => commands::delete(options, runtime, log),

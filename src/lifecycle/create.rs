@@ -286,10 +286,9 @@ impl Made {
     }
 
     fn take_back(&mut self, timeline: &Timeline) {
-        let stop = &self.decided.spec.hooks.poststop;
         if self.record.init.is_some() {
             let place = Place { facts: &self.decided.facts, container: None, like: None, timeline };
-            let _ = hooks::run("poststop", stop, &self.record, Status::Stopped, &place);
+            hooks::poststop(&self.decided.spec.hooks.poststop, &self.record, &place);
         }
         if let Some(entry) = self.entry.take() {
             self.decided.cgroup.abandon(entry);

@@ -128,9 +128,5 @@ fn poststop(spec: &Spec, record: &Record, log: &Log) {
     }
     let facts = arm::facts(false);
     let place = Place { facts: &facts, container: None, like: None, timeline: &Timeline::OFF };
-    for hook in &spec.hooks.poststop {
-        if let Err(error) = hooks::run("poststop", std::slice::from_ref(hook), record, Status::Stopped, &place) {
-            log.warning(&error.to_string());
-        }
-    }
+    hooks::poststop(&spec.hooks.poststop, record, &place).iter().for_each(|error| log.warning(&error.to_string()));
 }

@@ -40,18 +40,24 @@ pub(super) fn run(kind: &'static str, hooks: &[Hook], record: &Record, status: S
         return Ok(());
     }
     let mut state = state_of(record, status);
-    // runtime.md: no pid once the container has stopped.
-    if place.container.is_some() {
-        state.pid = record.init.map_or(0, |init| init.pid);
+    // runtime.md, "State": for a hook in the container's namespaces the pid as seen from there.
+    if let (Some(_), Some(init)) = (&place.container, record.init) {
+        state.pid = init.innermost()?;
     }
-    for (index, hook) in hooks.iter().enumerate() {
+    each(kind, hooks, &state, place).collect()
+}
+
+/// Runs the hooks `poststop`: all of them, whatever the others end with (runtime.md, "Lifecycle", step 13). What failed.
+pub(super) fn poststop(hooks: &[Hook], record: &Record, place: &Place<'_>) -> Vec<Error> {
+    each("poststop", hooks, &state_of(record, Status::Stopped), place).filter_map(Result::err).collect()
+}
+
+fn each(kind: &'static str, hooks: &[Hook], state: &State, place: &Place<'_>) -> impl Iterator<Item = Result<()>> {
+    hooks.iter().enumerate().map(move |(index, hook)| {
         let at = format!("hooks.{kind}[{index}]");
-        place
-            .timeline
-            .step("hook", &at, || one(hook, &state, place))
-            .map_err(|e| e.within(format!("error running {kind} hook #{index}: {}", hook.path)).at(at))?;
-    }
-    Ok(())
+        let ran = place.timeline.step("hook", &at, || one(hook, state, place));
+        ran.map_err(|e| e.within(format!("error running {kind} hook #{index}: {}", hook.path)).at(at))
+    })
 }
 
 /// The hooks `startContainer` of a created container whose first process is `init`.

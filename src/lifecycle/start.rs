@@ -2,19 +2,21 @@
 
 use super::hooks::{self, Place};
 use super::notify::Notify;
-use super::status::{Status, look};
+use super::status::{Present, Status, look};
 use super::timeline::Timeline;
 use super::{Runtime, agent, delete};
 use crate::plan::Facts;
+use crate::spec::Spec;
 use crate::store::ContainerId;
-use crate::sys::{Context, Error, Kind, Result};
+use crate::sys::{Context, Error, Kind, Log, Result};
 use crate::{arm, plan, sandbox};
+use rustix::fd::OwnedFd;
 use rustix::net::{SendFlags, send};
 
 /// `keel start`. Returns when the program runs and the poststart hooks have. `protect` runs before anything of ours enters
 /// the container: only a hook may, and its file may be the image's (CVE-2019-5736).
-pub fn start(runtime: &Runtime, id: &ContainerId, protect: impl FnOnce() -> Result<()>) -> Result<()> {
-    let present = look(runtime, id, true)?;
+pub fn start(runtime: &Runtime, id: &ContainerId, log: &Log, protect: impl FnOnce() -> Result<()>) -> Result<()> {
+    let mut present = look(runtime, id, true)?;
     let word = match present.status {
         Status::Created => None,
         Status::Stopped => Some("cannot start a container that has stopped"),
@@ -24,8 +26,8 @@ pub fn start(runtime: &Runtime, id: &ContainerId, protect: impl FnOnce() -> Resu
     if let Some(word) = word {
         return Err(Error::new(format!("{word}: {id}")).kind(Kind::WrongState));
     }
+    let pidfd = present.init.take().ok_or_else(|| Error::new("the container's process is gone"))?;
     let (container, record) = (&present.container, &present.record);
-    let pidfd = present.init.ok_or_else(|| Error::new("the container's process is gone"))?;
     let mut process = sandbox::Process { pid: record.init.map_or(0, |init| init.pid), pidfd, handed: None };
     let spec = super::kept_spec(container)?;
     if !spec.hooks.start_container.is_empty() {
@@ -37,8 +39,7 @@ pub fn start(runtime: &Runtime, id: &ContainerId, protect: impl FnOnce() -> Resu
         false => arm::facts(labelled),
     };
     if let Err(error) = hooks::start(&spec, record, &process.pidfd, &facts, &Timeline::OFF) {
-        // runtime.md, "Lifecycle": a failed hook stops the container.
-        let _ = delete::end(record, &process.pidfd);
+        undo(&present, &process.pidfd, &spec, log);
         return Err(error);
     }
     let notify = Notify::bind(container)?;
@@ -51,11 +52,18 @@ pub fn start(runtime: &Runtime, id: &ContainerId, protect: impl FnOnce() -> Resu
     sandbox::released(&plan::after_start(&spec)?, record.start_at, socket, &mut process, listener)?;
     let host = Place { facts: &facts, container: None, like: None, timeline: &Timeline::OFF };
     if let Err(error) = hooks::run("poststart", &spec.hooks.poststart, record, Status::Running, &host) {
-        let _ = delete::end(record, &process.pidfd);
+        undo(&present, &process.pidfd, &spec, log);
         return Err(error);
     }
     let Some(notify) = notify else { return Ok(()) };
     // It may take long: others may pause, kill and delete the container meanwhile.
     container.unlock();
     notify.wait(&process.pidfd, process.pid)
+}
+
+/// runtime.md, "Lifecycle", steps 7 and 9: a failed hook stops the container, which is destroyed, and its poststop hooks run, as after
+/// a failed hook of `create` or `run`. Who then deletes it hears that it does not exist: containerd's shim takes that for success, and
+/// podman says `--force`. What cannot be undone is left to `delete`; the hook's failure is the one to tell.
+fn undo(present: &Present, init: &OwnedFd, spec: &Spec, log: &Log) {
+    let _ = delete::end(&present.record, init).and_then(|()| delete::destroy(&present.container, &present.record, Some(spec), log));
 }

@@ -48,21 +48,18 @@ fn enter(mut plan: Plan, spec: &Spec, process: &Process, kinds: u64, traced: boo
 }
 
 /// config.md, "execCPUAffinity": the parent goes to the initial CPUs and the child, which is a copy of it, to the final
-/// ones once it is in its cgroup. Without final ones it may go wherever its cpuset lets it, whatever the caller may.
+/// ones once it is in its cgroup. Without final ones the runtime should change nothing then. Without either it may go wherever its
+/// cpuset lets it, whatever the caller may, as from runc and crun.
 fn affinity(plan: &mut Plan, process: &Process) -> Result<()> {
-    let Some(affinity) = &process.exec_cpu_affinity else {
-        plan.ops.push(Op::CpuAffinity(Box::new(numbers::ALL)));
-        return Ok(());
+    let cpus = |list: &str, field| match list {
+        "" => Ok(None),
+        _ => numbers::parse(list).map(Some).map_err(|why| Error::new(format!("the list of CPUs {list:?} {why}")).at(field)),
     };
-    let set = |list: &str, field| numbers::parse(list).map_err(|why| Error::new(format!("the list of CPUs {list:?} {why}")).at(field));
-    if !affinity.initial.is_empty() {
-        plan.affinity = Some(set(&affinity.initial, "process.execCPUAffinity.initial")?);
-    }
-    if !affinity.last.is_empty() {
-        plan.ops.push(Op::CpuAffinity(Box::new(set(&affinity.last, "process.execCPUAffinity.final")?)));
-    } else {
-        plan.ops.push(Op::CpuAffinity(Box::new(numbers::ALL)));
-    }
+    let given = process.exec_cpu_affinity.as_ref();
+    plan.affinity = given.map_or(Ok(None), |given| cpus(&given.initial, "process.execCPUAffinity.initial"))?;
+    let last = given.map_or(Ok(None), |given| cpus(&given.last, "process.execCPUAffinity.final"))?;
+    let whole = plan.affinity.is_none().then_some(numbers::ALL);
+    plan.ops.extend(last.or(whole).map(|cpus| Op::CpuAffinity(Box::new(cpus))));
     Ok(())
 }
 

@@ -37,11 +37,11 @@ fn members(set: &numbers::Set) -> Vec<usize> {
 fn scheduler(attr: &SchedAttr) -> String {
     let mut sentence = format!("set the scheduling policy {}", name_of(names::SCHEDULERS, attr.policy));
     let values = [
-        (i64::from(attr.nice), "nice"),
-        (i64::from(attr.priority), "priority"),
-        (attr.runtime.cast_signed(), "runtime"),
-        (attr.deadline.cast_signed(), "deadline"),
-        (attr.period.cast_signed(), "period"),
+        (i128::from(attr.nice), "nice"),
+        (i128::from(attr.priority), "priority"),
+        (i128::from(attr.runtime), "runtime"),
+        (i128::from(attr.deadline), "deadline"),
+        (i128::from(attr.period), "period"),
     ];
     for (value, name) in values.iter().filter(|(value, _)| *value != 0) {
         let _ = write!(sentence, " {name} {value}");

@@ -144,6 +144,12 @@ fn hint(plan: &Plan, op: &Op, errno: Errno) -> Option<&'static str> {
         (Op::Cwd(_), Errno::XDEV) => "the directory is outside the container's root: CVE-2024-21626",
         (Op::Attach { .. } | Op::Mount { .. }, Errno::LOOP) => "it must be mounted on ordinary directory, not a link",
         (Op::Device(..) | Op::Symlink { .. }, Errno::LOOP) => "/dev must be a directory of its own in the image, not a link",
+        (Op::Device(..), Errno::NOENT) => {
+            "in a user namespace, or over a file of the image, a device is a bind of the host's node of that path, which is not there"
+        }
+        (Op::Device(..), Errno::NODEV) => {
+            "in a user namespace, or over a file of the image, a device is a bind of the host's node of that path, which is another device"
+        }
         (Op::Attach { .. } | Op::Mount { .. }, Errno::REMOTE) => "the mount point leads into /proc, which a container must not fake",
         (Op::Attach { .. }, Errno::NOTDIR) => "a directory can only be mounted on a directory, a file on a file",
         (Op::Mount { fs, .. }, Errno::PERM) if fs.kind.as_bytes() == b"proc" => {
@@ -166,6 +172,9 @@ fn hint(plan: &Plan, op: &Op, errno: Errno) -> Option<&'static str> {
             "real-time and deadline policies and a lower nice value need CAP_SYS_NICE; a deadline needs every CPU of the host, so that \
              such a process scheduler can't be used together with AllowedCPUs or a cpuset; real-time in a v1 cpu cgroup needs a \
              realtimeRuntime"
+        }
+        (Op::Scheduler(attr), Errno::INVAL) if attr.period.max(attr.deadline) != 0 => {
+            "the host bounds the period: kernel.sched_deadline_period_min_us and kernel.sched_deadline_period_max_us"
         }
         (Op::Scheduler(_), Errno::BUSY) => "the kernel has not that much deadline time left",
         (Op::IoPriority(_), Errno::PERM) => "IOPRIO_CLASS_RT needs CAP_SYS_NICE or CAP_SYS_ADMIN",

@@ -28,6 +28,15 @@ impl ProcessId {
         Self::of(std::process::id().cast_signed())
     }
 
+    /// The pid that the process has in its own pid namespace: the last of `NSpid`, proc_pid_status(5).
+    pub fn innermost(self) -> Result<i32> {
+        let what = || format!("read NSpid in /proc/{}/status", self.pid);
+        let status = std::fs::read(format!("/proc/{}/status", self.pid)).context(what)?;
+        let status = String::from_utf8_lossy(&status);
+        let pid = status.lines().find_map(|line| line.strip_prefix("NSpid:")?.split_whitespace().next_back()?.parse().ok());
+        pid.ok_or(Errno::INVAL).context(what)
+    }
+
     /// A pidfd if the process still lives: the same start time, no zombie. Opened first, checked then, so that what was
     /// checked is what the descriptor names.
     pub fn open(self) -> Option<OwnedFd> {

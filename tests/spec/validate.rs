@@ -220,6 +220,13 @@ fn sysctls() {
     ] {
         assert_eq!(ask(host(kind), key), refusal(key, why));
     }
+    let named = |name: &str, value: &str| {
+        verdict(&with(with(base(), "/domainname", json!(name)), "/linux/sysctl", json!({"kernel.domainname": value})))
+    };
+    assert_eq!(named("a", "b"), refusal("kernel.domainname", "is \"b\", and the field domainname says \"a\""));
+    for (name, value) in [("a", "a"), ("a", "a\n"), ("", "b")] {
+        assert_eq!(named(name, value), Ok(String::new()), "{name} {value:?}");
+    }
     use keel::spec::sysctl::file;
     assert_eq!(file("net.ipv4.conf.eth0/100.rp_filter"), Some("net/ipv4/conf/eth0.100/rp_filter".into()));
     assert_eq!(file("net/ipv4/conf/eth0.100/rp_filter"), Some("net/ipv4/conf/eth0.100/rp_filter".into()));

@@ -272,7 +272,7 @@ fn execute(container: &Container, record: &Record, uid: u32, ready: impl FnOnce(
     let process = ProcessId::of(pid)?;
     let pidfd = process.open().ok_or_else(|| Error::new("the container's process ended before it was started"))?;
     ready(process)?;
-    lifecycle::start(&runtime, &id, || Ok(()))?;
+    lifecycle::start(&runtime, &id, &Log::open(None, false, false)?, || Ok(()))?;
     Ok(Started { pidfd, process, outputs, input, link: Link::default(), warnings: Vec::new() })
 }
 

@@ -20,7 +20,7 @@ pub(super) fn check(spec: &Spec, warnings: &mut Vec<String>) -> Result<()> {
     uts_name(linux, &spec.domainname, "domainname")?;
     id_mappings(spec, warnings)?;
     time_offsets(linux)?;
-    sysctls(linux)?;
+    sysctls(spec)?;
     devices(linux)?;
     net_devices(linux)?;
     linux.intel_rdt.as_ref().map_or(Ok(()), |rdt| intel_rdt(rdt, warnings))?;
@@ -166,7 +166,8 @@ fn time_offsets(linux: &Linux) -> Result<()> {
 
 /// As runc: only parameters of namespaces that the container has of its own, or they would be the host's. Whether a
 /// network namespace joined is the host's, the host must look.
-fn sysctls(linux: &Linux) -> Result<()> {
+fn sysctls(spec: &Spec) -> Result<()> {
+    let linux = &spec.linux;
     for (key, value) in &linux.sysctl {
         let refuse = |why: &str| Err(Error::new(format!("sysctl {key:?} {why}")).at("linux.sysctl"));
         let Some(file) = sysctl::file(key) else {
@@ -180,6 +181,10 @@ fn sysctls(linux: &Linux) -> Result<()> {
             Scope::Ipc if !has("ipc") => return refuse("is not allowed in the host's ipc namespace"),
             Scope::Network if !has("network") => return refuse("is not allowed in the host's network namespace"),
             Scope::Hostname if has("uts") => return refuse("is not allowed, as it conflicts with the field hostname"),
+            // The later of two would win, and nobody be told.
+            Scope::Uts if has("uts") && !["", value.trim_end_matches('\n')].contains(&spec.domainname.as_str()) => {
+                return refuse(&format!("is {value:?}, and the field domainname says {:?}", spec.domainname));
+            }
             Scope::Uts if has("uts") => {}
             Scope::User if has("user") => {}
             Scope::Ipc | Scope::Network => {}
