@@ -2,6 +2,7 @@
 
 use crate::background;
 use crate::common::{Bundle, Census, eventually};
+use std::fs;
 
 /// Without a pid namespace of its own the program can end by a signal of its own making.
 fn without_pid_namespace(args: &[&str]) -> Bundle {
@@ -21,9 +22,10 @@ fn killing_the_container_ends_run_with_137() {
     let bundle = Bundle::new(&["sleep", "1000"]);
     bundle.write();
     let mut keel = background(&bundle, &["run", &bundle.id()]);
-    eventually("a running container", || {
-        let said = bundle.keel(&["state", "ID"]);
-        said.code == 0 && said.out.contains("\"running\"")
+    // Running, and its program executed: killed before that, `run` would say so, and exit with 1.
+    eventually("a running program", || {
+        let state: serde_json::Value = serde_json::from_str(&bundle.keel(&["state", "ID"]).out).unwrap_or_default();
+        state["status"] == "running" && fs::read_to_string(format!("/proc/{}/comm", state["pid"])).is_ok_and(|comm| comm == "sleep\n")
     });
     bundle.keel(&["kill", "ID", "SIGKILL"]).ok();
     assert_eq!(keel.wait().unwrap().code(), Some(137));
