@@ -252,6 +252,21 @@ fn pipes_that_are_closed_cost_no_time() {
     assert!(ticks < 20, "{ticks} of the 70 ticks of the time that there was nothing to do");
 }
 
+/// A script in a pipe, for a program with a terminal: its end is the program's end of input.
+#[test]
+fn the_end_of_a_pipe_ends_the_programs_input() {
+    for (text, says) in [("echo one\n", "one"), ("echo half a line", "half a line"), ("", "")] {
+        let bundle = with_terminal(&["sh", "-c", "stty -echo; cat > /script; . /script; exit 7"]);
+        bundle.write();
+        let mut keel = bundle.command(&["run", &bundle.id()]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        std::io::Write::write_all(&mut keel.stdin.take().unwrap(), text.as_bytes()).unwrap();
+        let output = keel.wait_with_output().unwrap();
+        assert_eq!(output.status.code(), Some(7), "{output:?}");
+        assert!(String::from_utf8_lossy(&output.stdout).contains(says), "{output:?}");
+        Census::of(&bundle).nothing_left(&bundle);
+    }
+}
+
 #[test]
 fn all_output_arrives_however_much_it_is() {
     let bundle = with_terminal(&["sh", "-c", "seq 1 20000; echo end"]);

@@ -11,7 +11,7 @@ use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SocketFlags, SocketType, recvmsg, socketpair};
 use rustix::process::{Signal, pidfd_send_signal};
-use rustix::termios::{OptionalActions, OutputModes, Termios, isatty, tcgetattr, tcgetwinsize, tcsetattr, tcsetwinsize};
+use rustix::termios::{OptionalActions, OutputModes, SpecialCodeIndex, Termios, isatty, tcgetattr, tcgetwinsize, tcsetattr, tcsetwinsize};
 
 /// Signals that reach the program instead of us. Not SIGCHLD, SIGURG and those the kernel raises for our own faults.
 const FORWARDED: [Number; 11] = [
@@ -158,6 +158,17 @@ impl Terminal {
         }
     }
 
+    /// The end of a pipe or a file is that of the program's input, as if Ctrl-D were typed: twice after half a line, which the first
+    /// sends off. A terminal that is gone has none.
+    fn end(&self, input: &mut Pump) {
+        if self.before.is_none()
+            && let Ok(modes) = tcgetattr(&self.master)
+        {
+            let times = if matches!(input.last, None | Some(b'\n')) { 1 } else { 2 };
+            input.buffer.extend(std::iter::repeat_n(modes.special_codes[SpecialCodeIndex::VEOF], times));
+        }
+    }
+
     /// Copies both ways with a buffer for each, so that neither side's silence stops the other.
     fn relay(&self, signals: &SignalFd, process: &Process) -> Result<()> {
         let mut input = Pump::default();
@@ -196,6 +207,9 @@ impl Terminal {
             }
             if !on_stdin.is_empty() {
                 input.fill(rustix::stdio::stdin());
+                if input.closed {
+                    self.end(&mut input);
+                }
             }
             input.drain(self.master.as_fd());
             if readable && output.is_empty() {
@@ -225,6 +239,7 @@ impl Drop for Terminal {
 #[derive(Default)]
 struct Pump {
     buffer: Vec<u8>,
+    last: Option<u8>,
     closed: bool,
 }
 
@@ -237,7 +252,10 @@ impl Pump {
         let mut space = [0; 8192];
         match rustix::io::read(from, &mut space) {
             Ok(0) => self.closed = true,
-            Ok(length) => self.buffer.extend_from_slice(&space[..length]),
+            Ok(length) => {
+                self.buffer.extend_from_slice(&space[..length]);
+                self.last = self.buffer.last().copied();
+            }
             Err(Errno::AGAIN | Errno::INTR) => {}
             Err(_) => self.closed = true,
         }
