@@ -106,9 +106,11 @@ fn gone(container: &Container, state: &State) -> Result<()> {
     // Where the container waits to be restarted, this is how the monitor hears of the user's wish.
     let _ = pidfd_send_signal(&monitor, Signal::TERM);
     // The monitor itself may live on for a client that reads slowly.
-    match monitor::attach(container, Hello::default())? {
-        Some(mut wire) => drop(last_word(&mut wire, Some(PATIENCE))),
-        None => drop(ends(&monitor, Some(PATIENCE))),
+    let wire = monitor::attach(container, Hello::default())?;
+    let told = wire.is_some_and(|mut wire| last_word(&mut wire, Some(PATIENCE)).is_some() || !wire.closed);
+    if !told {
+        // Killed: it closes its socket a moment before it is gone.
+        ends(&monitor, Some(PATIENCE));
     }
     let now = container.state()?;
     if !(now.status.is_up() || now.status == Status::Restarting) {
