@@ -432,6 +432,126 @@ fn a_container_with_a_user_namespace() {
     Census::of(bundle).nothing_left(bundle);
 }
 
+/// Directories `one` and `two` of the host, each with a file of its name and a directory `x`.
+fn sources(saved: &Saved) -> [PathBuf; 2] {
+    ["one", "two"].map(|name| {
+        let dir = saved.bundle.dir.join(name);
+        fs::create_dir_all(dir.join("x")).unwrap();
+        fs::write(dir.join("name"), name).unwrap();
+        dir
+    })
+}
+
+fn bind(at: &str, source: &Path, options: &[&str]) -> Value {
+    let options = [&["bind"], options].concat();
+    json!({"destination": at, "type": "bind", "source": source, "options": options})
+}
+
+/// Saves and restores a container with these mounts, masked paths and masked files, and looks at it before and after.
+fn comes_back(mounts: impl FnOnce([PathBuf; 2]) -> Vec<Value>, masked: &[&str], files: &[&str], look: &str) -> Option<[Vec<String>; 2]> {
+    let saved = Saved::new(&["sleep", "1000"])?;
+    let mounts = mounts(sources(&saved));
+    let saved = saved.with(|c| {
+        c["mounts"].as_array_mut().unwrap().extend(mounts);
+        c["linux"]["maskedPaths"] = json!(masked);
+    });
+    let bundle = &saved.bundle;
+    let point = bundle.rootfs().join("mnt");
+    for file in files {
+        fs::create_dir_all(&point).unwrap();
+        fs::write(point.join(file), "secret").unwrap();
+    }
+    saved.start();
+    let before = (saved.mounts(), bundle.sh(look));
+    saved.checkpoint(&[]);
+    if files.is_empty() {
+        // As in a new copy of the image.
+        let _ = fs::remove_dir_all(&point);
+    }
+    saved.restore(&[]);
+    let after = (saved.mounts(), bundle.sh(look));
+    assert_eq!(after.1, before.1, "{masked:?}");
+    bundle.delete();
+    Census::of(bundle).nothing_left(bundle);
+    Some([before.0, after.0])
+}
+
+/// The kernel keeps a mount that a later one covers, and so do we: CRIU has to know what of the host's it is.
+#[test]
+fn a_mount_that_a_later_one_hides() {
+    let tmpfs = || json!({"destination": "/mnt", "type": "tmpfs", "source": "tmpfs"});
+    let look = "ls /mnt; cat /mnt/name 2>/dev/null || true";
+    for mounts in [
+        comes_back(|[one, two]| vec![bind("/mnt/x", &one, &["ro"]), bind("/mnt", &two, &[])], &[], &[], look),
+        comes_back(|[one, _]| vec![bind("/mnt/x", &one, &[]), tmpfs()], &[], &[], look),
+        comes_back(|[one, _]| vec![bind("/mnt/x", &one, &[])], &["/mnt"], &[], look),
+        comes_back(|_| vec![], &["/sys/fs/cgroup"], &[], "ls /sys/fs/cgroup"),
+        comes_back(|_| vec![], &["/mnt/a file", "/mnt"], &["a file"], look),
+    ] {
+        let Some([before, after]) = mounts else { return };
+        assert_eq!(after, before);
+    }
+}
+
+/// CRIU knows a mount by its path alone: of several of the host's at one path the last is what is seen, with its own attributes.
+#[test]
+fn mounts_at_one_path() {
+    let look = "cat /mnt/name; touch /mnt/made 2>&1; ls /mnt";
+    comes_back(|[one, two]| vec![bind("/mnt", &one, &["ro"]), bind("/mnt", &two, &[])], &[], &[], look);
+}
+
+/// A read-only path is a second mount of what is there.
+#[test]
+fn read_only_paths_stay_read_only() {
+    let Some(saved) = Saved::new(&["sleep", "1000"]) else { return };
+    let [one, _] = sources(&saved);
+    let saved = saved.with(|c| {
+        c["mounts"].as_array_mut().unwrap().extend(["/mnt", "/srv"].map(|at| bind(at, &one, &["rw"])));
+        c["linux"]["readonlyPaths"] = json!(["/link", "/proc/sys", "/srv"]);
+    });
+    let bundle = &saved.bundle;
+    std::os::unix::fs::symlink("mnt", bundle.rootfs().join("link")).unwrap();
+    saved.start();
+    let before = saved.mounts();
+    saved.checkpoint(&[]);
+    saved.restore(&[]);
+    let writes = "touch /mnt/made 2>/dev/null || echo read-only; touch /srv/made 2>/dev/null || echo read-only";
+    assert_eq!(bundle.sh(writes), "read-only\nread-only\n");
+    assert_eq!(saved.mounts(), before);
+    bundle.delete();
+    Census::of(bundle).nothing_left(bundle);
+}
+
+/// Told before anything is saved, with the place in the configuration; the container goes on.
+#[test]
+fn mounts_that_would_not_come_back_are_refused() {
+    let Some(saved) = Saved::new(&["sleep", "1000"]) else { return };
+    let [one, two] = sources(&saved);
+    let first = saved.bundle.config["mounts"].as_array().unwrap().len();
+    let refused = |mounts: Vec<Value>, masked: &[&str], words: &[&str]| {
+        let saved = Saved::new(&["sleep", "1000"]).unwrap().with(|c| {
+            c["mounts"].as_array_mut().unwrap().extend(mounts);
+            c["linux"]["maskedPaths"] = json!(masked);
+        });
+        let bundle = &saved.bundle;
+        std::os::unix::fs::symlink("mnt", bundle.rootfs().join("link")).unwrap();
+        fs::create_dir_all(bundle.rootfs().join("mnt")).unwrap();
+        saved.start();
+        saved.keel(&["checkpoint", "--image-path", "images", "ID"]).fails(1, words);
+        assert!(!bundle.dir.join("images").exists() && bundle.status() == "running");
+        bundle.delete();
+        Census::of(bundle).nothing_left(bundle);
+    };
+    // Masked, it would be the volume again.
+    refused(vec![bind("/mnt", &one, &[])], &["/mnt"], &["/mnt", "over a mount of the host's", "linux.maskedPaths[0]"]);
+    refused(vec![bind("/mnt", &one, &[])], &["/link"], &["/link", "over a mount of the host's", "linux.maskedPaths[0]"]);
+    // On a host with shared mounts CRIU would not restore it.
+    let words = ["/mnt/name", "over a mount of the host's", "linux.maskedPaths[0]"];
+    refused(vec![bind("/mnt/name", &one.join("name"), &[])], &["/mnt/name"], &words);
+    // Hidden by another name.
+    refused(vec![bind("/link/x", &one, &[]), bind("/mnt", &two, &[])], &[], &["/link/x", "cannot be seen", &format!("mounts[{first}]")]);
+}
+
 /// A CRIU that works beside keel, ended with the test.
 struct Beside(std::process::Child);
 
