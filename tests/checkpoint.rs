@@ -552,6 +552,55 @@ fn mounts_that_would_not_come_back_are_refused() {
     refused(vec![bind("/link/x", &one, &[]), bind("/mnt", &two, &[])], &[], &["/link/x", "cannot be seen", &format!("mounts[{first}]")]);
 }
 
+/// What follows, where `/etc/criu` has `crun.conf` and `runc.conf` of our own, as far as `$CONFIGURED` names them, in a mount namespace
+/// and on a copy of /etc: each has CRIU write its log under another name.
+const IN_CONFIGURED_ETC: [&str; 6] = [
+    "unshare",
+    "--mount",
+    "--propagation=slave",
+    "sh",
+    "-c",
+    "set -e; rm -rf etc; cp -a /etc etc; rm -rf etc/criu; mkdir etc/criu; \
+     for name in $CONFIGURED; do echo log-file $name.log > etc/criu/$name.conf; done; mount --bind etc /etc; exec \"$@\"",
+];
+
+/// As of runc and crun: the annotation's file, of which an empty name means none, else the host's for crun, else that for runc.
+#[test]
+fn criu_is_configured_by_the_host_or_the_annotation() {
+    let log_of = |saved: &Saved, present: &str, command: &[&str]| {
+        let bundle = &saved.bundle;
+        let _ = fs::remove_dir_all(bundle.dir.join("work"));
+        let id = bundle.id();
+        let root = bundle.state_root();
+        let keel = [common::KEEL, "--criu", saved.criu.to_str().unwrap(), "--root", root.to_str().unwrap()];
+        let mut words = IN_CONFIGURED_ETC.to_vec();
+        words.push("sh");
+        words.extend(keel.iter().chain(command).chain(&["--image-path", "images", "--work-path", "work", &id]));
+        let errors = fs::File::create(bundle.dir.join("err")).unwrap();
+        let mut command = Command::new(words[0]);
+        command.args(&words[1..]).env("CONFIGURED", present).current_dir(&bundle.dir);
+        let status = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(errors).status().unwrap();
+        assert!(status.success(), "{}", fs::read_to_string(bundle.dir.join("err")).unwrap());
+        let logs = fs::read_dir(bundle.dir.join("work")).unwrap().flatten().map(|entry| entry.file_name().into_string().unwrap());
+        logs.filter(|name| name.ends_with(".log")).collect::<Vec<_>>().join(" ")
+    };
+    for (annotation, present, expected) in [
+        (None, "", ["dump.log", "restore.log"]),
+        (None, "runc", ["runc.log", "runc.log"]),
+        (None, "crun runc", ["crun.log", "crun.log"]),
+        (Some("/etc/criu/own.conf"), "crun runc own", ["own.log", "own.log"]),
+        (Some(""), "crun runc", ["dump.log", "restore.log"]),
+    ] {
+        let Some(saved) = Saved::new(&["sleep", "1000"]) else { return };
+        let saved = saved.with(|c| c["annotations"] = annotation.map_or(json!({}), |file| json!({"org.criu.config": file})));
+        saved.start();
+        let logs = [&["checkpoint"][..], &["restore", "--detach"]].map(|command| log_of(&saved, present, command));
+        assert_eq!(logs, expected, "{annotation:?}, {present:?}");
+        saved.bundle.delete();
+        Census::of(&saved.bundle).nothing_left(&saved.bundle);
+    }
+}
+
 /// A CRIU that works beside keel, ended with the test.
 struct Beside(std::process::Child);
 

@@ -151,9 +151,12 @@ pub(super) fn planned(id: &ContainerId, bundle: &Path, spec: &Spec, cgroup: &Cgr
     Ok(plan)
 }
 
-/// The file with options for CRIU that the configuration names, by runc's annotation.
+/// The file with options for CRIU: as of runc and crun that of the annotation, of which an empty name means none, else the host's for
+/// crun, else that for runc.
 pub(super) fn configured(request: &mut Message, spec: &Spec) {
-    if let Some(path) = spec.annotations.get("org.criu.config") {
+    let of_the_host = || ["/etc/criu/crun.conf", "/etc/criu/runc.conf"].into_iter().find(|path| Path::new(path).exists());
+    let path = spec.annotations.get("org.criu.config").map(String::as_str).or_else(of_the_host);
+    if let Some(path) = path.filter(|path| !path.is_empty()) {
         request.text(51, path);
     }
 }
