@@ -11,7 +11,7 @@ use std::fs;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::OnceLock;
+use std::sync::{OnceLock, RwLock};
 
 /// Version 4 or newer, and content with this kernel.
 fn works(criu: &Path) -> bool {
@@ -33,14 +33,18 @@ fn criu() -> Option<&'static Path> {
         given.into_iter().chain([cached]).chain(system).find(|path| works(path))
     });
     if found.is_none() {
-        // Not captured by the test harness, as println! is.
-        let _ = std::io::Write::write_all(
-            &mut std::io::stderr(),
-            b"WARNING: no CRIU 4 that works here (hack/criu gets one): a test of checkpoint and restore did NOT run\n",
-        );
+        tell("WARNING: no CRIU 4 that works here (hack/criu gets one): a test of checkpoint and restore did NOT run");
     }
     found.as_deref()
 }
+
+/// Not captured by the test harness, as println! is.
+fn tell(words: &str) {
+    let _ = std::io::Write::write_all(&mut std::io::stderr(), format!("{words}\n").as_bytes());
+}
+
+/// The cgroup hierarchies of the machine, which are not to change while CRIU looks at them.
+static HIERARCHIES: RwLock<()> = RwLock::new(());
 
 /// A program that counts in a file of a tmpfs, and whose standard streams CRIU can save.
 const COUNT: &str = "i=0; while :; do i=$((i+1)); echo $i > /dev/shm/n; usleep 20000; done";
@@ -70,6 +74,7 @@ impl Saved {
     }
 
     fn keel(&self, args: &[&str]) -> Said {
+        let _constant = HIERARCHIES.read();
         self.bundle.keel(&[&["--criu", self.criu.to_str().unwrap()], args].concat())
     }
 
@@ -579,6 +584,7 @@ fn criu_is_configured_by_the_host_or_the_annotation() {
         let errors = fs::File::create(bundle.dir.join("err")).unwrap();
         let mut command = Command::new(words[0]);
         command.args(&words[1..]).env("CONFIGURED", present).current_dir(&bundle.dir);
+        let _constant = HIERARCHIES.read();
         let status = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(errors).status().unwrap();
         assert!(status.success(), "{}", fs::read_to_string(bundle.dir.join("err")).unwrap());
         let logs = fs::read_dir(bundle.dir.join("work")).unwrap().flatten().map(|entry| entry.file_name().into_string().unwrap());
@@ -599,6 +605,69 @@ fn criu_is_configured_by_the_host_or_the_annotation() {
         saved.bundle.delete();
         Census::of(&saved.bundle).nothing_left(&saved.bundle);
     }
+}
+
+/// A hierarchy of cgroup v1 of this test's own, in a directory of its own.
+struct Hierarchy(PathBuf);
+
+impl Hierarchy {
+    fn new() -> Self {
+        let dir = PathBuf::from(format!("/run/keel-test-hierarchy-{}", std::process::id()));
+        fs::create_dir(&dir).unwrap();
+        let _alone = HIERARCHIES.write();
+        let status = Command::new("mount").args(["-t", "cgroup", "-o", "none,name=keel-test", "none"]).arg(&dir).status().unwrap();
+        assert!(status.success());
+        fs::create_dir(dir.join("outer")).unwrap();
+        Self(dir)
+    }
+
+    /// Its cgroups, and who may enter them.
+    fn cgroups(&self) -> String {
+        let found = Command::new("find").args([".", "-type", "d", "-printf", "%p %m %U:%G\\n"]).current_dir(&self.0).output().unwrap();
+        Said::of(found).ok()
+    }
+}
+
+impl Drop for Hierarchy {
+    fn drop(&mut self) {
+        let _alone = HIERARCHIES.write();
+        let _ = fs::remove_dir(self.0.join("outer"));
+        let _ = Command::new("umount").arg(&self.0).status();
+        let _ = fs::remove_dir(&self.0);
+    }
+}
+
+/// As where somebody has mounted `name=systemd` or net_cls beside cgroup v2: a container is there where keel is, and nothing is made.
+#[test]
+fn a_hierarchy_of_v1_beside_v2() {
+    if std::env::var_os("KEEL_V2_MACHINE").is_none() || !Path::new("/sys/fs/cgroup/cgroup.controllers").exists() {
+        tell(
+            "skipped: only a machine of hack/v2 with cgroup v2 alone is given a hierarchy of cgroup v1: checkpoints beside one were NOT tested",
+        );
+        return;
+    }
+    let Some(saved) = Saved::new(&["sh", "-c", COUNT]) else { return };
+    let (bundle, hierarchy) = (&saved.bundle, Hierarchy::new());
+    bundle.write();
+    let (id, root, before) = (bundle.id(), bundle.state_root(), hierarchy.cgroups());
+    let mut keel = Command::new("sh");
+    keel.args(["-c", "echo $$ > \"$0\" && exec \"$@\" > /dev/null 2>&1"]).arg(hierarchy.0.join("outer/cgroup.procs"));
+    keel.args([common::KEEL, "--root"]).arg(&root).args(["run", "--detach", "--pid-file", "pid", &id]);
+    assert!(keel.stdin(Stdio::null()).current_dir(&bundle.dir).status().unwrap().success());
+    let place = || fs::read_to_string(format!("/proc/{}/cgroup", bundle.pid())).unwrap();
+    assert!(place().contains("name=keel-test:/outer\n"), "{}", place());
+    eventually("it counts", || saved.count() > 3);
+    saved.checkpoint(&[]);
+    saved.restore(&[]);
+    let restored = saved.count();
+    eventually("it counts on", || saved.count() > restored);
+    assert!(place().contains("name=keel-test:/\n"), "{}", place());
+    assert_eq!(hierarchy.cgroups(), before);
+    saved.checkpoint(&[]);
+    saved.restore(&[]);
+    assert_eq!(hierarchy.cgroups(), before);
+    bundle.delete();
+    Census::of(bundle).nothing_left(bundle);
 }
 
 /// A CRIU that works beside keel, ended with the test.

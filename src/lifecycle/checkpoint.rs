@@ -125,7 +125,7 @@ pub fn checkpoint(runtime: &Runtime, id: &ContainerId, options: &CheckpointOptio
         request.message(11, &server);
     }
     let ask = if options.pre_dump { Ask::PreDump } else { Ask::Dump };
-    let yard = Yard::new(&present.container, &cgroup, true)?;
+    let yard = Yard::new(&present.container, &cgroup, Some(pid))?;
     yard.show(&mut request);
     let criu = Criu::start(options.criu.criu.as_deref(), &Surroundings::default())?;
     criu.ask(ask, &request, |_, _, _| Ok(()))

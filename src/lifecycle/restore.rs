@@ -85,7 +85,7 @@ fn build(made: &mut Made, options: &RestoreOptions, images: Images, descriptors:
     let tasks = tasks.into_iter().chain(groups).collect();
     let keyring = made.record.keyring.as_ref().map(|name| CString::new(name.as_bytes())).transpose();
     let keyring = keyring.map_err(|_| Error::new("the name of the session keyring contains a NUL byte"))?;
-    let yard = Yard::new(&made.container, &made.decided.cgroup, false)?;
+    let yard = Yard::new(&made.container, &made.decided.cgroup, None)?;
     let surroundings = Surroundings { unified: yard.unified(), into, tasks, root: Some(made.record.rootfs.clone()), keyring, handed };
     let criu = Criu::start(options.criu.criu.as_deref(), &surroundings)?;
     made.entered()?;
