@@ -7,14 +7,15 @@ use super::status::{Status, look};
 use super::{Runtime, cgroup_of, delete};
 use crate::arm;
 use crate::cgroup::Cgroup;
-use crate::plan::{self, Op, Plan, Tree};
+use crate::plan::{self, At, Op, Plan, Tree};
 use crate::sandbox::in_root;
 use crate::spec::Spec;
 use crate::spec::options::LOCKABLE;
 use crate::store::ContainerId;
 use crate::sys::{Context, Error, Log, MountAttr, Result, ns};
 use rustix::fd::{AsRawFd, OwnedFd};
-use rustix::fs::{FileType, Mode, OFlags, fstat, makedev};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, StatxAttributes, StatxFlags, fstat, makedev, statx};
+use rustix::io::Errno;
 use std::ffi::CStr;
 use std::path::{Path, PathBuf};
 
@@ -90,7 +91,7 @@ pub fn checkpoint(runtime: &Runtime, id: &ContainerId, options: &CheckpointOptio
     let cgroup = cgroup_of(record)?.ok_or_else(|| not_running(id))?;
     let plan = planned(id, &record.bundle, &spec, &cgroup)?;
     let pid = record.init.map_or(0, |init| init.pid);
-    let mounts = external(&plan)?.iter().filter_map(|mount| found(mount, pid).transpose()).collect::<Result<Vec<_>>>()?;
+    let mounts = external(&mounts(&plan)?, pid)?;
     let images = Images::open(&options.criu)?;
     let mut request = images.request(&options.criu, "dump.log", &mounts);
     request.number(2, u64::from(pid.cast_unsigned()));
@@ -124,7 +125,7 @@ pub fn checkpoint(runtime: &Runtime, id: &ContainerId, options: &CheckpointOptio
         request.message(11, &server);
     }
     let ask = if options.pre_dump { Ask::PreDump } else { Ask::Dump };
-    let yard = Yard::new(&present.container, &cgroup, true)?;
+    let yard = Yard::new(&present.container, &cgroup, Some(pid))?;
     yard.show(&mut request);
     let criu = Criu::start(options.criu.criu.as_deref(), &Surroundings::default())?;
     criu.ask(ask, &request, |_, _, _| Ok(()))
@@ -150,9 +151,12 @@ pub(super) fn planned(id: &ContainerId, bundle: &Path, spec: &Spec, cgroup: &Cgr
     Ok(plan)
 }
 
-/// The file with options for CRIU that the configuration names, by runc's annotation.
+/// The file with options for CRIU: as of runc and crun that of the annotation, of which an empty name means none, else the host's for
+/// crun, else that for runc.
 pub(super) fn configured(request: &mut Message, spec: &Spec) {
-    if let Some(path) = spec.annotations.get("org.criu.config") {
+    let of_the_host = || ["/etc/criu/crun.conf", "/etc/criu/runc.conf"].into_iter().find(|path| Path::new(path).exists());
+    let path = spec.annotations.get("org.criu.config").map(String::as_str).or_else(of_the_host);
+    if let Some(path) = path.filter(|path| !path.is_empty()) {
         request.text(51, path);
     }
 }
@@ -181,41 +185,64 @@ pub(super) fn joins_network(plan: &Plan) -> bool {
     plan.joins.iter().any(|join| join.kind == ns::NET)
 }
 
-/// A mount of something of the host's, which is not saved but found again.
-pub(super) struct External {
+/// A mount that the configuration asks for.
+pub(super) struct Mounted {
     /// Where it is in the container, by `config.json`; also its name in the images.
     pub at: String,
-    /// What of the host's it is.
-    pub source: String,
-    /// A masked file.
+    /// Where `config.json` says so.
+    pub place: At,
+    /// What of the host's it is, which is not saved but found again; none if it is the container's own.
+    pub source: Option<String>,
+    /// A masked file; of a masked directory only CRIU can tell.
     pub mask: bool,
     /// The attributes of the mount, one after the other.
     pub attributes: Vec<MountAttr>,
+    /// A later one is over it, so that no path leads there.
+    pub hidden: bool,
 }
 
-/// What the container has of the host's: bind mounts, the cgroups of v1, /dev/null over masked files. By the configuration,
-/// not by the container's mountinfo: what the container itself has mounted never becomes the host's.
-pub(super) fn external(plan: &Plan) -> Result<Vec<External>> {
-    let text = |s: &CStr| s.to_string_lossy().into_owned();
-    let mounts = plan.ops.iter().filter_map(|op| match op {
+/// The mounts of the container, in the order in which they are made. By the configuration, not by the container's mountinfo:
+/// what the container itself has mounted never becomes the host's.
+pub(super) fn mounts(plan: &Plan) -> Result<Vec<Mounted>> {
+    let mut mounts: Vec<Mounted> = Vec::new();
+    for op in &plan.ops {
+        let Some(mount) = mounted(plan, op) else { continue };
+        if mount.source.is_some() {
+            readable(&mount.at)?;
+        }
+        mounts.iter_mut().filter(|under| Path::new(&under.at).starts_with(&mount.at)).for_each(|under| under.hidden = true);
+        mounts.push(mount);
+    }
+    Ok(mounts)
+}
+
+/// The path of an operation, as the kernel writes it.
+fn below_root(path: &CStr) -> String {
+    Path::new("/").join(Path::new(&*path.to_string_lossy())).components().collect::<PathBuf>().to_string_lossy().into_owned()
+}
+
+/// What an operation mounts: of the host's there are bind mounts, the cgroups of v1, /dev/null over masked files.
+fn mounted(plan: &Plan, op: &Op) -> Option<Mounted> {
+    let plain = |path: &CStr, place| Mounted { at: below_root(path), place, source: None, mask: false, attributes: vec![], hidden: false };
+    match op {
         Op::Attach { tree, to } => {
-            let Tree { source, attr, attr_recursive, locked, .. } = &plan.trees[*tree];
+            let Tree { source, attr, attr_recursive, locked, at, .. } = &plan.trees[*tree];
             let kept = if *locked { LOCKABLE } else { 0 };
             let attributes = vec![inherited(source), *attr_recursive, MountAttr { attr_clr: attr.attr_clr & !kept, ..*attr }];
-            Some(External { at: format!("/{}", text(&to.path)), source: text(source), mask: false, attributes })
+            Some(Mounted { source: Some(source.to_string_lossy().into_owned()), attributes, ..plain(&to.path, *at) })
         }
-        Op::Mask(path, _) => {
-            let at = format!("/{}", text(path));
-            Some(External { at, source: "/dev/null".into(), mask: true, attributes: vec![MountAttr::RDONLY] })
+        Op::Mount { to, at, .. } => Some(plain(&to.path, *at)),
+        Op::Mask(path, at) => {
+            let attributes = vec![MountAttr::RDONLY];
+            Some(Mounted { source: Some("/dev/null".into()), mask: true, attributes, ..plain(path, *at) })
         }
         // In a user namespace nobody makes device nodes: they are the host's, mounted.
-        Op::Device(node, _) if plan.in_user_namespace && FileType::from_raw_mode(node.mode) != FileType::Fifo => {
-            let at = format!("/{}", text(&node.path));
-            Some(External { source: at.clone(), at, mask: false, attributes: vec![MountAttr::RDONLY] })
+        Op::Device(node, at) if plan.in_user_namespace && FileType::from_raw_mode(node.mode) != FileType::Fifo => {
+            let mount = plain(&node.path, *at);
+            Some(Mounted { source: Some(mount.at.clone()), attributes: vec![MountAttr::RDONLY], ..mount })
         }
         _ => None,
-    });
-    mounts.map(|mount| readable(&mount.at).map(|()| mount)).collect()
+    }
 }
 
 /// What a bind has of the mount it is made from.
@@ -241,21 +268,74 @@ fn readable(path: &str) -> Result<()> {
     Ok(())
 }
 
-/// Where a mount is in the container as the kernel names it, and its name; none if it is not there.
-fn found(mount: &External, pid: i32) -> Result<Option<(String, String)>> {
-    let what = || format!("find the mount {} of the container", mount.at);
-    let fd = match in_root(Path::new(&format!("/proc/{pid}/root")), &mount.at) {
-        Err(rustix::io::Errno::NOENT) => return Ok(None),
-        other => other.context(what)?,
-    };
-    if mount.mask && !is_null(pid, &mount.at) {
-        // A masked directory has a file system of its own, which is saved.
-        return Ok(None);
+/// Which mounts are the host's: pairs of where the kernel says they are and their names in the images. CRIU knows a mount by its path
+/// alone: of several at one path each comes back as the last, which is what is seen. That has to be the host's if any is, and of one
+/// file system with those under it: CRIU (4.2) gives them the peer groups of its source.
+fn external(mounts: &[Mounted], pid: i32) -> Result<Vec<(String, String)>> {
+    let mut found_at: Vec<(String, &Mounted)> = Vec::new();
+    for mount in mounts {
+        let Some(path) = found(mount, pid)? else { continue };
+        let under = found_at.iter().position(|(at, _)| *at == path).map(|under| found_at.remove(under).1);
+        let external = is_external(mount, pid, &path)?;
+        if under.is_some_and(|under| !external || device(under) != device(mount)) {
+            let what = format!("{} is mounted over a mount of the host's at the same path: CRIU cannot tell them apart", mount.at);
+            return Err(Error::new(what).at(mount.place.to_string()));
+        }
+        if external {
+            readable(&path)?;
+            found_at.push((path, mount));
+        }
     }
-    let path = std::fs::read_link(format!("/proc/self/fd/{}", fd.as_raw_fd())).context(what)?;
-    let path = path.to_string_lossy().into_owned();
-    readable(&path)?;
-    Ok(Some((path, mount.at.clone())))
+    Ok(found_at.into_iter().map(|(path, mount)| (path, mount.at.clone())).collect())
+}
+
+/// The file system that a mount's source is on.
+fn device(mount: &Mounted) -> Option<u64> {
+    std::fs::metadata(mount.source.as_ref()?).ok().map(|source| std::os::unix::fs::MetadataExt::dev(&source))
+}
+
+/// Where a mount is in the container as the kernel names it; none if it is not there and need not be.
+fn found(mount: &Mounted, pid: i32) -> Result<Option<String>> {
+    if mount.hidden {
+        return Ok(Some(mount.at.clone()));
+    }
+    let what = || format!("find the mount {} of the container", mount.at);
+    let point = match in_root(Path::new(&format!("/proc/{pid}/root")), &mount.at) {
+        Err(Errno::NOENT) => None,
+        other => Some(other.context(what)?).filter(is_mount_point),
+    };
+    let Some(point) = point else {
+        if mount.source.is_none() || mount.mask {
+            return Ok(None);
+        }
+        // After a restore it could not be given its attributes.
+        let gone = format!("the mount {} cannot be seen in the container: it would not come back", mount.at);
+        return Err(Error::new(gone).at(mount.place.to_string()));
+    };
+    let path = std::fs::read_link(format!("/proc/self/fd/{}", point.as_raw_fd())).context(what)?;
+    Ok(Some(path.to_string_lossy().into_owned()))
+}
+
+/// Whether a descriptor is the root of a mount.
+pub(super) fn is_mount_point(fd: &OwnedFd) -> bool {
+    statx(fd, c"", AtFlags::EMPTY_PATH, StatxFlags::empty()).is_ok_and(|stat| stat.stx_attributes.contains(StatxAttributes::MOUNT_ROOT))
+}
+
+/// A masked directory has a file system of its own, which is saved; a masked file is the host's /dev/null.
+fn is_external(mount: &Mounted, pid: i32, path: &str) -> Result<bool> {
+    Ok(match (mount.mask, mount.hidden) {
+        (false, _) => mount.source.is_some(),
+        (true, false) => is_null(pid, &mount.at),
+        (true, true) => hides_null(pid, path)?,
+    })
+}
+
+/// Whether /dev/null is mounted at a path where something else is seen.
+fn hides_null(pid: i32, path: &str) -> Result<bool> {
+    let file = format!("/proc/{pid}/mountinfo");
+    let text = std::fs::read_to_string(&file).context(|| format!("read {file}"))?;
+    let shown = path.replace('\\', "\\134").replace(' ', "\\040").replace('\t', "\\011");
+    Ok(text.lines().any(|line| line.split(' ').skip(3).take(2).eq(["/null", &shown])))
 }
 
 /// Whether a path of the container is /dev/null: a masked file is, and not a masked directory or one that was never there.

@@ -16,7 +16,7 @@ use rustix::pipe::{PipeFlags, pipe_with};
 use std::ffi::{CStr, CString};
 use std::io::Read;
 use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 /// `criu_req_type`.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -135,11 +135,14 @@ const UNIFIED: &CStr = c"/sys/fs/cgroup";
 pub(super) struct Yard(Option<PathBuf>);
 
 impl Yard {
-    /// A link for a dump, which is made from the host's mount namespace. For a restore what [`Surroundings::unified`] is mounted on: its
-    /// processes have other roots, in which a link led elsewhere.
-    pub fn new(container: &Container, cgroup: &Cgroup, linked: bool) -> Result<Self> {
-        let make = || container.make_yard(linked.then(|| UNIFIED.to_string_lossy()).as_deref());
-        Ok(Self((cgroup.version() == Version::V2).then(make).transpose()?))
+    /// A link for a dump of this process, which is made from the host's mount namespace. For a restore what [`Surroundings::unified`] is
+    /// mounted on: its processes have other roots, in which a link led elsewhere.
+    pub fn new(container: &Container, cgroup: &Cgroup, dumped: Option<i32>) -> Result<Self> {
+        if cgroup.version() != Version::V2 {
+            return Ok(Self(None));
+        }
+        let beside = beside(dumped)?;
+        container.make_yard(dumped.map(|_| UNIFIED.to_string_lossy()).as_deref(), &beside).map(|dir| Self(Some(dir)))
     }
 
     /// What it is mounted on.
@@ -159,6 +162,20 @@ impl Drop for Yard {
     fn drop(&mut self) {
         self.0.iter().for_each(|dir| Container::clear_yard(dir));
     }
+}
+
+/// Where a process, or we, are in hierarchies of v1 beside v2, each under the name that CRIU looks for. They are nothing of the container's:
+/// it is shown empty directories in their place, so that it makes and changes nothing there, and what is restored stays where we are.
+fn beside(pid: Option<i32>) -> Result<Vec<PathBuf>> {
+    let file = pid.map_or_else(|| "/proc/self/cgroup".into(), |pid| format!("/proc/{pid}/cgroup"));
+    let text = std::fs::read_to_string(&file).context(|| format!("read {file}"))?;
+    let places = text.lines().filter_map(|line| {
+        let (name, path) = line.split_once(':')?.1.split_once(':')?;
+        let name = name.strip_prefix("name=").unwrap_or(name);
+        (!matches!(name, "" | "unified")).then(|| Path::new(name).join(path.trim_start_matches('/')))
+    });
+    // A process outside our cgroup namespace is at `/..`: CRIU will tell.
+    Ok(places.filter(|place| place.components().all(|part| matches!(part, Component::Normal(_)))).collect())
 }
 
 /// Where CRIU runs: a restore begins where the container is to be.

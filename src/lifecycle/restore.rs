@@ -4,7 +4,7 @@
 //! born there, and in a mount namespace of its own, where the root is a mount point, as it wants it: nothing of that is seen on
 //! the host, and nothing is left of it if keel is killed.
 
-use super::checkpoint::{CriuOptions, External, Images, NETWORK, configured, external, is_null, joins_network, supported};
+use super::checkpoint::{CriuOptions, Images, Mounted, NETWORK, configured, is_mount_point, is_null, joins_network, mounts, supported};
 use super::create::{CreateOptions, Made, no_console};
 use super::criu::{Ask, Criu, Message, Surroundings, Yard, excerpt};
 use super::decide::decide;
@@ -14,13 +14,14 @@ use super::status::Status;
 use super::timeline::Timeline;
 use super::{Runtime, resctrl_of, send_descriptor, write_pid_file};
 use crate::plan::{Op, Plan};
-use crate::sandbox::{Process, path};
+use crate::sandbox::{Process, in_root, path};
 use crate::store::{ContainerId, ProcessId, Record};
 use crate::sys::{self, Cloned, Context, Error, Log, MountAttr, Result, ns};
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{Mode, OFlags, ResolveFlags};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
-use std::ffi::CString;
+use std::collections::BTreeMap;
+use std::ffi::{CStr, CString};
 use std::path::Path;
 
 /// What `restore` takes beside the id.
@@ -71,8 +72,8 @@ fn build(made: &mut Made, options: &RestoreOptions, images: Images, descriptors:
     let (into, tasks) = made.complete()?;
     let groups = resctrl_of(&made.record)?.map(|groups| groups.create()).transpose()?.unwrap_or_default();
     let plan = &made.decided.plan;
-    let mounts = external(plan)?;
-    mount_points(plan, &made.record.rootfs, &mounts)?;
+    let mounts = mounts(plan)?;
+    mount_points(&made.record.rootfs, &mounts)?;
     if plan.in_user_namespace {
         images.let_pass()?;
     }
@@ -84,12 +85,14 @@ fn build(made: &mut Made, options: &RestoreOptions, images: Images, descriptors:
     let tasks = tasks.into_iter().chain(groups).collect();
     let keyring = made.record.keyring.as_ref().map(|name| CString::new(name.as_bytes())).transpose();
     let keyring = keyring.map_err(|_| Error::new("the name of the session keyring contains a NUL byte"))?;
-    let yard = Yard::new(&made.container, &made.decided.cgroup, false)?;
+    let yard = Yard::new(&made.container, &made.decided.cgroup, None)?;
     let surroundings = Surroundings { unified: yard.unified(), into, tasks, root: Some(made.record.rootfs.clone()), keyring, handed };
     let criu = Criu::start(options.criu.criu.as_deref(), &surroundings)?;
     made.entered()?;
     let images = images.seen_by(criu.pid())?;
-    let pairs: Vec<_> = mounts.iter().map(|mount| (mount.at.clone(), mount.source.clone())).collect();
+    // The last at a path, as for the checkpoint.
+    let pairs: BTreeMap<_, _> = mounts.iter().filter_map(|mount| Some((mount.at.clone(), mount.source.clone()?))).collect();
+    let pairs: Vec<_> = pairs.into_iter().collect();
     let mut request = images.request(&options.criu, "restore.log", &pairs);
     request.flag(6, true);
     request.flag(12, true);
@@ -102,7 +105,7 @@ fn build(made: &mut Made, options: &RestoreOptions, images: Images, descriptors:
     inherit(&mut request, &made.decided.plan, descriptors);
     cgroup_roots(&mut request, criu.pid())?;
     yard.show(&mut request);
-    let spec = &made.decided.spec;
+    let (spec, plan) = (&made.decided.spec, &made.decided.plan);
     let (record, container, facts) = (&mut made.record, &made.container, &made.decided.facts);
     let pid = criu.ask(Ask::Restore, &request, |stage, pid, sent| match (stage, sent) {
         ("setup-namespaces", _) => {
@@ -117,7 +120,7 @@ fn build(made: &mut Made, options: &RestoreOptions, images: Images, descriptors:
         }
         // Everything is there and nothing runs yet.
         ("post-restore", _) => {
-            protect(&mounts, pid)?;
+            protect(plan, &mounts, pid)?;
             remember(record, pid)?;
             if let Some(path) = &options.create.pid_file {
                 write_pid_file(path, pid)?;
@@ -135,16 +138,17 @@ fn build(made: &mut Made, options: &RestoreOptions, images: Images, descriptors:
 
 /// Gives mounts of the host's their attributes. CRIU makes the second of two mounts of one source out of the first, and leaves
 /// its attributes off (4.2): what was read-only could be written. By a process in the container's mount namespace, which only
-/// then may change them; if one is not there, the restore fails.
-fn protect(mounts: &[External], pid: i32) -> Result<()> {
+/// then may change them; if one is not there, the restore fails. To one that is hidden leads no path, for the container neither.
+fn protect(plan: &Plan, mounts: &[Mounted], pid: i32) -> Result<()> {
     let known = Pid::from_raw(pid).ok_or_else(|| Error::new("CRIU gave no process"))?;
     let pidfd = pidfd_open(known, PidfdFlags::empty()).context(|| format!("open a pidfd for process {pid}"))?;
     let what = || "give the restored mounts their attributes";
-    let present = |mount: &&External| !mount.mask || is_null(pid, &mount.at);
+    let present = |mount: &&Mounted| mount.source.is_some() && !mount.hidden && (!mount.mask || is_null(pid, &mount.at));
     let paths = mounts.iter().filter(present).map(|mount| {
         let path = CString::new(mount.at.trim_start_matches('/')).map_err(|_| Error::new(what()))?;
-        Ok((path, &mount.attributes))
+        Ok((path, mount.attributes.as_slice()))
     });
+    let paths = paths.chain(read_only(plan, pid).map(|path| Ok((path.to_owned(), &[MountAttr::RDONLY][..]))));
     let paths = paths.collect::<Result<Vec<_>>>()?;
     match sys::clone3(0, None).context(what)? {
         Cloned::Child => {
@@ -167,6 +171,18 @@ fn protect(mounts: &[External], pid: i32) -> Result<()> {
             errno => Err(Error::new(what()).errno(rustix::io::Errno::from_raw_os_error(errno))),
         },
     }
+}
+
+/// The read-only paths: second mounts of what is there, over mounts that have just been given other attributes.
+fn read_only(plan: &Plan, pid: i32) -> impl Iterator<Item = &CStr> {
+    let root = format!("/proc/{pid}/root");
+    plan.ops.iter().filter_map(move |op| match op {
+        Op::ReadOnly(path, _) => {
+            let point = in_root(Path::new(&root), &path.to_string_lossy());
+            point.is_ok_and(|point| is_mount_point(&point)).then_some(path.as_c_str())
+        }
+        _ => None,
+    })
 }
 
 /// The process, and the namespaces it is in: CRIU gives every container a time namespace, so that its clocks go on.
@@ -224,32 +240,28 @@ fn cgroup_roots(request: &mut Message, pid: i32) -> Result<()> {
 
 /// Makes what is missing of the mount points in the root file system, which may be a new copy of the image. Not of those in
 /// file systems that were saved, which come with what is in them.
-fn mount_points(plan: &Plan, rootfs: &Path, mounts: &[External]) -> Result<()> {
-    let saved: Vec<String> = plan
-        .ops
-        .iter()
-        .filter_map(|op| match op {
-            Op::Mount { to, .. } => Some(format!("/{}", to.path.to_string_lossy())),
-            _ => None,
-        })
-        .collect();
+fn mount_points(rootfs: &Path, mounts: &[Mounted]) -> Result<()> {
     let what = |at: &str| format!("make the mount point {at}");
-    let root = rustix::fs::open(rootfs, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).context(|| what("/"))?;
-    let below = |at: &str| saved.iter().any(|dir| Path::new(at).starts_with(dir));
-    for mount in mounts.iter().filter(|mount| !mount.mask && !below(&mount.at)) {
-        let directory = std::fs::metadata(&mount.source).context(|| what(&mount.at))?.is_dir();
-        // Below another bind the mount point is in the source of that.
-        let inside = |outer: &&External| !outer.mask && outer.at != mount.at && Path::new(&mount.at).starts_with(&outer.at);
-        match mounts.iter().filter(inside).max_by_key(|outer| outer.at.len()) {
-            Some(outer) => {
-                let source = rustix::fs::open(&outer.source, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty());
-                make(&source.context(|| what(&mount.at))?, &mount.at[outer.at.len()..], directory)
-            }
-            None => make(&root, &mount.at, directory),
+    let open = |dir: &Path, at: &str| {
+        rustix::fs::open(dir, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).context(|| what(at))
+    };
+    let root = open(rootfs, "/")?;
+    for (number, mount) in mounts.iter().enumerate().filter(|(_, mount)| !mount.mask) {
+        let at = &mount.at;
+        let directory = match &mount.source {
+            Some(source) => std::fs::metadata(source).context(|| what(at)).map_err(|e| e.at(mount.place.to_string()))?.is_dir(),
+            None => true,
+        };
+        // Below an earlier one the mount point is in that.
+        let inside = |outer: &&Mounted| !outer.mask && outer.at != *at && Path::new(at).starts_with(&outer.at);
+        match mounts[..number].iter().filter(inside).max_by_key(|outer| outer.at.len()).map(|outer| (outer, &outer.source)) {
+            None => make(&root, at, directory),
+            Some((outer, Some(source))) => open(Path::new(source), at).and_then(|dir| make(&dir, &at[outer.at.len()..], directory)),
+            Some((_, None)) => Ok(()),
         }
-        .map_err(|e| e.at("mounts"))?;
+        .map_err(|e| e.at(mount.place.to_string()))?;
     }
-    saved.iter().filter(|at| !saved.iter().any(|dir| dir != *at && Path::new(at).starts_with(dir))).try_for_each(|at| make(&root, at, true))
+    Ok(())
 }
 
 fn make(root: &OwnedFd, at: &str, directory: bool) -> Result<()> {

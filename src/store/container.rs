@@ -286,7 +286,9 @@ impl Container {
     pub const NOTIFY: &str = "notify";
     /// Directory of the cgroups that CRIU is shown.
     const YARD: &str = "cgroups";
-    /// The socket in it.
+    /// Cgroup v2 in it.
+    const UNIFIED: &str = "unified";
+    /// The socket in [`Container::NOTIFY`].
     pub const NOTIFY_SOCKET: &str = "notify.sock";
 
     /// Makes the directory that the container sees as /run/notify; any user of the container may search it.
@@ -329,25 +331,32 @@ impl Container {
         }
     }
 
-    /// Makes the directory of the cgroups that CRIU is shown, empty but for `unified`: a link to `target`, or a directory to mount it on.
-    pub fn make_yard(&self, target: Option<&str>) -> Result<PathBuf> {
-        let what = || format!("make {}/{}", self.path.display(), Self::YARD);
-        let mode = Mode::from_raw_mode(0o700);
-        Self::clear_yard(&self.path.join(Self::YARD));
-        mkdirat(&self.dir, Self::YARD, mode).context(what)?;
-        let unified = format!("{}/unified", Self::YARD);
-        match target {
-            Some(target) => rustix::fs::symlinkat(target, &self.dir, &unified).context(what)?,
-            None => mkdirat(&self.dir, &unified, mode).context(what)?,
+    /// Makes the directory of the cgroups that CRIU is shown: `unified`, a link to `target`, or a directory to mount it on, and the
+    /// directories `beside`, into which processes can be written if there is something to mount.
+    pub fn make_yard(&self, target: Option<&str>, beside: &[PathBuf]) -> Result<PathBuf> {
+        let yard = self.path.join(Self::YARD);
+        let what = || format!("make {}", yard.display());
+        Self::clear_yard(&yard);
+        let make = |dir: &Path| std::os::unix::fs::DirBuilderExt::mode(&mut std::fs::DirBuilder::new(), 0o700).recursive(true).create(dir);
+        make(&yard).context(what)?;
+        let unified = yard.join(Self::UNIFIED);
+        target.map_or_else(|| make(&unified), |target| std::os::unix::fs::symlink(target, &unified)).context(what)?;
+        for place in beside.iter().map(|place| yard.join(place)) {
+            make(&place).context(what)?;
+            if target.is_none() {
+                std::fs::write(place.join("cgroup.procs"), "").context(what)?;
+            }
         }
-        Ok(self.path.join(Self::YARD))
+        Ok(yard)
     }
 
-    /// Takes it away; a mount on it in another namespace goes with it.
+    /// Takes it away; a mount on it in another namespace goes with it. Nothing else, if one is in ours: below are cgroups.
     pub fn clear_yard(yard: &Path) {
-        let unified = yard.join("unified");
+        let unified = yard.join(Self::UNIFIED);
         let _ = std::fs::remove_file(&unified).or_else(|_| std::fs::remove_dir(&unified));
-        let _ = std::fs::remove_dir(yard);
+        if std::fs::symlink_metadata(&unified).is_err() {
+            let _ = std::fs::remove_dir_all(yard);
+        }
     }
 
     fn read(&self, name: &CStr) -> rustix::io::Result<Vec<u8>> {
