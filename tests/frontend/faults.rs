@@ -1,7 +1,7 @@
 //! Two at once, killed at any moment, rebooted, out of space: the next command understands what is left, and `rm -f` clears it.
 
 use crate::common::{Said, eventually};
-use crate::host::{Host, kill};
+use crate::host::{Host, end, kill};
 use rustix::process::Signal;
 use std::fs;
 use std::process::Stdio;
@@ -128,11 +128,11 @@ fn prune_finds_what_kills_at_any_moment_leave() {
         }
         victim.wait().unwrap();
     }
-    // What runs is nobody's fault and is stopped as always; one whose monitor was killed, too.
-    for id in host.my(&["ps", "-q"]).ok().lines() {
-        let _ = host.my(&["stop", "-t", "0", id]);
-    }
-    eventually("nobody stands by", || !host.remains().iter().any(|line| line.contains(" monitor ")));
+    // What runs is nobody's fault and is stopped as always; one whose monitor was killed, too, and one that is only being started.
+    eventually("nobody stands by", || {
+        host.my(&["ps", "-q"]).ok().lines().for_each(|id| drop(host.my(&["stop", "-t", "0", id])));
+        !host.remains().iter().any(|line| line.contains(" monitor "))
+    });
     host.my(&["system", "prune", "-f", "--volumes"]).ok();
     assert_eq!(host.my(&["system", "doctor"]).ok(), "Nothing is amiss.\n");
     host.nothing_left();
@@ -146,7 +146,7 @@ fn what_a_loss_of_power_emptied_is_understood() {
     let id = host.detached(&["--name", "kept", "--restart", "always", "busybox", "sleep", "1000"]);
     let gone = host.my(&["create", "--rm", "--name", "gone", "--network", "none", "busybox", "true"]).ok();
     kill(host.monitor("kept"), Signal::KILL);
-    kill(host.pid("kept"), Signal::KILL);
+    end(host.pid("kept"));
     eventually("they are gone", || !host.remains().iter().any(|line| line.starts_with("process ")));
     fs::write(host.container("kept").join("state.json"), "").unwrap();
     let record = host.container("gone").join("container.json");
@@ -170,7 +170,7 @@ fn a_reboot_is_noticed() {
     let id = host.detached(&["--name", "box", "--restart", "always", "busybox", "sh", "-c", "echo up; exec sleep 1000"]);
     eventually("it is up", || host.my(&["logs", "box"]).ok() == "up\n");
     kill(host.monitor(&id), Signal::KILL);
-    kill(host.pid("box"), Signal::KILL);
+    end(host.pid("box"));
     eventually("they are gone", || !host.remains().iter().any(|line| line.starts_with("process ")));
     // As after a boot: another boot id, nothing in the run directory. The pids are somebody else's.
     let path = host.container("box").join("state.json");

@@ -14,9 +14,11 @@ fn restart_policies_are_kept_and_a_stop_is_remembered() {
     let id = host.detached(&["--restart", "on-failure", "busybox", "true"]);
     host.until(&id, "exited");
     assert_eq!(host.inspect(&id, "{{.RestartCount}}"), "0");
-    for policy in ["always", "unless-stopped"] {
+    // At any moment of a restart, too.
+    for (policy, wait) in [("always", 0), ("unless-stopped", 0), ("unless-stopped", 40), ("unless-stopped", 80), ("unless-stopped", 160)] {
         let id = host.detached(&["--restart", policy, "busybox", "sh", "-c", "sleep 0.05"]);
         eventually("restarted", || host.inspect(&id, "{{.RestartCount}}").parse::<u32>().unwrap() > 1);
+        std::thread::sleep(std::time::Duration::from_millis(wait));
         host.my(&["stop", "-t", "0", &id]).ok();
         assert_eq!(host.status(&id), "exited", "{policy}");
         // A reboot does not start what a user stopped, but for `always`.

@@ -72,7 +72,7 @@ fn stop_one(container: &Container, timeout: Option<i64>, signal: Option<&str>) -
     if !(state.status.is_up() || state.status == Status::Restarting) {
         return Ok(());
     }
-    let state = container.change(|state| state.stopped_by_user = true)?;
+    let state = settled(container, container.change(|state| state.stopped_by_user = true)?)?;
     if state.status == Status::Paused {
         unpause_one(container)?;
     }
@@ -98,12 +98,26 @@ fn stop_one(container: &Container, timeout: Option<i64>, signal: Option<&str>) -
     Ok(())
 }
 
+/// The state of a container that a user no longer wants, once it waits for no restart: its monitor hears of that, and has either ended
+/// it, or just started it once more.
+fn settled(container: &Container, mut state: State) -> Result<State> {
+    if let Some(monitor) = state.monitor.filter(|_| state.status == Status::Restarting && container.monitored(&state)) {
+        let until = Instant::now() + PATIENCE;
+        let _ = monitor.open().map(|monitor| pidfd_send_signal(&monitor, Signal::TERM));
+        while state.status == Status::Restarting && container.monitored(&state) && Instant::now() < until {
+            std::thread::sleep(Duration::from_millis(2));
+            state = container.state()?;
+        }
+    }
+    Ok(state)
+}
+
 /// Waits for the monitor to record the end; without one, does so itself.
 fn gone(container: &Container, state: &State) -> Result<()> {
     let Some(monitor) = state.monitor.filter(|_| container.monitored(state)).and_then(|monitor| monitor.open()) else {
         return clear(container, state);
     };
-    // Where the container waits to be restarted, this is how the monitor hears of the user's wish.
+    // Should it wait to restart the container after all, this is how it hears of the user's wish.
     let _ = pidfd_send_signal(&monitor, Signal::TERM);
     // The monitor itself may live on for a client that reads slowly.
     let wire = monitor::attach(container, Hello::default())?;

@@ -201,8 +201,10 @@ impl Stand {
         let ready = |process, attachments, ports| {
             let changed = self.container.change(|state| {
                 let (monitor, boot, finished) = (state.monitor, std::mem::take(&mut state.boot), std::mem::take(&mut state.finished));
+                // A restart is nobody's wish: a user's stop meanwhile holds.
+                let stopped_by_user = restarts > 0 && state.stopped_by_user;
                 let running = State { status: Status::Running, process: Some(process), started: rfc3339_now(), ..State::default() };
-                *state = State { monitor, boot, finished, restarts, health, attachments, ports, ..running };
+                *state = State { monitor, boot, finished, stopped_by_user, restarts, health, attachments, ports, ..running };
             });
             changed.map(drop)
         };
