@@ -527,6 +527,29 @@ fn read_only_paths_stay_read_only() {
     Census::of(bundle).nothing_left(bundle);
 }
 
+/// A mount point that is gone from a directory of the host's, which the container has read-only, is not made there.
+#[test]
+fn nothing_is_made_in_what_the_container_has_read_only() {
+    let Some(saved) = Saved::new(&["sleep", "1000"]) else { return };
+    let [one, two] = sources(&saved);
+    let mounts = [bind("/mnt", &one, &["ro"]), bind("/mnt/x", &two, &[])];
+    let saved = saved.with(|c| c["mounts"].as_array_mut().unwrap().extend(mounts));
+    saved.start();
+    saved.checkpoint(&[]);
+    fs::remove_dir(one.join("x")).unwrap();
+    saved
+        .keel(&["restore", "--detach", "--image-path", "images", "ID"])
+        .fails(1, &["mount point /x", "read-only file system", "mounts["]);
+    assert!(!one.join("x").exists());
+    Census::of(&saved.bundle).nothing_left(&saved.bundle);
+    // The images are as they were.
+    fs::create_dir(one.join("x")).unwrap();
+    saved.restore(&[]);
+    assert_eq!(saved.bundle.sh("cat /mnt/x/name"), "two");
+    saved.bundle.delete();
+    Census::of(&saved.bundle).nothing_left(&saved.bundle);
+}
+
 /// Told before anything is saved, with the place in the configuration; the container goes on.
 #[test]
 fn mounts_that_would_not_come_back_are_refused() {

@@ -201,6 +201,14 @@ pub(super) struct Mounted {
     pub hidden: bool,
 }
 
+impl Mounted {
+    /// Whether nobody may write there.
+    pub fn is_read_only(&self) -> bool {
+        const RDONLY: u64 = libc::MOUNT_ATTR_RDONLY;
+        self.attributes.iter().fold(false, |so_far, attr| attr.attr_set & RDONLY != 0 || so_far && attr.attr_clr & RDONLY == 0)
+    }
+}
+
 /// The mounts of the container, in the order in which they are made. By the configuration, not by the container's mountinfo:
 /// what the container itself has mounted never becomes the host's.
 pub(super) fn mounts(plan: &Plan) -> Result<Vec<Mounted>> {

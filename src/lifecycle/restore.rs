@@ -19,6 +19,7 @@ use crate::store::{ContainerId, ProcessId, Record};
 use crate::sys::{self, Cloned, Context, Error, Log, MountAttr, Result, ns};
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{Mode, OFlags, ResolveFlags};
+use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use std::collections::BTreeMap;
 use std::ffi::{CStr, CString};
@@ -168,7 +169,7 @@ fn protect(plan: &Plan, mounts: &[Mounted], pid: i32) -> Result<()> {
         }
         Cloned::Parent(pid, pidfd) => match (Process { pid, pidfd, handed: None }).wait()? {
             0 => Ok(()),
-            errno => Err(Error::new(what()).errno(rustix::io::Errno::from_raw_os_error(errno))),
+            errno => Err(Error::new(what()).errno(Errno::from_raw_os_error(errno))),
         },
     }
 }
@@ -255,8 +256,11 @@ fn mount_points(rootfs: &Path, mounts: &[Mounted]) -> Result<()> {
         // Below an earlier one the mount point is in that.
         let inside = |outer: &&Mounted| !outer.mask && outer.at != *at && Path::new(at).starts_with(&outer.at);
         match mounts[..number].iter().filter(inside).max_by_key(|outer| outer.at.len()).map(|outer| (outer, &outer.source)) {
-            None => make(&root, at, directory),
-            Some((outer, Some(source))) => open(Path::new(source), at).and_then(|dir| make(&dir, &at[outer.at.len()..], directory)),
+            None => make(&root, at, directory, false),
+            // What the container could not make in the host's directory, a restore does not make for it.
+            Some((outer, Some(source))) => {
+                open(Path::new(source), at).and_then(|dir| make(&dir, &at[outer.at.len()..], directory, outer.is_read_only()))
+            }
             Some((_, None)) => Ok(()),
         }
         .map_err(|e| e.at(mount.place.to_string()))?;
@@ -264,8 +268,11 @@ fn mount_points(rootfs: &Path, mounts: &[Mounted]) -> Result<()> {
     Ok(())
 }
 
-fn make(root: &OwnedFd, at: &str, directory: bool) -> Result<()> {
+fn make(root: &OwnedFd, at: &str, directory: bool, read_only: bool) -> Result<()> {
     let what = || format!("make the mount point {at}");
     let path = CString::new(at.trim_start_matches('/')).map_err(|_| Error::new(what()))?;
+    if read_only && matches!(path::resolve(root.as_fd(), &path, OFlags::empty(), ResolveFlags::empty()), Err(Errno::NOENT)) {
+        return Err(Errno::ROFS).context(what);
+    }
     path::resolve_or_make(root.as_fd(), &path, directory).context(what).map(drop)
 }
