@@ -537,9 +537,7 @@ fn nothing_is_made_in_what_the_container_has_read_only() {
     saved.start();
     saved.checkpoint(&[]);
     fs::remove_dir(one.join("x")).unwrap();
-    saved
-        .keel(&["restore", "--detach", "--image-path", "images", "ID"])
-        .fails(1, &["mount point /x", "read-only file system", "mounts["]);
+    saved.keel(&["restore", "--detach", "--image-path", "images", "ID"]).fails(1, &["mount point /x", "read-only file system", "mounts["]);
     assert!(!one.join("x").exists());
     Census::of(&saved.bundle).nothing_left(&saved.bundle);
     // The images are as they were.

@@ -230,11 +230,10 @@ fn an_ambient_capability_that_is_not_inheritable_warns_and_goes_on() {
 #[test]
 fn the_filter_need_allow_nothing_but_the_exec() {
     let with = |names: &[&str], action: &str| {
-        let bundle = Bundle::new(&["true"]).with(|c| {
+        Bundle::new(&["true"]).with(|c| {
             c["process"]["noNewPrivileges"] = json!(true);
             c["linux"]["seccomp"] = json!({"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{"names": names, "action": action}]});
-        });
-        bundle
+        })
     };
     with(&["rt_sigaction", "rt_sigprocmask"], "SCMP_ACT_ERRNO").run().ok();
     let killed = with(&["execve"], "SCMP_ACT_KILL_PROCESS");
