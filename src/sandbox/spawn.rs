@@ -213,7 +213,8 @@ fn ended(process: &Process) -> Result<()> {
     if is_ending(process) {
         // It has closed its descriptors, and cannot be waited for quite yet.
         let second = Timespec { tv_sec: 1, tv_nsec: 0 };
-        let _ = poll(&mut [PollFd::new(&process.pidfd, PollFlags::IN)], Some(&second));
+        let mut pidfd = [PollFd::new(&process.pidfd, PollFlags::IN)];
+        rustix::io::retry_on_intr(|| poll(&mut pidfd, Some(&second))).context(|| "wait for the child's end")?;
     }
     let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
     let status = waitid(WaitId::PidFd(process.pidfd.as_fd()), options).context(|| "ask for the child's state")?;
