@@ -14,7 +14,7 @@ use rustix::io::Errno;
 use rustix::process::{Signal, pidfd_send_signal};
 
 /// How long a killed process may take to end: one in uninterruptible sleep can take for ever.
-const END: Timespec = Timespec { tv_sec: 10, tv_nsec: 0 };
+pub(super) const END: Timespec = Timespec { tv_sec: 10, tv_nsec: 0 };
 
 /// How long a program may take that seems to be ending by itself: a caller who saw its last output may be this much faster.
 const GRACE: Timespec = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };

@@ -12,7 +12,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 /// For the process that a killed create has left, which ends at its next wait; as long as `delete` waits for one that it has killed.
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(super::delete::END.tv_sec as u64);
 
 /// runtime.md, "State", and runc's `paused`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -79,8 +79,11 @@ pub(super) fn look(runtime: &Runtime, id: &ContainerId, lock: bool) -> Result<Pr
         match record.creator {
             None => container.lock()?,
             // What the creator has left shares its lock.
-            Some(_) if !container.lock_within(PATIENCE)? => return Err(held(id)),
-            Some(_) => {}
+            Some(_) => {
+                if !container.lock_within(PATIENCE)? {
+                    return Err(held(id));
+                }
+            }
         }
         record = container.record()?;
     }

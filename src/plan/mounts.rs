@@ -239,7 +239,9 @@ fn root_mount(mount: &Mount, parsed: &MountOptions, common: &Common<'_>, at: At)
             .hint("fewer layers, or shorter paths to them"));
     }
     let source = if mount.source.is_empty() { &mount.kind } else { &mount.source };
-    let attr = MountAttr { attr_set: parsed.attr.set, attr_clr: parsed.attr.clear, ..MountAttr::default() };
+    // One mount, of which those of the tree come last.
+    let (own, tree) = (parsed.attr, parsed.rec_attr);
+    let attr = MountAttr { attr_set: own.set & !tree.clear | tree.set, attr_clr: own.clear | tree.clear, ..MountAttr::default() };
     let (kind, source, data) = (cstring(&mount.kind, at)?, cstring(source, at)?, cstring(&data, at)?);
     Ok(Op::MountRoot { kind, source, data, attr, copy_up: parsed.tmpcopyup, at })
 }
