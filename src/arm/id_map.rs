@@ -26,7 +26,7 @@ pub fn make(uids: &[IdMapping], gids: &[IdMapping]) -> Result<OwnedFd> {
     let what = || "make a user namespace for idmapped mounts";
     let (wait, hold) = pipe_with(PipeFlags::CLOEXEC).context(what)?;
     match sys::clone3(ns::USER, None).context(what)? {
-        Cloned::Child => {
+        Cloned::Child(_) => {
             // Ends with its parent too: then nobody holds the other end.
             drop(hold);
             let _ = rustix::io::retry_on_intr(|| rustix::io::read(&wait, &mut [0; 1]));

@@ -3,20 +3,20 @@
 mod facts;
 mod id_map;
 mod own_binary;
+mod tail;
 
 pub use facts::facts;
 pub use id_map::make as user_namespace;
 pub use own_binary::{executable, protect, protect_early};
 
 use crate::plan::seccomp::Filter;
-use crate::plan::{Op, Plan, Tree};
+use crate::plan::{Plan, Tree};
 use crate::spec::options::LOCKABLE;
-use crate::sys::{CStrings, Context, Error, MountAttr, Result, Steps, close_range, keep, mount_setattr};
+use crate::sys::{Context, Error, MountAttr, Result, Steps, Tail, close_range, mount_setattr};
 use rustix::fd::OwnedFd;
 use rustix::fs::{CWD, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::mount::{OpenTreeFlags, open_tree};
-use std::ffi::CString;
 
 /// What EINVAL from an idmapped mount means (mount_setattr(2)).
 pub const ID_MAP_REFUSED: &str = "this file system does not support idmapped mounts, or the source is idmapped already";
@@ -24,13 +24,12 @@ pub const ID_MAP_REFUSED: &str = "this file system does not support idmapped mou
 /// What EPERM for the flags of a bind mount means.
 pub const LOCKED: &str = "a user namespace may not clear ro, nosuid, nodev or noexec of a mount of the host's, nor change its access times";
 
-/// Room for `HOME=` and a directory of the container's passwd, in bytes.
-const HOME_MAX: usize = 1024;
-
 /// Everything a child needs beside its plan; all descriptors are close-on-exec.
 pub struct Armed {
-    /// What is needed to the end.
-    pub last: Option<Last>,
+    /// What is left to do when the memory of the parent is given up.
+    pub tail: Option<Tail>,
+    /// The socket on which it waits for `start`.
+    pub listener: Option<OwnedFd>,
     /// One for each of `Plan::trees`; the child fills those that the host may not open.
     pub trees: Vec<Option<OwnedFd>>,
     /// One for each of `Plan::joins`.
@@ -49,6 +48,8 @@ pub struct Armed {
     pub init: Option<OwnedFd>,
     /// The three standard descriptors of a hook.
     pub stdio: Option<[OwnedFd; 3]>,
+    /// One procfs for each that the container mounts, if it joins a pid namespace: opened there, not yet made (fsopen(2)).
+    pub procs: Vec<OwnedFd>,
     /// Descriptors from 3 on that stay open.
     pub preserve_fds: u32,
     /// Where the times of the operations go, if somebody asks.
@@ -56,8 +57,8 @@ pub struct Armed {
 }
 
 impl Armed {
-    /// Opens namespaces and trees, and lays out the strings for execve(2).
-    pub fn new(plan: &Plan, filter: Option<Filter>) -> Result<Self> {
+    /// Opens namespaces and trees, and lays out the tail. The times of the operations go to `steps`, if somebody asks.
+    pub fn new(plan: &Plan, filter: Option<Filter>, steps: Option<Steps>) -> Result<Self> {
         let mut joins = Vec::with_capacity(plan.joins.len());
         for join in &plan.joins {
             let what = || format!("open the namespace {}", join.path.to_string_lossy());
@@ -81,9 +82,9 @@ impl Armed {
             };
             trees.push(fd);
         }
-        let last = keep(|| Last::new(plan, filter.as_ref()));
         Ok(Self {
-            last: Some(last),
+            tail: Some(tail::lay_out(plan, filter.as_ref(), steps)?),
+            listener: None,
             trees,
             joins,
             id_maps,
@@ -93,58 +94,17 @@ impl Armed {
             console: None,
             init: None,
             stdio: None,
+            procs: Vec::new(),
             preserve_fds: 0,
-            steps: None,
+            steps,
         })
     }
 }
 
 impl Armed {
-    /// Gives the process the socket on which it will wait for `start`.
-    pub fn listen(&mut self, socket: OwnedFd) {
-        if let Some(last) = &mut self.last {
-            last.listener = Some(socket);
-        }
-    }
-
     /// The tree number `i`, if it is open.
     pub fn tree(&mut self, i: usize) -> rustix::io::Result<OwnedFd> {
         self.trees.get_mut(i).and_then(Option::take).ok_or(Errno::BADF)
-    }
-}
-
-/// What a process needs to execute its program, `Plan::ops` from `Plan::last` on. Copies in memory of their own, so that a
-/// created container can give everything else back while it waits for `start`.
-pub struct Last {
-    /// The operations after the wait.
-    pub ops: Vec<Op>,
-    /// Their index in the plan.
-    pub first: u32,
-    /// Paths of the program to try.
-    pub candidates: Vec<CString>,
-    /// The program's arguments.
-    pub argv: CStrings,
-    /// The program's environment.
-    pub envp: CStrings,
-    /// The compiled seccomp filter.
-    pub filter: Option<Filter>,
-    /// The socket on which it waits.
-    pub listener: Option<OwnedFd>,
-}
-
-impl Last {
-    fn new(plan: &Plan, filter: Option<&Filter>) -> Self {
-        let program = &plan.process;
-        let envp = program.envp.clone();
-        Self {
-            ops: plan.ops[plan.last..].to_vec(),
-            first: plan.last as u32,
-            candidates: program.candidates.clone(),
-            argv: CStrings::new(program.argv.clone()),
-            envp: if program.wants_home { CStrings::with_room(envp, b"HOME=/", HOME_MAX) } else { CStrings::new(envp) },
-            filter: filter.cloned(),
-            listener: None,
-        }
     }
 }
 

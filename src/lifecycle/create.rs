@@ -10,7 +10,7 @@ use super::{Runtime, agent, foreground, listen_fds, resctrl_of, root_mount, writ
 use crate::arm::Armed;
 use crate::cgroup::{Cgroup, Entry};
 use crate::plan::{Op, Stage};
-use crate::sandbox::{Process, spawn};
+use crate::sandbox::{Process, joined_proc, spawn};
 use crate::spec::{self, Spec};
 use crate::store::{Container, ContainerId, ProcessId, Record};
 use crate::sys::{Context, Error, Kind, Log, Result, ns, rfc3339_now};
@@ -188,13 +188,14 @@ impl Made {
         }
         self.record.start_at = decided.plan.last as u32;
         let resctrl = resctrl_of(&self.record)?.map(|groups| groups.create()).transpose()?;
-        let mut armed = timeline.step("arm", "", || Armed::new(&decided.plan, decided.filter.take()))?;
-        armed.steps = timeline.steps(&decided.plan)?;
+        let steps = timeline.steps(&decided.plan)?;
+        let mut armed = timeline.step("arm", "", || Armed::new(&decided.plan, decided.filter.take(), steps))?;
+        armed.procs = joined_proc::open(&decided.plan, &armed, &decided.facts)?;
         armed.console = console;
         armed.resctrl = resctrl.unwrap_or_default();
         armed.preserve_fds = options.preserve_fds + listen_fds();
         if decided.plan.ops.contains(&Op::Sync(Stage::Created)) {
-            armed.listen(listener(&self.container)?);
+            armed.listener = Some(listener(&self.container)?);
         }
         let Self { container, record, entry, .. } = self;
         let entry = entry.as_mut().ok_or_else(|| Error::new("there is no cgroup to begin in"))?;
@@ -333,7 +334,8 @@ fn reached(
     container: &Container,
     options: &CreateOptions,
 ) -> Result<()> {
-    if record.init.is_none() {
+    // The process that is in a pid namespace of others is not the one that the hooks before it were told of.
+    if record.init.is_none_or(|init| init.pid != process.pid) {
         record.init = Some(ProcessId::of(process.pid)?);
         // Hooks and other commands see it; where there are no hooks, `finish` writes it at once.
         let hooks = stage == Stage::CreateRuntime || stage == Stage::CreateContainer || !spec.hooks.start_container.is_empty();
@@ -341,7 +343,9 @@ fn reached(
             container.save(record)?;
         }
     }
-    let inside = Place { container: Some((process.pidfd.as_fd(), record.namespaces & !ns::TIME)), ..*host };
+    // A hook before pivot_root has the host's files in sight: it does not enter a pid namespace of others, who would see it.
+    let kinds = record.namespaces & if record.owns_pid_namespace { !ns::TIME } else { !(ns::TIME | ns::PID) };
+    let inside = Place { container: Some((process.pidfd.as_fd(), kinds)), ..*host };
     match stage {
         Stage::Ids | Stage::IdMap(_) | Stage::NetDevices => Ok(()),
         Stage::Root(_) => {

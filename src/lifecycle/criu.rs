@@ -227,7 +227,7 @@ impl Criu {
         let (theirs, told) = (high(theirs)?, high(told)?);
         let handed = surroundings.handed.iter().map(|fd| high(fd.try_clone().context(what)?)).collect::<Result<Vec<_>>>()?;
         match sys::clone3(0, surroundings.into.as_ref().map(AsFd::as_fd)).context(what)? {
-            Cloned::Child => {
+            Cloned::Child(_) => {
                 let enter = || -> rustix::io::Result<()> {
                     surroundings.tasks.iter().try_for_each(|tasks| rustix::io::write(tasks, b"0").map(drop))?;
                     if let Some(root) = &root {
@@ -245,7 +245,7 @@ impl Criu {
                     sys::dup_to(&theirs, SOCKET)?;
                     (Surroundings::FIRST..).zip(&handed).try_for_each(|(number, fd)| sys::dup_to(fd, number))?;
                     sys::close_range(last as u32, u32::MAX, true)?;
-                    sys::reset_signals()?;
+                    sys::default_signals()?;
                     Err(sys::execve(&path, &argv, &envp))
                 };
                 if let Err(errno) = enter() {

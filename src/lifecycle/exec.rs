@@ -10,7 +10,7 @@ use crate::cgroup::{Cgroup, Entry};
 use crate::plan::{self, Stage};
 use crate::sandbox::{Process, spawn};
 use crate::spec::{self, Spec};
-use crate::store::{ContainerId, Record};
+use crate::store::ContainerId;
 use crate::sys::{Error, Kind, Log, Result};
 use rustix::io::Errno;
 use std::path::PathBuf;
@@ -87,11 +87,7 @@ fn exec_in(
         entry => entry,
     })?;
     facts.cgroup.tasks = entry.tasks.len();
-    let watched = present.record.traced || spec.process.as_ref().is_some_and(plan::may_trace);
-    if !watched && plan::may_trace(&process) {
-        remember_tracer(runtime, id)?;
-    }
-    let mut plan = timeline.step("plan", "", || plan::exec(&spec, &process, present.record.namespaces, watched, &facts))?;
+    let mut plan = timeline.step("plan", "", || plan::exec(&spec, &process, present.record.namespaces, &facts))?;
     warnings.append(&mut plan.warnings);
     for op in &plan.ops {
         log.debug(|| format!("the process will {}", plan.sentence(op)));
@@ -106,9 +102,8 @@ fn exec_in(
     if relay.as_ref().is_some_and(foreground::Relay::has_terminal) {
         foreground::size_console(&mut plan);
     }
-    let mut armed = timeline.step("arm", "", || Armed::new(&plan, filter))?;
     let steps = timeline.steps(&plan)?;
-    armed.steps = steps;
+    let mut armed = timeline.step("arm", "", || Armed::new(&plan, filter, steps))?;
     armed.console = match &options.console_socket {
         Some(path) => Some(arm::connect_to("console socket", path)?),
         None => relay.as_ref().and_then(foreground::Relay::socket),
@@ -130,14 +125,6 @@ fn exec_in(
     let Some(relay) = relay else { return Ok(0) };
     let _ = timeline.write();
     timeline.step("wait for the program", "", || relay.wait(&started, None))
-}
-
-/// From now on some process of the container may trace those that later commands put beside it.
-fn remember_tracer(runtime: &Runtime, id: &ContainerId) -> Result<()> {
-    let container = runtime.root.open(id)?;
-    container.lock()?;
-    let record = container.record()?;
-    container.save(&Record { traced: true, ..record })
 }
 
 /// A container that delegates moves its processes into children and so makes its own cgroup an inner node, which no

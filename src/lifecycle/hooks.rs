@@ -40,8 +40,10 @@ pub(super) fn run(kind: &'static str, hooks: &[Hook], record: &Record, status: S
         return Ok(());
     }
     let mut state = state_of(record, status);
-    // runtime.md, "State": for a hook in the container's namespaces the pid as seen from there.
-    if let (Some(_), Some(init)) = (&place.container, record.init) {
+    // runtime.md, "State": for a hook in the container's pid namespace the pid as seen from there.
+    if let (Some((_, kinds)), Some(init)) = (&place.container, record.init)
+        && kinds & ns::PID != 0
+    {
         state.pid = init.innermost()?;
     }
     each(kind, hooks, &state, place).collect()
@@ -74,7 +76,7 @@ fn armed(hook: &Hook, state: &State, place: &Place<'_>) -> Result<(Plan, Armed)>
     let Some((spec, record)) = place.like else {
         let root = CString::new(state.rootfs.as_os_str().as_bytes()).unwrap_or_default();
         let plan = plan::hook(hook, &own_environment(), kinds, &root, place.facts)?;
-        let armed = Armed::new(&plan, None)?;
+        let armed = Armed::new(&plan, None, None)?;
         return Ok((plan, armed));
     };
     let entry = cgroup_of(record)?.map(|cgroup| cgroup.entry(&[])).transpose()?.unwrap_or_default();
@@ -82,7 +84,7 @@ fn armed(hook: &Hook, state: &State, place: &Place<'_>) -> Result<(Plan, Armed)>
     let mut facts = Facts { cgroup, ..place.facts.clone() };
     note(&mut facts, record)?;
     let plan = plan::start_hook(hook, spec, kinds, &facts)?;
-    let mut armed = Armed::new(&plan, spec.linux.seccomp.as_ref().map(plan::seccomp::compile).transpose()?)?;
+    let mut armed = Armed::new(&plan, spec.linux.seccomp.as_ref().map(plan::seccomp::compile).transpose()?, None)?;
     (armed.into, armed.tasks) = (entry.into, entry.tasks);
     armed.resctrl = resctrl_of(record)?.map(|groups| groups.tasks()).transpose()?.unwrap_or_default();
     Ok((plan, armed))

@@ -152,7 +152,7 @@ fn protect(plan: &Plan, mounts: &[Mounted], pid: i32) -> Result<()> {
     let paths = paths.chain(read_only(plan, pid).map(|path| Ok((path.to_owned(), &[MountAttr::RDONLY][..]))));
     let paths = paths.collect::<Result<Vec<_>>>()?;
     match sys::clone3(0, None).context(what)? {
-        Cloned::Child => {
+        Cloned::Child(_) => {
             let change = || -> rustix::io::Result<()> {
                 sys::setns(&pidfd, ns::MOUNT)?;
                 let root = rustix::fs::open(c"/", OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;

@@ -68,7 +68,7 @@ fn unmount_fd(root: &OwnedFd) -> rustix::io::Result<()> {
 fn unmount_in(namespace: &Path, path: &Path, mount: &RootMount) -> rustix::io::Result<()> {
     let Ok(namespace) = rustix::fs::open(namespace, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()) else { return Ok(()) };
     match sys::clone3(0, None)? {
-        Cloned::Child => {
+        Cloned::Child(_) => {
             let done = match sys::setns(namespace.as_fd(), ns::MOUNT) {
                 // Another process has the number of the one that the path told of.
                 Err(Errno::INVAL) => Ok(()),

@@ -87,7 +87,7 @@ impl Watcher {
         let what = || "clone the process that answers system calls";
         match sys::clone3(0, None).context(what)? {
             Cloned::Parent(pid, pidfd) => self.helper = Some((Process { pid, pidfd, handed: None }, results)),
-            Cloned::Child => {
+            Cloned::Child(_) => {
                 close_all_but(&[Some(listener.as_fd()), Some(theirs.as_fd()), Some(watched.pidfd.as_fd()), log.descriptor()]);
                 let log = if self.tell { Some(log) } else { None };
                 let heard = Helper { listener: listener.as_fd(), program: &self.program, log, init: watched }.serve();

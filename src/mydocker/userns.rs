@@ -90,7 +90,7 @@ fn make(run: &Path, record: &Path) -> Result<OwnedFd> {
     let null = rustix::fs::open(c"/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty()).context(|| "open /dev/null")?;
     let (maps, by_helper) = maps()?;
     match sys::clone3(ns::USER, None) {
-        Ok(Cloned::Child) => keep(&lease, &null),
+        Ok(Cloned::Child(_)) => keep(&lease, &null),
         Ok(Cloned::Parent(pid, pidfd)) => {
             let made = sandbox::map(pid, &maps, by_helper, true).and_then(|()| {
                 let keeper = ProcessId::of(pid)?;

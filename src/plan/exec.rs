@@ -5,22 +5,14 @@ use crate::spec::{Hook, Process, Spec, numbers};
 use crate::sys::{Error, Result, ns};
 use std::ffi::CStr;
 
-const CAP_SYS_PTRACE: u64 = 1 << 19;
-
 /// A process in the namespaces `kinds` of a running container, whose `config.json` was `spec`.
-///
-/// The pid namespace is entered by the parent for its children, the user namespace together with all others in one
-/// setns(2) on the init's pidfd. An ordinary user has no rights over the pid namespace before the user namespace is
-/// entered, so that only then a second clone is needed.
-///
-/// `traced` says that a process of the container may have CAP_SYS_PTRACE ([`may_trace`]).
-pub fn exec(spec: &Spec, process: &Process, kinds: u64, traced: bool, facts: &Facts) -> Result<Plan> {
+pub fn exec(spec: &Spec, process: &Process, kinds: u64, facts: &Facts) -> Result<Plan> {
     let plan = Plan { process: Program::new(process)?, ..Plan::default() };
-    enter(plan, spec, process, kinds, traced, facts, None)
+    enter(plan, spec, process, kinds, facts, None)
 }
 
 /// Appends the way into the container and the identity that `process` has there; `before` comes last of what needs no filter.
-fn enter(mut plan: Plan, spec: &Spec, process: &Process, kinds: u64, traced: bool, facts: &Facts, before: Option<Op>) -> Result<Plan> {
+fn enter(mut plan: Plan, spec: &Spec, process: &Process, kinds: u64, facts: &Facts, before: Option<Op>) -> Result<Plan> {
     plan.ops.extend((0..facts.cgroup.tasks).map(Op::JoinCgroup));
     plan.ops.extend((0..process::resctrl_groups(&spec.linux)).map(Op::JoinResctrl));
     affinity(&mut plan, process)?;
@@ -31,10 +23,12 @@ fn enter(mut plan: Plan, spec: &Spec, process: &Process, kinds: u64, traced: boo
         // There are no rights to raise limits in there.
         plan.ops.extend(process::privileged(process)?);
     }
-    join_init(&mut plan, kinds, traced || shares_pids(spec), facts);
+    join_init(&mut plan, kinds, facts);
     // Else what is on the caller's session keyring would be there for whoever runs in the container.
     plan.ops.extend(join_keyring(facts.keyring.as_ref())?);
-    plan.ops.push(Op::Setsid);
+    if !plan.enters_pids {
+        plan.ops.push(Op::Setsid);
+    }
     if plan.process.terminal {
         let size = process.console_size.as_ref().map(|s| (s.height, s.width));
         plan.ops.push(Op::Console { bind: false, size });
@@ -43,6 +37,7 @@ fn enter(mut plan: Plan, spec: &Spec, process: &Process, kinds: u64, traced: boo
     plan.groups_denied = facts.groups_denied
         || kinds & ns::USER != 0 && !facts.privileged && spec.linux.gid_mappings.len() == 1 && spec.linux.gid_mappings[0].size == 1;
     plan.keeps_groups = process::keeps_groups(spec);
+    process::begin_tail(&mut plan);
     process::identity(&mut plan, process, &spec.linux, facts, before)?;
     Ok(plan)
 }
@@ -63,40 +58,17 @@ fn affinity(plan: &mut Plan, process: &Process) -> Result<()> {
     Ok(())
 }
 
-/// Whether a process with these capabilities can open what /proc/PID shows of every process it sees.
-pub fn may_trace(process: &Process) -> bool {
-    let names = process.capabilities.iter().flat_map(|caps| [&caps.bounding, &caps.permitted]);
-    names.fold(0, |set, names| set | process::capability_set(names)) & CAP_SYS_PTRACE != 0
-}
-
-/// Whether processes of other containers, of whose capabilities nothing is known, are in sight of this one's.
-fn shares_pids(spec: &Spec) -> bool {
-    spec.linux.namespaces.iter().any(|n| n.kind == "pid" && !n.path.is_empty())
-}
-
-/// From our namespaces into the container's.
-///
-/// A process that the clone puts into the container's pid namespace is in its sight while it still has the host's root
-/// and our descriptors. Only one that may trace it can open them through /proc/PID (being non-dumpable does not help
-/// against CAP_SYS_PTRACE in the same user namespace). Then the first process joins everything from outside, closes what
-/// is ours, and a second clone makes the one that the container sees (CVE-2016-9962, CVE-2024-21626).
-fn join_init(plan: &mut Plan, kinds: u64, traced: bool, facts: &Facts) {
-    let traced = traced && kinds & ns::USER == 0;
-    let second = kinds & ns::PID != 0 && (traced || kinds & ns::USER != 0 && !facts.privileged);
-    if !second {
-        plan.join_init = kinds & ns::PID;
-    }
+/// From our namespaces into the container's, by one setns(2) on the pidfd of its first process. The pid namespace takes effect
+/// only for children: those who are in it see the process that the tail clones, and this one never
+/// ([0024](../../docs/decisions/0024-born-blind.md)).
+fn join_init(plan: &mut Plan, kinds: u64, facts: &Facts) {
+    plan.enters_pids = kinds & ns::PID != 0;
     plan.ops.push(Op::NonDumpable);
-    let inside = kinds & !plan.join_init;
-    if inside != 0 {
-        plan.ops.push(Op::JoinInit(inside));
+    if kinds != 0 {
+        plan.ops.push(Op::JoinInit(kinds));
     }
     if let Some((path, mount)) = &facts.shared_root {
         plan.ops.push(Op::EnterRoot { path: path.clone(), mount: *mount });
-    }
-    if second {
-        plan.ops.push(Op::CloseFds);
-        plan.ops.push(Op::CloneAgain(0));
     }
     if kinds & ns::USER != 0 {
         plan.ops.push(Op::BecomeRoot);
@@ -121,7 +93,7 @@ pub fn start_hook(hook: &Hook, spec: &Spec, kinds: u64, facts: &Facts) -> Result
     program.wants_home &= hook.env.is_none();
     let plan = Plan { process: program, ops: vec![Op::Stdio], ..Plan::default() };
     // As in `hook`, and last for the same reason.
-    enter(plan, spec, &process, kinds, false, facts, Some(Op::DieWithParent))
+    enter(plan, spec, &process, kinds, facts, Some(Op::DieWithParent))
 }
 
 /// A hook: on the host with `kinds` 0, else in the container's namespaces with `root`, its root file system, as the working directory:
@@ -140,10 +112,14 @@ pub fn hook(hook: &Hook, inherited: &[std::ffi::CString], kinds: u64, root: &CSt
         Plan { process: program, groups_denied: facts.groups_denied || kinds & ns::USER != 0 && !facts.privileged, ..Plan::default() };
     plan.ops.push(Op::Stdio);
     if kinds != 0 {
-        join_init(&mut plan, kinds, false, facts);
-        plan.ops.push(Op::TryChdir(root.into()));
+        join_init(&mut plan, kinds, facts);
+        plan.ops.push(Op::HookDirectory(root.into()));
     }
     plan.ops.push(Op::CloseFds);
+    plan.tail = plan.ops.len();
+    if plan.enters_pids {
+        plan.ops.push(Op::CloneAgain(0));
+    }
     plan.ops.push(Op::Umask(0o022));
     // A create that is killed must not leave its hook behind. Last, as joining a user namespace clears it.
     plan.ops.push(Op::DieWithParent);

@@ -12,9 +12,9 @@ pub mod seccomp;
 mod sentence;
 mod update;
 
-pub use exec::{exec, hook, may_trace, start_hook};
+pub use exec::{exec, hook, start_hook};
 pub use op::*;
-pub use order::{TASKS_MAX, after_start, create, needs_helper};
+pub use order::{TASKS_MAX, after_start, create, joined_procs, needs_helper, proc_opener};
 pub use process::{Program, capability_set};
 pub use sentence::namespace_names;
 pub use update::{Update, update};
@@ -102,10 +102,6 @@ pub struct Plan {
     pub rootfs: CString,
     /// Namespaces that clone3(2) creates.
     pub clone: u64,
-    /// Namespaces that the parent joins for the time of the clone, and leaves again.
-    pub join_outside: Vec<usize>,
-    /// Of the init's namespaces, the ones that the parent joins for the time of the clone (exec).
-    pub join_init: u64,
     /// All namespaces joined by path.
     pub joins: Vec<Join>,
     /// User and group maps of a new user namespace.
@@ -136,6 +132,11 @@ pub struct Plan {
     pub affinity: Option<numbers::Set>,
     /// What the child does, in this order.
     pub ops: Vec<Op>,
+    /// The process is to be in a pid namespace of others: the tail begins with a second clone.
+    pub enters_pids: bool,
+    /// Index of the first operation of the tail: from there on the child has nothing of its parent's memory, and nothing
+    /// of the host is open (`sys::Tail`).
+    pub tail: usize,
     /// Index of the first operation after the last wait: `Seccomp` with its listener, `Capset` and `Exec` are all that
     /// comes there.
     pub last: usize,

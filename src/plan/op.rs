@@ -207,7 +207,8 @@ pub enum Op {
     JoinNamespace(usize),
     /// setns(2) on the pidfd of the container's init, for these kinds.
     JoinInit(u64),
-    /// clone3(2) once more as a sibling: a namespace of the joined user namespace can only be made by a process in it.
+    /// clone3(2) once more as a sibling: a namespace of the joined user namespace can only be made by a process in it, and
+    /// a pid namespace that was joined is that of children alone (setns(2)).
     CloneAgain(u64),
     /// Become uid and gid 0 of the user namespace.
     BecomeRoot,
@@ -217,8 +218,14 @@ pub enum Op {
     TimeOffsets(CString),
     /// setns(2) into the time namespace that unshare(2) has made for what comes after this process.
     EnterTime,
+    /// An empty file system becomes the root and the working directory.
+    EmptyRoot,
+    /// fsopen(2) of a procfs, whose descriptor the next `Sync` hands over.
+    OpenProc,
     /// setsid(2).
     Setsid,
+    /// TIOCSCTTY: the terminal on stdin becomes that of the session.
+    ControllingTerminal,
     /// sethostname(2).
     Hostname(CString),
     /// setdomainname(2).
@@ -387,6 +394,8 @@ pub enum Op {
     },
     /// prctl(PR_CAP_AMBIENT_RAISE) for each.
     Ambient(u64),
+    /// chdir(2) of a hook, on the host's paths; a directory that is not there is none of its business.
+    HookDirectory(CString),
     /// chdir(2); it may fail here if only the user may enter it, as `Cwd` then tries again.
     TryChdir(CString),
     /// chdir(2) and the check that it did not leave the root (CVE-2024-21626).
@@ -424,7 +433,7 @@ impl Op {
             Op::TimeOffsets(_) => At::field("linux.timeOffsets"),
             Op::OomScoreAdj(_) => At::field("process.oomScoreAdj"),
             Op::Unshare(_) | Op::EnterTime | Op::CloneAgain(_) => At::field("linux.namespaces"),
-            Op::Console { .. } => At::field("process.terminal"),
+            Op::Console { .. } | Op::ControllingTerminal => At::field("process.terminal"),
             Op::Scheduler(_) => At::field("process.scheduler"),
             Op::IoPriority(_) => At::field("process.ioPriority"),
             Op::CpuAffinity(cpus) if **cpus != numbers::ALL => At::field("process.execCPUAffinity"),

@@ -15,7 +15,9 @@ use std::os::unix::ffi::OsStrExt;
 /// 4. The root and all mounts in the order of `config.json`, devices, terminal, sysctls; the hooks of the runtime see
 ///    the finished mounts and may still write to the root, so read-only and masks come after them.
 /// 5. pivot_root, or chroot where the mounts are not the container's alone, and everything of the host's is closed.
-/// 6. The identity of the program (`process::identity`), the wait for `start`, exec.
+/// 6. The tail: the parent's memory is given up, and a pid namespace of others is entered. From here on others may see the
+///    process, and there is nothing of the host left in it ([0024](../../docs/decisions/0024-born-blind.md)).
+/// 7. The identity of the program (`process::identity`), the wait for `start`, exec.
 pub fn create(spec: &Spec, facts: &Facts, options: &Options) -> Result<Plan> {
     let process = spec.process.as_ref().ok_or_else(|| Error::new("there is no process to create").at("process"))?;
     let root = spec.root.as_ref().ok_or_else(|| Error::new("there is no root file system").at("root"))?;
@@ -45,7 +47,9 @@ pub fn create(spec: &Spec, facts: &Facts, options: &Options) -> Result<Plan> {
         // To lower the score below that of a shim takes CAP_SYS_RESOURCE on the host.
         plan.outside.extend(process::oom_score(process)?);
     }
-    plan.ops.push(Op::Setsid);
+    if !plan.enters_pids {
+        plan.ops.push(Op::Setsid);
+    }
     if !spec.hostname.is_empty() {
         plan.ops.push(Op::Hostname(cstring(&spec.hostname, At::field("hostname"))?));
     }
@@ -74,10 +78,11 @@ pub fn create(spec: &Spec, facts: &Facts, options: &Options) -> Result<Plan> {
     };
     after_hooks(&mut plan, spec, root.readonly, jail)?;
     plan.ops.push(Op::CloseFds);
+    join_cgroups(&mut plan, facts);
+    process::begin_tail(&mut plan);
     // Also without hooks `run` stops here: its record then knows the process before the program runs.
     let park = Op::Sync(if options.park { Stage::Created } else { Stage::StartContainer });
     process::identity(&mut plan, process, &spec.linux, facts, Some(park))?;
-    join_cgroups(&mut plan, facts);
     if let (Some(mark), Some(loaded)) = (options.watched, plan.ops.iter().position(|op| *op == Op::Seccomp)) {
         // Whatever follows may be a call that is asked about.
         plan.ops.insert(loaded + 1, Op::Sync(Stage::Listener(Handover::Marked(mark))));
@@ -95,7 +100,6 @@ fn join_cgroups(plan: &mut Plan, facts: &Facts) {
     let joins = (0..facts.cgroup.tasks).map(Op::JoinCgroup);
     if !facts.cgroup.beside || plan.in_user_namespace || !(1..=TASKS_MAX).contains(&facts.cgroup.tasks) {
         plan.ops.splice(0..0, joins);
-        plan.last += facts.cgroup.tasks;
         return;
     }
     let shown = |tree: usize| facts.cgroup.mounts.iter().any(|(_, path)| path.as_os_str().as_bytes() == plan.trees[tree].source.as_bytes());
@@ -108,7 +112,6 @@ fn join_cgroups(plan: &mut Plan, facts: &Facts) {
     };
     let at = plan.ops.iter().position(needs_them).unwrap_or(0);
     plan.ops.splice(at..at, std::iter::once(Op::AwaitCgroup).chain(joins));
-    plan.last += facts.cgroup.tasks + 1;
 }
 
 /// Devices are moved once the container is in its network namespace, before anything in it could look for them.
@@ -124,6 +127,27 @@ fn net_devices(plan: &mut Plan, spec: &Spec, facts: &Facts) -> Result<()> {
     plan.net_devices = spec.linux.net_devices.iter().map(|(host, d)| NetDevice { host: host.clone(), name: name(host, &d.name) }).collect();
     plan.ops.push(Op::Sync(Stage::NetDevices));
     Ok(())
+}
+
+/// How many file systems `proc` a container mounts that joins a pid namespace: each shows the namespace of the process that opens it,
+/// and the container's own is there only when its mounts are made.
+pub fn joined_procs(plan: &Plan) -> usize {
+    let proc = |op: &&Op| matches!(op, Op::Mount { fs, .. } if fs.kind.as_bytes() == b"proc");
+    if plan.enters_pids { plan.ops.iter().filter(proc).count() } else { 0 }
+}
+
+/// A process that opens a procfs in the pid namespace that `container` joins, hands it over and ends. Those who are there see it,
+/// and there is nothing in it: its root is empty, and of its parent's memory nothing is left.
+pub fn proc_opener(container: &Plan) -> Plan {
+    let joins: Vec<Join> = container.joins.iter().filter(|join| join.kind & (ns::USER | ns::PID) != 0).cloned().collect();
+    let number = |kind| joins.iter().position(|join| join.kind == kind).map(Op::JoinNamespace);
+    // Whoever has no rights over the pid namespace has them in its user namespace.
+    let (user, pids) = (number(ns::USER), number(ns::PID));
+    let ops = [Op::NonDumpable].into_iter().chain(user).chain([Op::Unshare(ns::MOUNT)]).chain(pids).chain([Op::EmptyRoot, Op::CloseFds]);
+    let ops: Vec<Op> = ops.collect();
+    let tail = ops.len();
+    let last = [Op::CloneAgain(0), Op::OpenProc, Op::Sync(Stage::Listener(Handover::Message))];
+    Plan { joins, enters_pids: true, tail, ops: ops.into_iter().chain(last).collect(), ..Plan::default() }
 }
 
 /// The operations after the last `Sync`, for the sentence of what failed in a container that `start` let go.
@@ -203,15 +227,17 @@ pub fn needs_helper((uids, gids): &(Vec<IdMapping>, Vec<IdMapping>), facts: &Fac
     !(facts.privileged || own(uids, facts.uid) && own(gids, facts.gid))
 }
 
-/// Which namespaces are created, which joined, and by whom.
+/// Which namespaces are created, which joined, and by which system call.
 ///
-/// - A new user namespace is made by the clone together with the others, so that it owns them. What is joined then
-///   still belongs to the host: the parent joins it before the clone and steps back after it.
+/// - A new user namespace is made together with the others, so that it owns them: by the clone, or by an unshare(2) of the
+///   child if others are joined, which belong to the host and are joined before.
 /// - Without one only a pid namespace has to be made by the clone: the child makes the others, which takes as long as what
 ///   the parent has to do beside it.
-/// - A pid namespace is joined by the parent in any case, since setns(2) takes effect only for children.
 /// - A joined user namespace comes first for an ordinary user, who has no rights before it, and last for root, whose
-///   rights over the host's other namespaces end with it. New namespaces are then made in a second clone inside it.
+///   rights over the host's other namespaces end with it. New namespaces are then made inside it, a pid namespace in a
+///   second clone.
+/// - setns(2) into a pid namespace takes effect only for children. The child that is to be in it is cloned last of all, when
+///   those who are there already may see it (`process::begin_tail`).
 /// - A cgroup namespace is unshared once the process is in its cgroup, a time namespace takes effect at exec.
 fn namespaces(plan: &mut Plan, spec: &Spec, facts: &Facts) -> Result<()> {
     let mut new = 0;
@@ -228,45 +254,60 @@ fn namespaces(plan: &mut Plan, spec: &Spec, facts: &Facts) -> Result<()> {
     let made = new & !late;
     let late = if new & ns::USER == 0 { late } else { late & !ns::TIME };
     plan.in_user_namespace = spec.linux.namespaces.iter().any(|n| n.kind == "user");
-    let joins_user = plan.joins.iter().any(|j| j.kind == ns::USER);
-    let (outside, mut inside): (Vec<usize>, Vec<usize>) = (0..plan.joins.len()).partition(|&i| match plan.joins[i].kind {
-        ns::USER => false,
-        ns::PID => facts.privileged || !joins_user,
-        _ => new & ns::USER != 0,
+    plan.enters_pids = plan.joins.iter().any(|join| join.kind == ns::PID);
+    let joins_user = plan.joins.iter().any(|join| join.kind == ns::USER);
+    let mut joins: Vec<usize> = (0..plan.joins.len()).collect();
+    joins.sort_by_key(|&i| match plan.joins[i].kind {
+        ns::USER => 2 * u8::from(facts.privileged),
+        _ => 1,
     });
-    plan.join_outside = outside;
+    let joins = joins.into_iter().map(Op::JoinNamespace);
     if new & ns::USER != 0 {
-        let maps = (spec.linux.uid_mappings.clone(), spec.linux.gid_mappings.clone());
-        plan.groups_denied = facts.groups_denied || !facts.privileged && !needs_helper(&maps, facts);
-        plan.maps = Some(maps);
-        // The offsets' file is the clone's own only until it changes its ids, which makes it non-dumpable (proc(5)).
-        time(plan, new & ns::TIME, spec)?;
-        plan.ops.push(Op::Sync(Stage::Ids));
-        plan.ops.push(Op::BecomeRoot);
-    }
-    plan.ops.push(Op::NonDumpable);
-    inside.sort_by_key(|&i| if plan.joins[i].kind == ns::USER { if facts.privileged { 2 } else { 0 } } else { 1 });
-    plan.ops.extend(inside.iter().map(|&i| Op::JoinNamespace(i)));
-    if joins_user {
-        plan.ops.push(Op::BecomeRoot);
-        let pid_inside = inside.iter().any(|&i| plan.joins[i].kind == ns::PID);
-        if made & ns::PID != 0 || pid_inside {
-            plan.ops.push(Op::CloneAgain(made));
-        } else if made != 0 {
-            plan.ops.push(Op::Unshare(made));
-        }
-    } else if new & ns::USER != 0 {
-        plan.clone = made;
-    } else {
-        plan.clone = made & ns::PID;
-        if made != plan.clone {
+        if plan.joins.is_empty() {
+            plan.clone = made;
+        } else {
+            // A pid namespace takes a clone of its own. It belongs to the new user namespace as much.
+            plan.ops.extend(joins);
             plan.ops.push(Op::Unshare(made & !ns::PID));
+        }
+        user_namespace(plan, new, spec, facts)?;
+        if plan.clone == 0 && made & ns::PID != 0 {
+            plan.ops.push(Op::CloneAgain(ns::PID));
+        }
+        plan.ops.push(Op::NonDumpable);
+    } else {
+        plan.ops.push(Op::NonDumpable);
+        plan.ops.extend(joins);
+        if joins_user {
+            plan.ops.push(Op::BecomeRoot);
+            if made & ns::PID != 0 {
+                plan.ops.push(Op::CloneAgain(made));
+            } else if made != 0 {
+                plan.ops.push(Op::Unshare(made));
+            }
+        } else {
+            plan.clone = made & ns::PID;
+            if made != plan.clone {
+                plan.ops.push(Op::Unshare(made & !ns::PID));
+            }
         }
     }
     if late & ns::CGROUP != 0 {
         plan.ops.push(Op::Unshare(ns::CGROUP));
     }
     time(plan, late & ns::TIME, spec)
+}
+
+/// The child is in its new user namespace, and becomes root there.
+fn user_namespace(plan: &mut Plan, new: u64, spec: &Spec, facts: &Facts) -> Result<()> {
+    let maps = (spec.linux.uid_mappings.clone(), spec.linux.gid_mappings.clone());
+    plan.groups_denied = facts.groups_denied || !facts.privileged && !needs_helper(&maps, facts);
+    plan.maps = Some(maps);
+    // The offsets' file is the process's own only until it changes its ids, which makes it non-dumpable (proc(5)).
+    time(plan, new & ns::TIME, spec)?;
+    plan.ops.push(Op::Sync(Stage::Ids));
+    plan.ops.push(Op::BecomeRoot);
+    Ok(())
 }
 
 /// A new time namespace and its clocks, which can be set until somebody is in it (time_namespaces(7)). Before Linux 6.3 not even an exec

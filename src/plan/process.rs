@@ -147,6 +147,18 @@ pub(super) fn keeps_groups(spec: &spec::Spec) -> bool {
     spec.annotations.get(KEEP_GROUPS).is_some_and(|value| value == "1")
 }
 
+/// Everything of the host is closed: what follows is the tail. A pid namespace of others is entered first; the process that is
+/// in it then has a session of its own, whose terminal is on its stdin.
+pub(super) fn begin_tail(plan: &mut Plan) {
+    plan.tail = plan.ops.len();
+    if plan.enters_pids {
+        plan.ops.extend([Op::CloneAgain(0), Op::Setsid]);
+    }
+    if plan.process.terminal {
+        plan.ops.push(Op::ControllingTerminal);
+    }
+}
+
 /// From a root process in its namespaces to the user's program.
 ///
 /// The sequence and its reasons:

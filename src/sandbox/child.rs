@@ -1,25 +1,22 @@
 //! The child: a `for` over the operations and a `match`.
 //!
-//! After the clone only system calls: no allocation, no lock, no formatting, no parsing. The process is a copy of a
-//! single-threaded parent; what it needs was laid out before. A failure is eight bytes to the parent, then the end.
+//! After the clone only system calls: no allocation, no lock, no formatting, no parsing. The process is a copy of its parent with
+//! one thread; what it needs was laid out before. A failure is eight bytes to the parent, then the end. When nothing of the host's
+//! is open any more the rest is up to `sys::Tail`, which has nothing of the parent's memory either.
 
 use super::ground::{Ground, leave_open};
-use super::listener::hand_over;
-use super::report::{self, CLONED, Report};
-use super::{console, copy_up, mount, path, program};
-use crate::arm::{Armed, Last, clone_tree};
+use super::report::{self, Report};
+use super::{console, copy_up, mount, path};
+use crate::arm::{Armed, clone_tree};
 use crate::plan::{Op, Plan, Stage, Target};
 use crate::spec::numbers;
-use crate::sys::{self, Cloned, MountAttr, Steps, mount_setattr, ns};
+use crate::sys::{self, CLONED, Forked, MountAttr, REPORTED, Steps, mount_setattr, ns};
 use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use rustix::fs::{CWD, Gid, Mode, OFlags, Uid};
 use rustix::io::{Errno, Result};
 use rustix::mount::MountFlags;
-use rustix::net::{RecvFlags, SocketFlags, accept_with, recv};
+use rustix::net::{RecvFlags, SocketFlags, recv};
 use std::ffi::CStr;
-
-/// Exit code of a child that has reported why.
-const REPORTED: i32 = 111;
 
 /// What the child opens on its way.
 struct State<'p> {
@@ -28,33 +25,23 @@ struct State<'p> {
     null: Option<OwnedFd>,
     empty: Option<OwnedFd>,
     proc: Option<OwnedFd>,
-    /// Number of the candidate that `FindProgram` chose.
-    program: usize,
-    /// `TryChdir` is in the working directory.
-    entered: bool,
-    /// Of the filter that was loaded last.
-    listener: Option<OwnedFd>,
 }
 
 /// Runs the plan to its exec.
-pub fn run(plan: &Plan, armed: &mut Armed, sync: OwnedFd) -> ! {
-    let mut state = State { sync, ground: None, null: None, empty: None, proc: None, program: 0, entered: false, listener: None };
+pub fn run(plan: &Plan, armed: &mut Armed, sync: OwnedFd, alone: Forked) -> ! {
+    let mut state = State { sync, ground: None, null: None, empty: None, proc: None };
     // The caller's mask must not shape what is made below the root.
     rustix::process::umask(Mode::empty());
-    let before = &plan.ops[..plan.last];
-    for (index, op) in before.iter().enumerate() {
+    for (index, op) in plan.ops.iter().take(plan.tail).enumerate() {
         begin(armed.steps, index);
         match step(op, index as u32, plan, armed, &mut state) {
             Ok(()) => end(armed.steps, index),
             Err(errno) => report(&state.sync, index as u32, errno, armed.steps),
         }
     }
-    let Some(last) = armed.last.take() else { sys::exit(REPORTED) };
-    let waiting = Waiting { last, sync: state.sync, program: state.program, steps: armed.steps };
-    match before.last() {
-        // Nobody reads the times of what `start` lets go.
-        Some(Op::Sync(Stage::Created)) => sys::only_kept(wait_for_start, Waiting { steps: None, ..waiting }),
-        _ => finish(&waiting),
+    match armed.tail.take() {
+        Some(tail) => tail.run(alone, state.sync, armed.listener.take()),
+        None => sys::exit(REPORTED),
     }
 }
 
@@ -78,75 +65,6 @@ fn report(sync: &OwnedFd, index: u32, errno: Errno, steps: Option<Steps>) -> ! {
     sys::exit(REPORTED)
 }
 
-/// All that is left of a process that has done everything but execute its program.
-struct Waiting {
-    last: Last,
-    sync: OwnedFd,
-    program: usize,
-    steps: Option<Steps>,
-}
-
-/// Waits on the listening socket for a connection that brings a byte. Connections without one are `state` asking whether
-/// anybody is here, or a `start` that died. The connection becomes the way reports go.
-fn wait_for_start(mut waiting: Waiting) -> ! {
-    let Some(listener) = waiting.last.listener.take() else { sys::exit(REPORTED) };
-    loop {
-        let Ok(connection) = rustix::io::retry_on_intr(|| accept_with(&listener, SocketFlags::CLOEXEC)) else { sys::exit(REPORTED) };
-        let mut byte = [0; 1];
-        if let Ok((1, _)) = rustix::io::retry_on_intr(|| recv(&connection, &mut byte[..], RecvFlags::empty())) {
-            waiting.sync = connection;
-            finish(&waiting)
-        }
-    }
-}
-
-/// The operations after the last wait. Signals are put in order before the filter is loaded, so that it need not allow that.
-fn finish(waiting: &Waiting) -> ! {
-    let last = &waiting.last;
-    let mut listener = None;
-    if let Err(errno) = sys::reset_signals() {
-        report(&waiting.sync, last.first, errno, waiting.steps);
-    }
-    // Under the filter no clock is read: where the vDSO has none, that is a system call which the filter may kill for.
-    let mut steps = waiting.steps;
-    for (index, op) in last.ops.iter().enumerate() {
-        let number = last.first as usize + index;
-        begin(steps, number);
-        if matches!(op, Op::Seccomp) {
-            steps = None;
-        }
-        let done = match op {
-            Op::Seccomp => load(last).map(|fd| listener = fd),
-            Op::Sync(Stage::Listener(how)) => match listener.take() {
-                Some(fd) => hand_over(waiting.sync.as_fd(), number as u32, fd, *how),
-                None => Err(Errno::BADF),
-            },
-            Op::Capset { effective, permitted, inheritable } => capset(*effective, *permitted, *inheritable),
-            Op::Exec => match last.candidates.get(waiting.program) {
-                Some(program) => Err(sys::execve(program, &last.argv, &last.envp)),
-                None => Err(Errno::NOENT),
-            },
-            _ => Err(Errno::INVAL),
-        };
-        match done {
-            Ok(()) => end(steps, number),
-            Err(errno) => report(&waiting.sync, number as u32, errno, waiting.steps),
-        }
-    }
-    sys::exit(REPORTED)
-}
-
-/// Loads the filter; its listener, if it has one. A profile without rules asks for nothing.
-fn load(last: &Last) -> Result<Option<OwnedFd>> {
-    match &last.filter {
-        Some(filter) if filter.flags & libc::SECCOMP_FILTER_FLAG_NEW_LISTENER as u32 != 0 => {
-            sys::seccomp_listener(filter.flags, &filter.program).map(Some)
-        }
-        Some(filter) if !filter.program.is_empty() => sys::seccomp(filter.flags, &filter.program).map(|_| None),
-        _ => Ok(None),
-    }
-}
-
 fn step<'p>(op: &'p Op, index: u32, plan: &'p Plan, armed: &mut Armed, state: &mut State<'p>) -> Result<()> {
     match op {
         Op::AwaitCgroup => {
@@ -161,27 +79,13 @@ fn step<'p>(op: &'p Op, index: u32, plan: &'p Plan, armed: &mut Armed, state: &m
             let stdio = armed.stdio.as_ref().ok_or(Errno::BADF)?;
             (0..3).zip(stdio).try_for_each(|(number, fd)| sys::dup_to(fd, number))
         }
-        Op::DieWithParent => rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL)),
         Op::NonDumpable => rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable),
         Op::Sync(Stage::IdMap(i) | Stage::Root(i)) => {
             let tree = armed.trees.get(*i).and_then(Option::as_ref).ok_or(Errno::BADF)?;
             Report { op: index, errno: 0 }.send_with(&state.sync, tree.as_fd())?;
             wait_for_answer(state)
         }
-        // A container that waits for `start` under its filter.
-        Op::Seccomp => {
-            armed.steps = None;
-            load(armed.last.as_ref().ok_or(Errno::BADF)?).map(|fd| state.listener = fd)
-        }
-        Op::Sync(Stage::Listener(how)) => {
-            let listener = state.listener.take().ok_or(Errno::BADF)?;
-            hand_over(state.sync.as_fd(), index, listener, *how)
-        }
-        Op::Sync(stage) => {
-            if *stage == Stage::Created {
-                // Engines stop a container that was never started as any other.
-                sys::end_on_signals()?;
-            }
+        Op::Sync(_) => {
             Report { op: index, errno: 0 }.send(&state.sync)?;
             wait_for_answer(state)
         }
@@ -192,6 +96,10 @@ fn step<'p>(op: &'p Op, index: u32, plan: &'p Plan, armed: &mut Armed, state: &m
         Op::Unshare(kinds) => sys::unshare(*kinds),
         Op::TimeOffsets(offsets) => write_host(c"/proc/self/timens_offsets", offsets.as_bytes()),
         Op::EnterTime => sys::setns(open_host(c"/proc/self/ns/time_for_children", OFlags::RDONLY)?, ns::TIME),
+        Op::EmptyRoot => {
+            let root = mount::empty()?;
+            chroot(root.as_fd())
+        }
         Op::Setsid => rustix::process::setsid().map(drop),
         Op::Hostname(name) => rustix::system::sethostname(name.as_bytes()),
         Op::Domainname(name) => rustix::system::setdomainname(name.as_bytes()),
@@ -211,7 +119,10 @@ fn step<'p>(op: &'p Op, index: u32, plan: &'p Plan, armed: &mut Armed, state: &m
             if attr.is_empty() { Ok(()) } else { mount_setattr(ground(state)?.root(), c"", false, attr) }
         }
         Op::Attach { tree, to } => attach(*tree, to, plan, armed, state),
-        Op::Mount { fs, to, fallback, .. } => mount::mount(fs, to, fallback.as_deref(), ground(state)?),
+        Op::Mount { fs, to, fallback, .. } => {
+            let context = if plan.enters_pids && fs.kind.as_bytes() == b"proc" { armed.procs.pop() } else { None };
+            mount::mount(fs, context, to, fallback.as_deref(), ground(state)?)
+        }
         Op::SetAttr { path, attr, recursive, .. } => mount::set_attr(root(state)?, path, attr, *recursive),
         Op::Symlink { target, path } => mount::symlink(ground(state)?, target, path),
         Op::CopyLink { target, path, .. } => mount::copy_link(ground(state)?, target, path),
@@ -255,40 +166,31 @@ fn step<'p>(op: &'p Op, index: u32, plan: &'p Plan, armed: &mut Armed, state: &m
         Op::CpuAffinity(cpus) => sys::sched_setaffinity(&**cpus).or_else(|errno| if **cpus == numbers::ALL { Ok(()) } else { Err(errno) }),
         Op::MemoryPolicy { mode, nodes } => sys::set_mempolicy(*mode, &**nodes),
         Op::Personality(domain) => sys::personality(*domain),
-        Op::BoundingSet(set) => drop_bounding(*set),
-        Op::KeepCaps => rustix::thread::set_keep_capabilities(true),
-        Op::Groups(groups) => sys::setgroups(groups),
-        Op::Gid(gid) => {
-            let gid = Gid::from_raw(*gid);
-            rustix::thread::set_thread_res_gid(gid, gid, gid)
-        }
-        Op::OwnNull => {
-            program::own_null();
+        Op::HookDirectory(path) => {
+            let _ = rustix::process::chdir(&**path);
             Ok(())
         }
-        Op::OwnStdio(uid) => program::own_stdio(*uid, plan.process.terminal),
-        Op::Uid(uid) => {
-            let uid = Uid::from_raw(*uid);
-            rustix::thread::set_thread_res_uid(uid, uid, uid)
-        }
-        Op::Capset { effective, permitted, inheritable } => capset(*effective, *permitted, *inheritable),
-        Op::Ambient(set) => (0..64).filter(|n| set >> n & 1 == 1).try_for_each(sys::raise_ambient),
-        Op::TryChdir(cwd) => {
-            state.entered = rustix::process::chdir(&**cwd).is_ok();
-            Ok(())
-        }
-        Op::Cwd(cwd) => program::enter(cwd, state.entered),
-        Op::Umask(mask) => {
-            rustix::process::umask(Mode::from_raw_mode(*mask));
-            Ok(())
-        }
-        Op::FindProgram => program::find(plan).map(|number| state.program = number),
-        Op::Home(uid) => {
-            program::home(*uid, armed);
-            Ok(())
-        }
-        Op::NoNewPrivs => rustix::thread::set_no_new_privs(true),
-        Op::Exec => Err(Errno::INVAL),
+        // These are the tail's, which `arm::tail` has laid out.
+        Op::OpenProc
+        | Op::ControllingTerminal
+        | Op::DieWithParent
+        | Op::BoundingSet(_)
+        | Op::KeepCaps
+        | Op::Groups(_)
+        | Op::Gid(_)
+        | Op::Uid(_)
+        | Op::OwnNull
+        | Op::OwnStdio(_)
+        | Op::Capset { .. }
+        | Op::Ambient(_)
+        | Op::TryChdir(_)
+        | Op::Cwd(_)
+        | Op::Umask(_)
+        | Op::FindProgram
+        | Op::Home(_)
+        | Op::NoNewPrivs
+        | Op::Seccomp
+        | Op::Exec => Err(Errno::INVAL),
     }
 }
 
@@ -327,9 +229,9 @@ fn wait_for_answer(state: &State<'_>) -> Result<()> {
 
 /// The sibling goes on with the plan; this process tells its pid, as both processes' parent sees it, and ends.
 fn clone_again(kinds: u64, state: &State<'_>) -> Result<()> {
-    match sys::clone3(kinds | sys::CLONE_PARENT, None)? {
-        Cloned::Child => Ok(()),
-        Cloned::Parent(pid, _) => {
+    match sys::clone_sibling(kinds)? {
+        0 => Ok(()),
+        pid => {
             let _ = Report { op: CLONED, errno: pid }.send(&state.sync);
             sys::exit(0)
         }
@@ -394,8 +296,7 @@ fn chroot(root: BorrowedFd<'_>) -> Result<()> {
 /// Closes everything from 3 on but what is preserved for the program and what the last operations need.
 fn close_fds(armed: &Armed, state: &State<'_>) -> Result<()> {
     let number = |fd: Option<&OwnedFd>| fd.map_or(0, |fd| fd.as_raw_fd() as u32);
-    let (listener, console) = (armed.last.as_ref().and_then(|last| last.listener.as_ref()), armed.console.as_ref());
-    let mut keep = [number(Some(&state.sync)), number(listener), number(console)];
+    let mut keep = [number(Some(&state.sync)), number(armed.listener.as_ref()), number(armed.console.as_ref())];
     keep.sort_unstable();
     let mut first = 3 + armed.preserve_fds;
     for fd in keep {
@@ -405,21 +306,4 @@ fn close_fds(armed: &Armed, state: &State<'_>) -> Result<()> {
         first = first.max(fd + 1);
     }
     sys::close_range(first, u32::MAX, false)
-}
-
-fn drop_bounding(keep: u64) -> Result<()> {
-    for capability in (0..64).filter(|n| keep >> n & 1 == 0) {
-        match sys::drop_bounding(capability) {
-            // Past the last capability that this kernel knows.
-            Err(Errno::INVAL) => break,
-            other => other?,
-        }
-    }
-    Ok(())
-}
-
-fn capset(effective: u64, permitted: u64, inheritable: u64) -> Result<()> {
-    use rustix::thread::{CapabilitySet, CapabilitySets, set_capabilities};
-    let set = CapabilitySet::from_bits_retain;
-    set_capabilities(None, CapabilitySets { effective: set(effective), permitted: set(permitted), inheritable: set(inheritable) })
 }

@@ -4,7 +4,7 @@
 
 use super::mount::{DEVPTS_SUPER_MAGIC, clone_fd, move_onto};
 use super::path::{parent, resolve};
-use crate::sys::{dup_to, set_controlling_terminal};
+use crate::sys::dup_to;
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{Mode, OFlags, ResolveFlags, fstat, fstatfs, makedev, openat, openat2};
 use rustix::io::{Errno, Result};
@@ -13,7 +13,8 @@ use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer, unlockpt};
 use rustix::termios::{OptionalActions, OutputModes, Winsize, tcgetattr, tcsetattr, tcsetwinsize};
 use std::io::IoSlice;
 
-/// Opens a pseudoterminal, sends its master through `socket` and makes the other end this session's terminal and stdio.
+/// Opens a pseudoterminal, sends its master through `socket` and makes the other end stdio. The tail makes it the terminal of
+/// the session, which it may begin only then.
 ///
 /// The slave is opened by TIOCGPTPEER, never by name (CVE-2025-52565 redirected /dev/pts/N), and ptmx is checked to be
 /// the multiplexer of a devpts.
@@ -36,7 +37,6 @@ pub fn open(root: BorrowedFd<'_>, socket: BorrowedFd<'_>, bind: bool, size: Opti
         bind_console(root, &slave)?;
     }
     send(socket, &master)?;
-    set_controlling_terminal(&slave)?;
     (0..3).try_for_each(|number| dup_to(&slave, number))
 }
 

@@ -5,11 +5,11 @@ mod console;
 mod copy_up;
 mod ground;
 mod ids;
+pub mod joined_proc;
 mod listener;
 pub(crate) mod mount;
 mod net_devices;
 pub(crate) mod path;
-mod program;
 mod report;
 mod spawn;
 

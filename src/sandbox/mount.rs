@@ -24,9 +24,10 @@ pub const PROC_SUPER_MAGIC: i64 = 0x9fa0;
 /// linux/magic.h
 pub const DEVPTS_SUPER_MAGIC: i64 = 0x1cd1;
 
-/// fsopen(2) to fsmount(2). A tmpfs without a mode takes that of the directory it will cover, as in runc.
-pub fn new_fs(fs: &Fs, root: BorrowedFd<'_>, at: &CStr) -> Result<OwnedFd> {
-    let context = fsopen(&*fs.kind, FsOpenFlags::FSOPEN_CLOEXEC)?;
+/// fsopen(2), unless `context` was opened already, to fsmount(2). A tmpfs without a mode takes that of the directory it will cover,
+/// as in runc.
+pub fn new_fs(fs: &Fs, context: Option<OwnedFd>, root: BorrowedFd<'_>, at: &CStr) -> Result<OwnedFd> {
+    let context = context.map_or_else(|| fsopen(&*fs.kind, FsOpenFlags::FSOPEN_CLOEXEC), Ok)?;
     fsconfig_set_string(&context, c"source", &*fs.source)?;
     for (key, value) in &fs.params {
         match value {
@@ -124,10 +125,17 @@ pub fn clone_host(path: &CStr, attr: u64) -> Result<OwnedFd> {
     Ok(tree)
 }
 
+/// A new tmpfs that is attached nowhere, and read-only.
+pub fn empty() -> Result<OwnedFd> {
+    let context = fsopen(c"tmpfs", FsOpenFlags::FSOPEN_CLOEXEC)?;
+    fsconfig_create(&context)?;
+    fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::MOUNT_ATTR_RDONLY)
+}
+
 /// Mounts a new file system. Where the kernel refuses it with EPERM or EBUSY (sysfs without a network namespace, cgroup2
 /// in a foreign cgroup namespace), the host's own is shown instead, as in runc.
-pub fn mount<'p>(fs: &Fs, to: &'p Target, fallback: Option<&CStr>, ground: &mut Ground<'p>) -> Result<()> {
-    let mount = match new_fs(fs, ground.root(), &to.path) {
+pub fn mount<'p>(fs: &Fs, context: Option<OwnedFd>, to: &'p Target, fallback: Option<&CStr>, ground: &mut Ground<'p>) -> Result<()> {
+    let mount = match new_fs(fs, context, ground.root(), &to.path) {
         Err(error @ (Errno::PERM | Errno::BUSY)) => clone_host(fallback.ok_or(error)?, fs.attr)?,
         other => other?,
     };

@@ -15,9 +15,6 @@ use rustix::net::{
 use std::io::{IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 
-/// The second clone's first message: in place of an index; the errno is then the new process's pid.
-pub(super) const CLONED: u32 = u32::MAX;
-
 /// What a child sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Report {
@@ -25,6 +22,15 @@ pub struct Report {
     pub op: u32,
     /// What it failed with, or 0.
     pub errno: i32,
+}
+
+/// What comes with a report.
+#[derive(Debug, Default)]
+pub struct Sent {
+    /// A descriptor.
+    pub fd: Option<OwnedFd>,
+    /// The process that sent it, as the kernel says where the socket has SO_PASSCRED (unix(7)).
+    pub by: Option<i32>,
 }
 
 impl Report {
@@ -50,10 +56,10 @@ impl Report {
         bytes
     }
 
-    /// A report and the descriptor that came with it; `None` at the end of file.
-    pub fn receive(socket: impl AsFd) -> rustix::io::Result<Option<(Self, Option<OwnedFd>)>> {
+    /// A report and what came with it; `None` at the end of file.
+    pub fn receive(socket: impl AsFd) -> rustix::io::Result<Option<(Self, Sent)>> {
         let mut bytes = [0; 8];
-        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1), ScmCredentials(1))];
         let mut control = RecvAncillaryBuffer::new(&mut space);
         let mut parts = [IoSliceMut::new(&mut bytes)];
         let mut receive = || rustix::io::retry_on_intr(|| recvmsg(&socket, &mut parts, &mut control, RecvFlags::CMSG_CLOEXEC));
@@ -66,10 +72,14 @@ impl Report {
         if length < 8 {
             return Ok(None);
         }
-        let sent = control.drain().find_map(|message| match message {
-            RecvAncillaryMessage::ScmRights(mut descriptors) => descriptors.next(),
-            _ => None,
-        });
+        let mut sent = Sent::default();
+        for message in control.drain() {
+            match message {
+                RecvAncillaryMessage::ScmRights(mut descriptors) => sent.fd = descriptors.next(),
+                RecvAncillaryMessage::ScmCredentials(sender) => sent.by = Some(sender.pid.as_raw_pid()),
+                _ => {}
+            }
+        }
         let (op, errno) = bytes.split_at(4);
         let four = |slice: &[u8]| slice.try_into().unwrap_or_default();
         Ok(Some((Self { op: u32::from_ne_bytes(four(op)), errno: i32::from_ne_bytes(four(errno)) }, sent)))

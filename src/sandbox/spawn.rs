@@ -1,14 +1,13 @@
 //! The parent's half: one clone, then answers to the child's reports until it has executed the program or waits for
 //! `start`.
 
-use super::report::{CLONED, Report, failure};
+use super::report::{Report, Sent, failure};
 use super::{child, ids, listener, net_devices, report};
 use crate::arm::{self, Armed};
 use crate::plan::{Facts, Op, Plan, Stage, TASKS_MAX};
-use crate::sys::{self, Cloned, Context, Error, Result, ns};
+use crate::sys::{self, CLONED, Cloned, Context, Error, NAME, Result};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fd::{AsFd, OwnedFd};
-use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SendFlags, SocketFlags, SocketType, send, socketpair};
 use rustix::process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, pidfd_open, pidfd_send_signal, waitid};
@@ -73,20 +72,24 @@ pub fn spawn(
         let what = || "run keel on the initial CPUs";
         sys::sched_setaffinity(cpus).context(what).map_err(|e| e.at("process.execCPUAffinity.initial"))?;
     }
-    let outside = Outside::enter(plan, armed)?;
+    if plan.ops.iter().any(|op| matches!(op, Op::CloneAgain(_))) {
+        // `second` has to know who says so.
+        rustix::net::sockopt::set_socket_passcred(&ours, true).context(|| "ask for the sender of the child's reports")?;
+    }
     // The child allocates nothing.
     armed.tasks.reserve(TASKS_MAX);
     if let Some(steps) = armed.steps {
         steps.cloned().begin();
     }
     let cloned = sys::clone3(plan.clone, armed.into.as_ref().map(AsFd::as_fd));
-    if let Ok(Cloned::Child) = cloned {
-        drop(ours);
-        child::run(plan, armed, theirs);
-    }
-    outside.leave()?;
+    let (pid, pidfd) = match cloned.context(|| plan.clone_sentence())? {
+        Cloned::Child(alone) => {
+            drop(ours);
+            child::run(plan, armed, theirs, alone)
+        }
+        Cloned::Parent(pid, pidfd) => (pid, pidfd),
+    };
     drop(theirs);
-    let Cloned::Parent(pid, pidfd) = cloned.context(|| plan.clone_sentence())? else { unreachable!("the child never returns") };
     // What only the child needs would keep the container's mounts and namespaces busy.
     armed.trees.clear();
     armed.joins.clear();
@@ -129,6 +132,7 @@ fn lead(
     stage: &mut impl FnMut(Stage, &Process) -> Result<()>,
 ) -> Result<()> {
     let steps = armed.steps;
+    let mut next = 0;
     loop {
         let Some((report, sent)) = Report::receive(ours).context(|| "receive the child's report")? else {
             ended(process)?;
@@ -137,11 +141,15 @@ fn lead(
             return Ok(());
         };
         if report.op == CLONED {
-            process.wait()?;
-            *process = second(report.errno)?;
+            *process = second(process, report.errno, &sent)?;
             steps.inspect(|steps| steps.set_pid(report.errno));
             continue;
         }
+        // The tail runs in sight of others, who might speak in its name: what was answered is not answered again.
+        if report.op < next {
+            return Err(Error::new(format!("the child reported operation {} out of turn", report.op)));
+        }
+        next = report.op + 1;
         let answer = steps.map(|steps| steps.parent(report.op as usize));
         let reached = reached(plan, report, sent, process)?;
         answer.inspect(|answer| answer.begin());
@@ -168,7 +176,7 @@ fn lead(
 }
 
 /// The stage that a report tells of, or the error.
-fn reached(plan: &Plan, report: Report, sent: Option<OwnedFd>, process: &mut Process) -> Result<Stage> {
+fn reached(plan: &Plan, report: Report, sent: Sent, process: &mut Process) -> Result<Stage> {
     if report.errno > 0 {
         return Err(failure(plan, report.op, report.errno));
     }
@@ -176,10 +184,10 @@ fn reached(plan: &Plan, report: Report, sent: Option<OwnedFd>, process: &mut Pro
         return Err(Error::new(format!("the child reported operation {} out of turn", report.op)));
     };
     if let Stage::Listener(_) = reached {
-        let taken = listener::take(report, sent, &process.pidfd);
+        let taken = listener::take(report, sent.fd, &process.pidfd);
         process.handed = Some(taken.map_err(|errno| failure(plan, report.op, errno.raw_os_error()))?);
     } else {
-        process.handed = sent;
+        process.handed = sent.fd;
     }
     Ok(*reached)
 }
@@ -240,63 +248,20 @@ fn is_ending(process: &Process) -> bool {
 
 const SECCOMP_KILLS: &str = "linux.seccomp refuses the calls that execute it, as `run --seccomp-log` tells, or a signal from outside";
 
-/// Whether a process that has ended had left our executable: its command name is no longer ours. A zombie keeps its name; of one that
-/// is gone it is not known.
+/// Whether a process that has ended had left our executable: its command name is no longer one of ours. A zombie keeps its name; of
+/// one that is gone it is not known.
 fn executed(process: &Process) -> Option<bool> {
     let own = std::fs::read("/proc/self/comm").ok()?;
-    std::fs::read(format!("/proc/{}/comm", process.pid)).ok().map(|comm| comm != own)
+    let comm = std::fs::read(format!("/proc/{}/comm", process.pid)).ok()?;
+    Some(comm != own && comm.strip_suffix(b"\n") != Some(NAME.to_bytes()))
 }
 
-/// The process of a second clone: our child too, through CLONE_PARENT.
-fn second(pid: i32) -> Result<Process> {
-    let known = Pid::from_raw(pid).ok_or_else(|| Error::new("the second clone gave no process"))?;
+/// The process of a second clone: our child too, through CLONE_PARENT. The first one tells of it and ends. Only its word counts: the
+/// second one may be in sight of others, who might speak in its name of any process.
+fn second(first: &Process, pid: i32, sent: &Sent) -> Result<Process> {
+    let known = Pid::from_raw(pid).filter(|_| sent.by == Some(first.pid));
+    let known = known.ok_or_else(|| Error::new("the child reported a second clone out of turn"))?;
+    first.wait()?;
     let pidfd = pidfd_open(known, PidfdFlags::empty()).context(|| format!("open a pidfd for process {pid}"))?;
     Ok(Process { pid, pidfd, handed: None })
-}
-
-/// Namespaces that the parent is in only for the time of the clone.
-struct Outside {
-    back: Vec<(u64, OwnedFd)>,
-    /// Nothing is cloned after this but by the same plan: an exec.
-    last: bool,
-}
-
-impl Outside {
-    fn enter(plan: &Plan, armed: &Armed) -> Result<Self> {
-        let mut outside = Self { back: Vec::new(), last: plan.join_init != 0 };
-        if plan.join_init != 0 {
-            let init = armed.init.as_ref().ok_or_else(|| Error::new("there is no init to join"))?;
-            outside.join(plan.join_init, init, "the container's")?;
-        }
-        for &i in &plan.join_outside {
-            let join = &plan.joins[i];
-            outside.join(join.kind, &armed.joins[i], &join.path.to_string_lossy()).map_err(|e| e.at(format!("{}.path", join.at)))?;
-        }
-        Ok(outside)
-    }
-
-    fn join(&mut self, kind: u64, to: impl AsFd, name: &str) -> Result<()> {
-        let (word, file) = match kind {
-            ns::PID => ("pid", "pid"),
-            ns::NET => ("network", "net"),
-            ns::IPC => ("ipc", "ipc"),
-            ns::UTS => ("uts", "uts"),
-            ns::CGROUP => ("cgroup", "cgroup"),
-            ns::TIME => ("time", "time"),
-            _ => ("mount", "mnt"),
-        };
-        let own = rustix::fs::open(format!("/proc/self/ns/{file}"), OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty());
-        self.back.push((kind, own.context(|| format!("open our own {word} namespace"))?));
-        sys::setns(to, kind).context(|| format!("join {name} {word} namespace"))
-    }
-
-    /// Root of a user namespace (rootless podman) may leave for a pid namespace of his, but not come back to one that
-    /// belongs to the first user namespace. It concerns children to come, of which an exec has no other.
-    fn leave(self) -> Result<()> {
-        let back = |(kind, fd): (u64, OwnedFd)| match sys::setns(fd, kind) {
-            Err(Errno::PERM) if kind == ns::PID && self.last => Ok(()),
-            done => done.context(|| "step back into our own namespaces"),
-        };
-        self.back.into_iter().rev().try_for_each(back)
-    }
 }

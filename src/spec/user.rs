@@ -34,10 +34,4 @@ fn id(text: &str) -> std::result::Result<u32, &'static str> {
 /// `(uid_t)-1`: no account has it, the kernel's calls take it as "leave as it is" (setresuid(2), chown(2)).
 pub const UNCHANGED: u32 = u32::MAX;
 
-/// The home directory in one line of passwd(5), `name:password:UID:GID:GECOS:directory:shell`, if that is of this user.
-/// Needs no memory, so that the container's process may call it.
-pub fn home(line: &[u8], uid: u32) -> Option<&[u8]> {
-    let mut fields = line.split(|&b| b == b':');
-    let id = fields.nth(2).and_then(|field| std::str::from_utf8(field).ok()).and_then(|text| text.parse::<u32>().ok());
-    fields.nth(2).filter(|directory| id == Some(uid) && !directory.is_empty())
-}
+pub use crate::sys::home;

@@ -55,8 +55,6 @@ pub struct Record {
     pub root_mount: Option<RootMount>,
     /// Index in the plan of the first operation after `start`.
     pub start_at: u32,
-    /// An `exec` has given a process CAP_SYS_PTRACE, which the configuration gives to none.
-    pub traced: bool,
     /// The session keyring of the container's processes, if it is not the caller's.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub keyring: Option<String>,

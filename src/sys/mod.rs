@@ -11,27 +11,34 @@ mod error;
 mod log;
 mod mount;
 mod netlink;
+mod passwd;
 mod process;
+mod raw;
 mod regex;
 mod scheduling;
 mod seccomp;
 mod seccomp_notify;
+mod signals;
 mod steps;
+mod tail;
 mod time;
 
-pub use alloc::{Arena, keep, only_kept, retire_arena};
+pub use alloc::{Arena, retire_arena};
 pub use bpf::*;
 pub use entry::{arguments, executed_as};
 pub use error::{Context, Error, Kind, Result, plain};
 pub use log::Log;
 pub use mount::{MountAttr, mount_id, mount_setattr, mountinfo_id};
 pub use netlink::{NetAddress, Netlink};
+pub use passwd::home;
 pub use process::*;
 pub use regex::Regex;
 pub use scheduling::*;
 pub use seccomp::{pidfd_getfd, seccomp, seccomp_listener};
-pub use seccomp_notify::{Notification, SeccompData, answer, notification, read_marked, send_marked, still_waits};
+pub use seccomp_notify::{Notification, SeccompData, answer, notification, still_waits};
+pub use signals::default_signals;
 pub use steps::{Step, Steps, now};
+pub use tail::{CLONED, HandOver, Last, NAME, Program, REPORTED, Tail};
 pub use time::{local_offset, rfc3339, rfc3339_now};
 
 /// One instruction of a classic BPF program, `struct sock_filter` of linux/filter.h.

@@ -3,6 +3,7 @@
 //! Everything here may be called between clone and exec: no allocation, no lock; errno lives in the calling
 //! process's own thread-local storage (the child is a copy, never a sharer, of its parent's memory).
 
+use super::raw::syscall;
 use rustix::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use rustix::io::{Errno, Result};
 use std::ffi::{CStr, CString, c_char};
@@ -27,15 +28,23 @@ pub mod ns {
     pub const NET: u64 = libc::CLONE_NEWNET as u64;
 }
 
-/// clone(2)'s CLONE_PARENT: the new process becomes a sibling of the caller.
-pub const CLONE_PARENT: u64 = libc::CLONE_PARENT as u64;
+/// The new process becomes a sibling of the caller (clone(2)).
+const CLONE_PARENT: u64 = libc::CLONE_PARENT as u64;
 
 const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
+
+/// Handlers of the caller's do not run in the new process (Linux 5.5).
+const CLONE_CLEAR_SIGHAND: u64 = 0x1_0000_0000;
+
+/// Says that the calling process is one that [`clone3`] has just made: it has one thread and a copy of
+/// its parent's memory, which nobody else sees.
+#[derive(Debug)]
+pub struct Forked(());
 
 /// What clone3(2) returned, seen from either side.
 pub enum Cloned {
     /// The new process; only system calls from here on.
-    Child,
+    Child(Forked),
     /// The caller: the new process's id in the caller's pid namespace, and a pidfd for it.
     Parent(i32, OwnedFd),
 }
@@ -57,13 +66,13 @@ struct CloneArgs {
 }
 
 /// clone3(2) like fork(2): with namespace `flags`, a pidfd, and, on cgroup v2, born in `cgroup` (never migrated there).
-pub fn clone3(flags: u64, cgroup: Option<BorrowedFd<'_>>) -> Result<Cloned> {
+/// Only the calling thread is in the new process, which must not wait for a lock that another one held.
+pub(crate) fn clone3(flags: u64, cgroup: Option<BorrowedFd<'_>>) -> Result<Cloned> {
     let mut pidfd: RawFd = -1;
     let mut args = CloneArgs {
-        flags: flags | libc::CLONE_PIDFD as u64,
+        flags: flags | libc::CLONE_PIDFD as u64 | CLONE_CLEAR_SIGHAND,
         pidfd: (&raw mut pidfd) as u64,
-        // clone3(2) takes none with CLONE_PARENT: the sibling's is then the caller's own.
-        exit_signal: if flags & CLONE_PARENT == 0 { libc::SIGCHLD as u64 } else { 0 },
+        exit_signal: libc::SIGCHLD as u64,
         ..CloneArgs::default()
     };
     if let Some(cgroup) = cgroup {
@@ -71,13 +80,21 @@ pub fn clone3(flags: u64, cgroup: Option<BorrowedFd<'_>>) -> Result<Cloned> {
         args.cgroup = cgroup.as_raw_fd() as u64;
     }
     // SAFETY: without CLONE_VM the child gets its own copy of the address space and goes on from here on its own stack;
-    // `args` and `pidfd` outlive the call. The process is single-threaded (keel starts no thread), so no lock can be held.
-    match unsafe { libc::syscall(libc::SYS_clone3, &raw mut args, size_of::<CloneArgs>()) } {
-        -1 => Err(last_errno()),
-        0 => Ok(Cloned::Child),
+    // `args` and `pidfd` outlive the call.
+    match unsafe { syscall(libc::SYS_clone3, [(&raw mut args) as usize, size_of::<CloneArgs>()]) }? {
+        0 => Ok(Cloned::Child(Forked(()))),
         // SAFETY: the kernel stored a new descriptor that nobody else owns.
         pid => Ok(Cloned::Parent(pid as i32, unsafe { OwnedFd::from_raw_fd(pidfd) })),
     }
+}
+
+/// clone3(2) with CLONE_PARENT, in a process that is a clone itself: the new one's pid, as its parent sees it, which is also the
+/// caller's; 0 in the new one. It is in the pid namespace that setns(2) chose for children, and new namespaces `flags`.
+pub(crate) fn clone_sibling(flags: u64) -> Result<i32> {
+    // clone3(2) takes no exit signal with CLONE_PARENT: the sibling's is then the caller's own.
+    let mut args = CloneArgs { flags: flags | CLONE_PARENT, ..CloneArgs::default() };
+    // SAFETY: as in `clone3`.
+    unsafe { syscall(libc::SYS_clone3, [(&raw mut args) as usize, size_of::<CloneArgs>()]) }.map(|pid| pid as i32)
 }
 
 fn last_errno() -> Errno {
@@ -122,33 +139,13 @@ pub struct CStrings {
     pointers: Vec<*const c_char>,
     /// Owns what `pointers` points at.
     _strings: Vec<CString>,
-    /// A last string whose end is written after the clone: `HOME=` and what the container's passwd says.
-    room: Vec<u8>,
 }
 
 impl CStrings {
     /// Takes over the strings.
     pub fn new(strings: Vec<CString>) -> Self {
         let pointers = strings.iter().map(|s| s.as_ptr()).chain([std::ptr::null()]).collect();
-        Self { pointers, _strings: strings, room: Vec::new() }
-    }
-
-    /// Takes over the strings and adds `last`, for which [`CStrings::rewrite`] has `size` bytes.
-    pub fn with_room(strings: Vec<CString>, last: &[u8], size: usize) -> Self {
-        let mut room = last.to_vec();
-        room.resize(size.max(last.len() + 1), 0);
-        let pointers = strings.iter().map(|s| s.as_ptr()).chain([room.as_ptr().cast(), std::ptr::null()]).collect();
-        Self { pointers, _strings: strings, room }
-    }
-
-    /// Overwrites the last string from byte `at` on, if it fits and holds no NUL; the vector is never reallocated.
-    pub fn rewrite(&mut self, at: usize, text: &[u8]) -> bool {
-        let fits = at + text.len() < self.room.len() && !text.contains(&0);
-        if fits {
-            self.room[at..at + text.len()].copy_from_slice(text);
-            self.room[at + text.len()] = 0;
-        }
-        fits
+        Self { pointers, _strings: strings }
     }
 }
 
@@ -174,8 +171,8 @@ pub fn execveat(fd: impl AsFd, argv: &CStrings, envp: &CStrings) -> Errno {
 pub fn exit(code: i32) -> ! {
     // SAFETY: ends the process.
     unsafe {
-        libc::syscall(libc::SYS_exit_group, code);
-        libc::syscall(libc::SYS_exit, code);
+        let _ = syscall(libc::SYS_exit_group, [code as usize]);
+        let _ = syscall(libc::SYS_exit, [code as usize]);
     }
     #[cfg(target_arch = "x86_64")]
     // SAFETY: an undefined instruction, which the kernel answers with a signal that nobody here handles.
@@ -215,38 +212,6 @@ pub fn join_session_keyring(name: &CStr) -> Result<()> {
     Ok(())
 }
 
-/// Puts every signal that callers are known to ignore back to its default action and empties the signal mask.
-///
-/// Ignored signals and the mask survive execve(2) (signal(7)); conmon ignores SIGPIPE, nohup SIGHUP.
-pub fn reset_signals() -> Result<()> {
-    use libc::{SIGCHLD, SIGHUP, SIGINT, SIGPIPE, SIGQUIT, SIGTERM, SIGTSTP, SIGTTIN, SIGTTOU};
-    for signal in [SIGHUP, SIGINT, SIGQUIT, SIGPIPE, SIGTERM, SIGCHLD, SIGTSTP, SIGTTIN, SIGTTOU] {
-        // SAFETY: installs the default action; the handler of ours that may be there is for a process that waits.
-        if unsafe { libc::signal(signal, libc::SIG_DFL) } == libc::SIG_ERR {
-            return Err(last_errno());
-        }
-    }
-    let none = [0u64; 1];
-    // SAFETY: the kernel's sigset is 8 bytes; the old mask is not asked for.
-    check(unsafe { libc::syscall(libc::SYS_rt_sigprocmask, libc::SIG_SETMASK, none.as_ptr(), 0, 8) }).map(drop)
-}
-
-extern "C" fn end_by(signal: i32) {
-    exit(128 + signal)
-}
-
-/// From now on the signals that ask a process to end do end this one, also where it is the first of its pid namespace, which the
-/// kernel spares every signal without a handler (pid_namespaces(7)).
-pub fn end_on_signals() -> Result<()> {
-    for signal in [libc::SIGHUP, libc::SIGINT, libc::SIGQUIT, libc::SIGTERM] {
-        // SAFETY: the handler makes system calls only, and never returns.
-        if unsafe { libc::signal(signal, end_by as *const () as libc::sighandler_t) } == libc::SIG_ERR {
-            return Err(last_errno());
-        }
-    }
-    Ok(())
-}
-
 /// Brings the loopback interface up: SIOCSIFFLAGS with IFF_UP|IFF_RUNNING (netdevice(7)).
 pub fn loopback_up(socket: impl AsFd) -> Result<()> {
     // SAFETY: all-zero is a valid ifreq.
@@ -256,12 +221,6 @@ pub fn loopback_up(socket: impl AsFd) -> Result<()> {
     request.ifr_ifru.ifru_flags = (libc::IFF_UP | libc::IFF_RUNNING) as i16;
     // SAFETY: SIOCSIFFLAGS reads an ifreq.
     check(i64::from(unsafe { libc::ioctl(socket.as_fd().as_raw_fd(), libc::SIOCSIFFLAGS as _, &raw const request) })).map(drop)
-}
-
-/// Makes `fd` the controlling terminal of this session leader (TIOCSCTTY, ioctl_tty(2)).
-pub fn set_controlling_terminal(fd: impl AsFd) -> Result<()> {
-    // SAFETY: takes an integer.
-    check(i64::from(unsafe { libc::ioctl(fd.as_fd().as_raw_fd(), libc::TIOCSCTTY as _, 0) })).map(drop)
 }
 
 /// Borrows an inherited descriptor by number: `--preserve-fds`, LISTEN_FDS, a socket handed over.
@@ -280,41 +239,6 @@ pub fn dup_to(fd: impl AsFd, to: RawFd) -> Result<()> {
     check(i64::from(unsafe { libc::dup2(fd.as_fd().as_raw_fd(), to) })).map(drop)
 }
 
-/// Like [`dup_to`], close-on-exec, for a number that a caller reserved.
-pub fn dup_to_cloexec(fd: impl AsFd, to: RawFd) -> Result<BorrowedFd<'static>> {
-    // SAFETY: the caller reserved the number; it stays open until exec or exit.
-    check(i64::from(unsafe { libc::dup3(fd.as_fd().as_raw_fd(), to, libc::O_CLOEXEC) }))?;
-    // SAFETY: as above.
-    Ok(unsafe { BorrowedFd::borrow_raw(to) })
-}
-
-/// The address ranges of our executable's segments that are not writable (getauxval(3) AT_PHDR, elf(5)).
-pub fn read_only_segments(mut each: impl FnMut(usize, usize)) {
-    // SAFETY: the kernel gives every process its program headers, which stay mapped; AT_PHNUM is their number.
-    let headers = unsafe {
-        let (at, number) = (libc::getauxval(libc::AT_PHDR), libc::getauxval(libc::AT_PHNUM));
-        std::slice::from_raw_parts(at as *const libc::Elf64_Phdr, number as usize)
-    };
-    let own = headers.iter().find(|header| header.p_type == libc::PT_PHDR);
-    let Some(base) = own.map(|header| headers.as_ptr() as usize - header.p_vaddr as usize) else { return };
-    for segment in headers.iter().filter(|header| header.p_type == libc::PT_LOAD && header.p_flags & libc::PF_W == 0) {
-        let start = base + segment.p_vaddr as usize;
-        each(start, start + segment.p_memsz as usize);
-    }
-}
-
-/// prctl(2) PR_CAPBSET_DROP; EINVAL past the last capability of this kernel.
-pub fn drop_bounding(capability: u32) -> Result<()> {
-    // SAFETY: takes integers.
-    check(i64::from(unsafe { libc::prctl(libc::PR_CAPBSET_DROP, capability, 0, 0, 0) })).map(drop)
-}
-
-/// prctl(2) PR_CAP_AMBIENT_RAISE.
-pub fn raise_ambient(capability: u32) -> Result<()> {
-    // SAFETY: takes integers.
-    check(i64::from(unsafe { libc::prctl(libc::PR_CAP_AMBIENT, libc::PR_CAP_AMBIENT_RAISE, capability, 0, 0) })).map(drop)
-}
-
 /// setgroups(2) of this (only) thread.
 pub fn setgroups(groups: &[u32]) -> Result<()> {
     // SAFETY: pointer and length are those of the slice; gid_t is 32 bits.
@@ -326,15 +250,6 @@ pub fn prlimit(pid: i32, resource: u32, soft: u64, hard: u64) -> Result<()> {
     let limit = [soft, hard];
     // SAFETY: the kernel's rlimit64 is two 64-bit numbers; the old limit is not asked for.
     check(unsafe { libc::syscall(libc::SYS_prlimit64, pid, resource, limit.as_ptr(), 0) }).map(drop)
-}
-
-/// getcwd(2), reduced to whether the directory can be reached from the root: the kernel puts `(unreachable)` in front
-/// of the path if not. A deleted directory (ENOENT) is an error.
-pub fn getcwd_is_reachable() -> Result<bool> {
-    let mut path = [0u8; 4096];
-    // SAFETY: the kernel writes at most `path.len()` bytes. The raw call, since C libraries hide the prefix.
-    check(unsafe { libc::syscall(libc::SYS_getcwd, path.as_mut_ptr(), path.len()) })?;
-    Ok(path[0] == b'/')
 }
 
 /// A signal by number, real-time ones included.

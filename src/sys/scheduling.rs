@@ -1,12 +1,14 @@
 //! How the kernel schedules a process: sched_setattr(2), ioprio_set(2), sched_setaffinity(2), set_mempolicy(2), and
 //! personality(2).
+//!
+//! The tail of a child makes these calls too, so none of them goes through the C library.
 
-use super::process::check;
+use super::raw::syscall;
 use rustix::io::Result;
 
 /// `struct sched_attr` of sched_setattr(2); times in nanoseconds.
 #[repr(C)]
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SchedAttr {
     /// Size of this structure in bytes.
     pub size: u32,
@@ -32,23 +34,23 @@ pub struct SchedAttr {
 
 /// sched_setattr(2) of a process, 0 for the caller.
 pub fn sched_setattr(pid: i32, attr: &SchedAttr) -> Result<()> {
-    let attr = SchedAttr { size: size_of::<SchedAttr>() as u32, ..attr.clone() };
+    let attr = SchedAttr { size: size_of::<SchedAttr>() as u32, ..*attr };
     // SAFETY: `attr` is a sched_attr of the size it names; the kernel only reads it.
-    check(unsafe { libc::syscall(libc::SYS_sched_setattr, pid, &raw const attr, 0) }).map(drop)
+    unsafe { syscall(libc::SYS_sched_setattr, [pid as usize, (&raw const attr) as usize]) }.map(drop)
 }
 
 /// ioprio_set(2) of a process, 0 for the caller. `priority` is `class << 13 | level`.
 pub fn ioprio_set(pid: i32, priority: u32) -> Result<()> {
-    const WHO_PROCESS: i32 = 1;
+    const WHO_PROCESS: usize = 1;
     // SAFETY: takes integers.
-    check(unsafe { libc::syscall(libc::SYS_ioprio_set, WHO_PROCESS, pid, priority) }).map(drop)
+    unsafe { syscall(libc::SYS_ioprio_set, [WHO_PROCESS, pid as usize, priority as usize]) }.map(drop)
 }
 
 /// sched_setaffinity(2) of the caller; one bit for each CPU. CPUs that there are not, or not in its cpuset, are ignored
 /// unless there are no others.
 pub fn sched_setaffinity(cpus: &[u64]) -> Result<()> {
     // SAFETY: the kernel reads that many bytes of the slice.
-    check(unsafe { libc::syscall(libc::SYS_sched_setaffinity, 0, size_of_val(cpus), cpus.as_ptr()) }).map(drop)
+    unsafe { syscall(libc::SYS_sched_setaffinity, [0, size_of_val(cpus), cpus.as_ptr() as usize]) }.map(drop)
 }
 
 /// set_mempolicy(2) of the caller: `MPOL_*` with `MPOL_F_*`, and one bit for each node; no bit set is no node.
@@ -56,11 +58,11 @@ pub fn set_mempolicy(mode: u32, nodes: &[u64]) -> Result<()> {
     let empty = nodes.iter().all(|word| *word == 0);
     let (pointer, bits) = if empty { (std::ptr::null(), 0) } else { (nodes.as_ptr(), 8 * size_of_val(nodes) + 1) };
     // SAFETY: the kernel reads one bit less than it is told, so the whole slice, and nothing for none.
-    check(unsafe { libc::syscall(libc::SYS_set_mempolicy, mode, pointer, bits) }).map(drop)
+    unsafe { syscall(libc::SYS_set_mempolicy, [mode as usize, pointer as usize, bits]) }.map(drop)
 }
 
 /// personality(2) of the caller.
 pub fn personality(domain: u32) -> Result<()> {
     // SAFETY: takes an integer.
-    check(unsafe { libc::syscall(libc::SYS_personality, domain) }).map(drop)
+    unsafe { syscall(libc::SYS_personality, [domain as usize]) }.map(drop)
 }

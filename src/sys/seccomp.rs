@@ -2,6 +2,7 @@
 
 use super::SockFilter;
 use super::process::check;
+use super::raw::syscall;
 use rustix::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
 use rustix::io::{Errno, Result};
 
@@ -28,8 +29,8 @@ pub fn seccomp(flags: u32, program: &[SockFilter]) -> Result<u32> {
     let program = SockFprog { len, filter: program.as_ptr() };
     // SAFETY: seccomp(2) only reads `program` and the `len` instructions behind its pointer, which the borrowed slice
     // keeps alive; a filter cannot touch memory, only decide about system calls to come.
-    let result = unsafe { call(flags as usize, &raw const program) };
-    u32::try_from(result).map_err(|_| Errno::from_raw_os_error(-result as i32))
+    unsafe { syscall(libc::SYS_seccomp, [libc::SECCOMP_SET_MODE_FILTER as usize, flags as usize, (&raw const program) as usize]) }
+        .map(|result| result as u32)
 }
 
 /// As [`seccomp`] with `SECCOMP_FILTER_FLAG_NEW_LISTENER` among the flags: the listener, close-on-exec.
@@ -48,49 +49,4 @@ pub fn pidfd_getfd(pidfd: impl AsFd, number: RawFd) -> Result<OwnedFd> {
     let copy = check(unsafe { libc::syscall(libc::SYS_pidfd_getfd, pidfd.as_fd().as_raw_fd(), number, 0) })?;
     // SAFETY: the kernel made this descriptor just now.
     Ok(unsafe { OwnedFd::from_raw_fd(copy as RawFd) })
-}
-
-/// The bare system call; returns the negated errno on failure.
-///
-/// # Safety
-/// `program` points to a `SockFprog` whose pointer and length describe readable instructions.
-#[cfg(target_arch = "x86_64")]
-unsafe fn call(flags: usize, program: *const SockFprog) -> isize {
-    let result: isize;
-    // SAFETY: the caller vouches for the memory that is read; the kernel writes none and keeps all registers but
-    // rax, rcx and r11.
-    unsafe {
-        std::arch::asm!(
-            "syscall",
-            inlateout("rax") libc::SYS_seccomp as isize => result,
-            in("rdi") libc::SECCOMP_SET_MODE_FILTER as usize,
-            in("rsi") flags,
-            in("rdx") program,
-            lateout("rcx") _,
-            lateout("r11") _,
-            options(nostack, readonly, preserves_flags),
-        );
-    }
-    result
-}
-
-/// The bare system call; returns the negated errno on failure.
-///
-/// # Safety
-/// `program` points to a `SockFprog` whose pointer and length describe readable instructions.
-#[cfg(target_arch = "aarch64")]
-unsafe fn call(flags: usize, program: *const SockFprog) -> isize {
-    let result: isize;
-    // SAFETY: the caller vouches for the memory that is read; the kernel writes none and keeps all registers but x0.
-    unsafe {
-        std::arch::asm!(
-            "svc 0",
-            in("x8") libc::SYS_seccomp as usize,
-            inlateout("x0") libc::SECCOMP_SET_MODE_FILTER as isize => result,
-            in("x1") flags,
-            in("x2") program,
-            options(nostack, readonly, preserves_flags),
-        );
-    }
-    result
 }

@@ -1,7 +1,7 @@
-//! seccomp_unotify(2): system calls that wait for somebody's answer, and the way of a listener out of its process.
+//! seccomp_unotify(2): system calls that wait for somebody's answer.
 
 use super::process::check;
-use rustix::fd::{AsFd, AsRawFd, BorrowedFd};
+use rustix::fd::{AsFd, AsRawFd};
 use rustix::io::Result;
 
 /// `struct seccomp_data` of linux/seccomp.h: what a filter sees.
@@ -75,38 +75,4 @@ pub fn answer(listener: impl AsFd, id: u64, errno: Option<i32>) -> Result<()> {
     let response = Response { id, val: 0, error: -errno.unwrap_or(0), flags };
     // SAFETY: the kernel reads one `seccomp_notif_resp`.
     check(i64::from(unsafe { libc::ioctl(listener.as_fd().as_raw_fd(), SEND, &raw const response) })).map(drop)
-}
-
-/// sendmsg(2) of bytes and a descriptor, with `mark` in the sixth argument, which the call does not use but a filter can
-/// see. Allocates nothing.
-pub fn send_marked(socket: impl AsFd, bytes: &[u8], fd: BorrowedFd<'_>, mark: u64) -> Result<()> {
-    // SAFETY: all-zero is a valid `msghdr`.
-    let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
-    let mut part = libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() };
-    // Aligned as a `cmsghdr` is, and room for one with a descriptor.
-    let mut control = [0usize; 4];
-    (message.msg_iov, message.msg_iovlen) = (&raw mut part, 1);
-    // SAFETY: computes a size.
-    let (space, length) = unsafe { (libc::CMSG_SPACE(size_of::<i32>() as u32), libc::CMSG_LEN(size_of::<i32>() as u32)) };
-    (message.msg_control, message.msg_controllen) = (control.as_mut_ptr().cast(), space as _);
-    // SAFETY: the first header is at the start of `control`, which is `space` bytes or longer; the descriptor's number
-    // behind it is written unaligned. The kernel reads the message, the bytes and the control data, which outlive the call.
-    unsafe {
-        let header = libc::CMSG_FIRSTHDR(&raw const message);
-        (*header).cmsg_level = libc::SOL_SOCKET;
-        (*header).cmsg_type = libc::SCM_RIGHTS;
-        (*header).cmsg_len = length as _;
-        libc::CMSG_DATA(header).cast::<i32>().write_unaligned(fd.as_raw_fd());
-        let (socket, none) = (socket.as_fd().as_raw_fd(), 0usize);
-        check(libc::syscall(libc::SYS_sendmsg, socket, &raw const message, libc::MSG_NOSIGNAL, none, none, mark)).map(drop)
-    }
-}
-
-/// read(2) with `mark` in the sixth argument, as [`send_marked`].
-pub fn read_marked(socket: impl AsFd, buffer: &mut [u8], mark: u64) -> Result<usize> {
-    let none = 0usize;
-    // SAFETY: the kernel writes at most `buffer.len()` bytes.
-    let read =
-        check(unsafe { libc::syscall(libc::SYS_read, socket.as_fd().as_raw_fd(), buffer.as_mut_ptr(), buffer.len(), none, none, mark) })?;
-    Ok(read as usize)
 }

@@ -29,6 +29,16 @@ impl Step {
         self.begun.store(now(), Relaxed);
     }
 
+    /// It begins, as [`Step::begin`] has it, by the clock that the caller read.
+    pub(super) fn begin_at(&self, time: u64) {
+        self.begun.store(time, Relaxed);
+    }
+
+    /// It has ended, by the clock that the caller read.
+    pub(super) fn end_at(&self, time: u64) {
+        self.ended.store(time, Relaxed);
+    }
+
     /// It has ended now.
     pub fn end(&self) {
         self.ended.store(now(), Relaxed);
@@ -77,6 +87,12 @@ impl Steps {
     /// What the parent does while the child waits in operation number `index`.
     pub fn parent(&self, index: usize) -> &'static Step {
         &self.all[self.count + 1 + index.min(self.count)]
+    }
+
+    /// The addresses of all of them: the first, and the one after the last, on page boundaries.
+    pub(super) fn memory(&self) -> [usize; 2] {
+        let bytes = self.all.as_ptr_range();
+        [bytes.start as usize, (bytes.end as usize).next_multiple_of(4096)]
     }
 
     /// The clone.

@@ -20,7 +20,7 @@ impl Holder {
         let parent = rustix::process::getpid();
         match clone3(0, None).context(|| "clone a process to hold the systemd scope")? {
             Cloned::Parent(pid, pidfd) => Ok(Self { pid, pidfd }),
-            Cloned::Child => {
+            Cloned::Child(_) => {
                 // Only system calls. It ends with us, also if we have ended meanwhile.
                 let bound = set_parent_process_death_signal(Some(Signal::KILL)).is_ok();
                 while bound && getppid() == Some(parent) {

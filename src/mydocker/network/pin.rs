@@ -82,7 +82,7 @@ impl Namespace {
         let (ready, tell) = pipe_with(PipeFlags::CLOEXEC).context(what)?;
         let (wait, hold) = pipe_with(PipeFlags::CLOEXEC).context(what)?;
         match sys::clone3(0, None).context(what)? {
-            Cloned::Child => {
+            Cloned::Child(_) => {
                 let made = sys::setns(owner, ns::USER).and_then(|()| sys::unshare(ns::NET)).and_then(|()| loopback());
                 let said = made.is_ok() && rustix::io::write(&tell, b"+").is_ok();
                 // Until it is pinned, or who wants it is gone and holds the other end no more.

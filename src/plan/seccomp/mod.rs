@@ -36,7 +36,8 @@ mod table;
 mod watch;
 
 pub use abi::{ARCHITECTURES, ARM, Family, NATIVE, X86};
-pub use rules::{Handover, handover, hands_over_at_create};
+pub use crate::sys::HandOver as Handover;
+pub use rules::{handover, hands_over_at_create};
 pub use watch::{Call, minimal, permits, recordable, verdict, watched};
 
 use crate::spec;

@@ -1,6 +1,7 @@
 //! What the words of a profile mean: actions, comparisons, flags. Names are those of seccomp.h and seccomp(2).
 
 use crate::spec::{Seccomp, SyscallArg, SyscallRule, names};
+use crate::sys::HandOver as Handover;
 use crate::sys::{Error, Result};
 
 /// The largest errno that the kernel hands to a program (`MAX_ERRNO` of linux/err.h); it would cut a larger one down.
@@ -157,7 +158,7 @@ pub fn handover(seccomp: &Seccomp) -> Result<Option<Handover>> {
 /// Whether a container that waits for `start` waits under its filter, so that `create` hands the listener over, as with runc: where the
 /// profile permits the calls that the wait takes. Else `start` does.
 pub fn hands_over_at_create(seccomp: &Seccomp) -> bool {
-    const WAIT: [&str; 8] = ["read", "sendto", "recvfrom", "accept4", "close", "madvise", "rt_sigaction", "rt_sigprocmask"];
+    const WAIT: [&str; 7] = ["read", "sendto", "recvfrom", "accept4", "close", "madvise", "rt_sigaction"];
     seccomp.notifies() && WAIT.iter().all(|call| permits(seccomp, call))
 }
 
@@ -169,15 +170,4 @@ fn permits(seccomp: &Seccomp, call: &str) -> bool {
         Some(decides) => permits(&decides.action),
         None => permits(&seccomp.default_action) && rules().all(|rule| permits(&rule.action)),
     }
-}
-
-/// See [`handover`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Handover {
-    /// The descriptor goes with a message.
-    Message,
-    /// Its number is written, and the parent copies it.
-    Number,
-    /// With a message whose unused argument has this value, which the filter lets pass: see [`super::watched`].
-    Marked(u64),
 }
