@@ -5,7 +5,7 @@ mod common;
 use common::{Bundle, Census, Said, eventually};
 use serde_json::{Value, json};
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 const KINDS: [&str; 6] = ["prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop"];
@@ -92,9 +92,11 @@ fn all_six_run_in_order_with_the_state_on_stdin_in_their_namespaces() {
     Census::of(&bundle).nothing_left(&bundle);
 }
 
-/// runtime.md, "State": "For hooks executed in the container namespace, it is the pid as seen by the container."
+/// runtime.md, "State": "For hooks executed in the container namespace, it is the pid as seen by the container." Only `startContainer`
+/// hooks stand in a pid namespace of others; those before pivot_root have the host in sight, stay outside, and get the pid that
+/// their namespace shows: of the process that makes the container, which is not yet the one that `create` tells.
 #[test]
-fn hooks_in_a_joined_pid_namespace_get_the_pid_there() {
+fn hooks_of_a_joined_pid_namespace_get_the_pid_of_where_they_stand() {
     let first = Bundle::new(&["sleep", "1000"]);
     first.start();
     let (bundle, out) = witnesses(&["sleep", "1000"]);
@@ -111,8 +113,14 @@ fn hooks_in_a_joined_pid_namespace_get_the_pid_there() {
     assert!(pids.len() > 1 && pids[pids.len() - 1] > 1, "{pids:?}");
     for kind in &KINDS[..5] {
         let state: Value = serde_json::from_str(&fs::read_to_string(out.join(format!("{kind}.state"))).unwrap()).unwrap();
-        let inside = ["createContainer", "startContainer"].contains(kind);
-        assert_eq!(state["pid"], if inside { pids[pids.len() - 1] } else { pid }, "{kind}");
+        match *kind {
+            "startContainer" => assert_eq!(state["pid"], pids[pids.len() - 1]),
+            "poststart" => assert_eq!(state["pid"], pid),
+            _ => {
+                let early = i32::try_from(state["pid"].as_i64().unwrap()).unwrap();
+                assert!(early > 0 && early != pid && !Path::new(&format!("/proc/{early}")).exists(), "{kind}: {early}");
+            }
+        }
     }
     bundle.delete();
     first.delete();
@@ -333,4 +341,26 @@ fn a_start_container_hook_is_under_the_seccomp_filter() {
     });
     bundle.run().fails(1, &["error running startContainer hook #0", "bad system call", "linux.seccomp"]);
     Census::of(&bundle).nothing_left(&bundle);
+}
+
+/// A `createContainer` hook works in the image's root: what would make it load a file from there is not passed on (CVE-2025-23266).
+#[test]
+fn a_hook_in_the_images_root_has_no_variable_that_leads_into_it() {
+    let bundle = Bundle::new(&["true"]);
+    let dir = bundle.dir.display().to_string();
+    let line = |kind: &str| sh(&format!("/usr/bin/env > {dir}/{kind}.env"));
+    let bundle = hooks(bundle, &[("createRuntime", line("createRuntime")), ("createContainer", line("createContainer"))]);
+    bundle.write();
+    let mut command = bundle.command(&["run", &bundle.id()]);
+    command.env_clear().envs([("PATH", ".:/usr/bin::lib:/bin:"), ("LD_LIBRARY_PATH", "lib"), ("OTHER", "kept")]);
+    assert!(command.status().unwrap().success());
+    let environment = |kind: &str| {
+        let text = fs::read_to_string(bundle.dir.join(format!("{kind}.env"))).unwrap();
+        let mut lines: Vec<_> =
+            text.lines().filter(|line| !line.starts_with("PWD=") && !line.starts_with("_=")).map(str::to_owned).collect();
+        lines.sort();
+        lines
+    };
+    assert_eq!(environment("createContainer"), ["OTHER=kept", "PATH=/usr/bin:/bin"]);
+    assert_eq!(environment("createRuntime"), ["LD_LIBRARY_PATH=lib", "OTHER=kept", "PATH=.:/usr/bin::lib:/bin:"]);
 }

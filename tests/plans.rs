@@ -35,7 +35,7 @@ fn hosts() -> [(&'static str, Facts); 3] {
 fn describe(plan: &Plan) -> String {
     let mut text = plan.text();
     let _ = writeln!(text, "    maps {:?}", plan.maps.is_some());
-    let _ = writeln!(text, "    the parent joins {:?}, opens the trees: {}", plan.join_outside, plan.trees_outside);
+    let _ = writeln!(text, "    the parent opens the trees: {}; the tail begins at {}", plan.trees_outside, plan.tail);
     for op in &plan.outside {
         let _ = writeln!(text, "    the parent: {}", plan.sentence(op));
     }

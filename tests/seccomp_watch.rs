@@ -110,7 +110,7 @@ fn the_profile_need_not_permit_keels_own_calls() {
     for action in ["SCMP_ACT_ERRNO", "SCMP_ACT_KILL_PROCESS"] {
         let bundle = with_profile(&["true"], &json!({"defaultAction": action}));
         let (plain, told) = (run(&bundle, &[]), run(&bundle, &["--seccomp-log"]));
-        assert!(told.err.contains("seccomp refused execve(") && told.err.contains("(keel)"), "{told:?}");
+        assert!(told.err.contains("seccomp refused execve(") && told.err.contains("(keel:[init])"), "{told:?}");
         for said in [plain, told] {
             said.fails(1, &["killed by signal", "before it could execute the program"]);
         }

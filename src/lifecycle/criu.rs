@@ -226,6 +226,7 @@ impl Criu {
         let high = |fd: OwnedFd| rustix::io::fcntl_dupfd_cloexec(fd, last).context(what);
         let (theirs, told) = (high(theirs)?, high(told)?);
         let handed = surroundings.handed.iter().map(|fd| high(fd.try_clone().context(what)?)).collect::<Result<Vec<_>>>()?;
+        let ignored = sys::ignored_signals();
         match sys::clone3(0, surroundings.into.as_ref().map(AsFd::as_fd)).context(what)? {
             Cloned::Child(_) => {
                 let enter = || -> rustix::io::Result<()> {
@@ -245,7 +246,7 @@ impl Criu {
                     sys::dup_to(&theirs, SOCKET)?;
                     (Surroundings::FIRST..).zip(&handed).try_for_each(|(number, fd)| sys::dup_to(fd, number))?;
                     sys::close_range(last as u32, u32::MAX, true)?;
-                    sys::default_signals()?;
+                    sys::default_signals(ignored)?;
                     Err(sys::execve(&path, &argv, &envp))
                 };
                 if let Err(errno) = enter() {

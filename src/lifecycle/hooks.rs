@@ -17,7 +17,7 @@ use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{MemfdFlags, SeekFrom, memfd_create, seek};
 use rustix::io::Errno;
 use std::ffi::{CString, OsString};
-use std::os::unix::ffi::OsStrExt;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
 /// How much of a failed hook's output an error shows, in bytes from its end.
 const OUTPUT_SHOWN: u64 = 2048;
@@ -75,7 +75,8 @@ fn armed(hook: &Hook, state: &State, place: &Place<'_>) -> Result<(Plan, Armed)>
     let kinds = place.container.as_ref().map_or(0, |(_, kinds)| *kinds);
     let Some((spec, record)) = place.like else {
         let root = CString::new(state.rootfs.as_os_str().as_bytes()).unwrap_or_default();
-        let plan = plan::hook(hook, &own_environment(), kinds, &root, place.facts)?;
+        let environment = own_environment(place.container.is_some());
+        let plan = plan::hook(hook, &environment, kinds, &root, place.facts)?;
         let armed = Armed::new(&plan, None, None)?;
         return Ok((plan, armed));
     };
@@ -110,9 +111,20 @@ fn one(hook: &Hook, state: &State, place: &Place<'_>) -> Result<()> {
     }
 }
 
-fn own_environment() -> Vec<CString> {
-    let entry = |(name, value): (OsString, OsString)| CString::new([name.as_bytes(), b"=", value.as_bytes()].concat()).ok();
-    std::env::vars_os().filter_map(entry).collect()
+/// The caller's environment; for a hook whose working directory is the image's, without what would make it load files from there:
+/// CVE-2025-23266 came through LD_PRELOAD with such a directory.
+fn own_environment(in_image: bool) -> Vec<CString> {
+    let absolute = |path: &OsString| {
+        let entries = path.as_bytes().split(|&byte| byte == b':').filter(|entry| entry.starts_with(b"/"));
+        OsString::from_vec(entries.collect::<Vec<_>>().join(&b':'))
+    };
+    let kept = |(name, value): (OsString, OsString)| match name.as_bytes() {
+        loader if in_image && loader.starts_with(b"LD_") => None,
+        b"PATH" if in_image => Some((absolute(&value), name)),
+        _ => Some((value, name)),
+    };
+    let entry = |(value, name): (OsString, OsString)| CString::new([name.as_bytes(), b"=", value.as_bytes()].concat()).ok();
+    std::env::vars_os().filter_map(kept).filter_map(entry).collect()
 }
 
 /// Waits on the pidfd; a hook that outlives its timeout is killed.

@@ -3,8 +3,12 @@
 //! std's own entry polls the standard descriptors, ignores SIGPIPE (which a container would inherit) and probes the
 //! stack page by page: some 40 system calls that every command would pay for (`docs/decisions/0003`).
 
+use super::process::check;
+use super::{Context, Result};
 use std::ffi::{CStr, OsString, c_char, c_int};
+use std::io::Write;
 use std::os::unix::ffi::OsStringExt;
+use std::path::Path;
 
 /// Defines the C `main` of a binary: `keel::entry!(run)` where `fn run(args: Vec<OsString>) -> i32`.
 #[macro_export]
@@ -13,7 +17,8 @@ macro_rules! entry {
         // SAFETY: the one definition of `main` in a `#![no_main]` binary.
         #[unsafe(no_mangle)]
         extern "C" fn main(argc: std::ffi::c_int, argv: *const *const std::ffi::c_char) -> std::ffi::c_int {
-            $run($crate::sys::arguments(argc, argv))
+            // SAFETY: these are what the C library gives `main`, and nothing has been opened or started yet.
+            $run(unsafe { $crate::sys::begin(argc, argv) })
         }
     };
 }
@@ -28,11 +33,46 @@ pub fn executed_as() -> &'static CStr {
     }
 }
 
-/// The arguments as the C library passed them to `main`. Only [`entry!`] calls this.
-#[allow(clippy::not_unsafe_ptr_arg_deref)]
-pub fn arguments(argc: c_int, argv: *const *const c_char) -> Vec<OsString> {
-    (0..usize::try_from(argc).unwrap_or(0))
-        // SAFETY: the C library passes `argc` valid strings to main, and `main` is the only caller.
-        .map(|i| OsString::from_vec(unsafe { CStr::from_ptr(*argv.add(i)) }.to_bytes().to_vec()))
-        .collect()
+/// The beginning of a process of ours, from what the C library gives `main`: its arguments.
+///
+/// - Standard input, output and error that the caller has closed are /dev/null from now on: otherwise files of ours would get
+///   these numbers, and be the container's.
+/// - SIGCHLD has its default action: a caller's SIG_IGN survives execve(2), and with it the kernel keeps no exit status of a child
+///   (wait(2), "Notes").
+///
+/// Ends the process with a sentence and exit code 1 where that cannot be done.
+///
+/// # Safety
+/// `argc` and `argv` are those of `main`, which calls this first of all.
+pub unsafe fn begin(argc: c_int, argv: *const *const c_char) -> Vec<OsString> {
+    // SAFETY: the C library passes `argc` valid strings.
+    let argument = |i| OsString::from_vec(unsafe { CStr::from_ptr(*argv.add(i)) }.to_bytes().to_vec());
+    let arguments: Vec<_> = (0..usize::try_from(argc).unwrap_or(0)).map(argument).collect();
+    if let Err(error) = open_standard_descriptors().and_then(|()| hear_of_children()) {
+        let name = arguments.first().and_then(|path| Path::new(path).file_name()).unwrap_or_default();
+        let _ = writeln!(std::io::stderr(), "{}: error: {error}", name.display());
+        super::exit(1);
+    }
+    arguments
+}
+
+fn open_standard_descriptors() -> Result<()> {
+    let what = || "open stdin, stdout and stderr, which the caller has closed";
+    let mut three = [0, 1, 2].map(|fd| libc::pollfd { fd, events: 0, revents: 0 });
+    // SAFETY: poll(2) writes the answers of three descriptors.
+    check(i64::from(unsafe { libc::poll(three.as_mut_ptr(), 3, 0) })).context(what)?;
+    for _ in three.iter().filter(|one| one.revents & libc::POLLNVAL != 0) {
+        // The lowest number that is free is one that was found closed.
+        // SAFETY: opens a descriptor, which belongs to nobody as the standard ones do.
+        check(i64::from(unsafe { libc::open(c"/dev/null".as_ptr(), libc::O_RDWR) })).context(what)?;
+    }
+    Ok(())
+}
+
+fn hear_of_children() -> Result<()> {
+    // SAFETY: installs the default action; no other thread runs yet.
+    match unsafe { libc::signal(libc::SIGCHLD, libc::SIG_DFL) } {
+        libc::SIG_ERR => Err(std::io::Error::last_os_error()).context(|| "set SIGCHLD to its default action"),
+        _ => Ok(()),
+    }
 }

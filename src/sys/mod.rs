@@ -1,6 +1,23 @@
 //! System calls that no safe crate wraps, named as in their man pages, and the error type everything returns.
 //!
-//! The only room with `unsafe`; every block states the invariant it relies on.
+//! The only room with `unsafe`; every block states the invariant it relies on. What a caller could break memory or somebody else's
+//! descriptors with is not public: a process that is a copy of ours, or numbers of descriptors that others own.
+//!
+//! ```compile_fail
+//! let _ = keel::sys::clone3(0, None);
+//! ```
+//! ```compile_fail
+//! let _ = keel::sys::close_range(0, 2, false);
+//! ```
+//! ```compile_fail
+//! let _ = keel::sys::dup_to(std::io::stdin(), 1);
+//! ```
+//! ```compile_fail
+//! let _ = keel::sys::inherited(3);
+//! ```
+//! ```compile_fail
+//! let _ = keel::sys::begin(3, std::ptr::null());
+//! ```
 
 #![allow(unsafe_code)]
 
@@ -25,18 +42,19 @@ mod time;
 
 pub use alloc::{Arena, retire_arena};
 pub use bpf::*;
-pub use entry::{arguments, executed_as};
+pub use entry::{begin, executed_as};
 pub use error::{Context, Error, Kind, Result, plain};
 pub use log::Log;
 pub use mount::{MountAttr, mount_id, mount_setattr, mountinfo_id};
 pub use netlink::{NetAddress, Netlink};
 pub use passwd::home;
 pub use process::*;
+pub(crate) use process::{clone_sibling, clone3, close_range, dup_to, inherited};
 pub use regex::Regex;
 pub use scheduling::*;
 pub use seccomp::{pidfd_getfd, seccomp, seccomp_listener};
 pub use seccomp_notify::{Notification, SeccompData, answer, notification, still_waits};
-pub use signals::default_signals;
+pub use signals::{default_signals, ignored_signals};
 pub use steps::{Step, Steps, now};
 pub use tail::{CLONED, HandOver, Last, NAME, Program, REPORTED, Tail};
 pub use time::{local_offset, rfc3339, rfc3339_now};

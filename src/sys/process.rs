@@ -187,7 +187,7 @@ pub fn exit(code: i32) -> ! {
 }
 
 /// Sets close-on-exec on every descriptor from `first` to `last`, or closes them (close_range(2), Linux 5.11).
-pub fn close_range(first: u32, last: u32, only_on_exec: bool) -> Result<()> {
+pub(crate) fn close_range(first: u32, last: u32, only_on_exec: bool) -> Result<()> {
     let flags = if only_on_exec { libc::CLOSE_RANGE_CLOEXEC } else { 0 };
     // SAFETY: callers name descriptors that no live `OwnedFd` of this process will use again.
     check(unsafe { libc::syscall(libc::SYS_close_range, first, last, flags) }).map(drop)
@@ -226,7 +226,7 @@ pub fn loopback_up(socket: impl AsFd) -> Result<()> {
 /// Borrows an inherited descriptor by number: `--preserve-fds`, LISTEN_FDS, a socket handed over.
 ///
 /// Fails with EBADF unless it is open; this process never closes such numbers while it lives.
-pub fn inherited(fd: RawFd) -> Result<BorrowedFd<'static>> {
+pub(crate) fn inherited(fd: RawFd) -> Result<BorrowedFd<'static>> {
     // SAFETY: F_GETFD only asks whether the number is open.
     check(i64::from(unsafe { libc::fcntl(fd, libc::F_GETFD) }))?;
     // SAFETY: just seen open; numbers handed over by the caller have no owner in this process that could close them.
@@ -234,7 +234,7 @@ pub fn inherited(fd: RawFd) -> Result<BorrowedFd<'static>> {
 }
 
 /// Copies `fd` to exactly the number `to` without close-on-exec: dup3(2) over 0, 1 or 2.
-pub fn dup_to(fd: impl AsFd, to: RawFd) -> Result<()> {
+pub(crate) fn dup_to(fd: impl AsFd, to: RawFd) -> Result<()> {
     // SAFETY: callers name the standard descriptors, which no `OwnedFd` owns.
     check(i64::from(unsafe { libc::dup2(fd.as_fd().as_raw_fd(), to) })).map(drop)
 }

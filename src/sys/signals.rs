@@ -1,4 +1,4 @@
-//! Signals of a process between its clone and its exec. Only system calls, without the C library.
+//! Signals of a process between its clone and its exec: only system calls, without the C library, but for what the parent asks.
 
 use super::raw::syscall;
 use rustix::io::Result;
@@ -17,12 +17,20 @@ fn sigaction(signal: i32, action: &Action) -> Result<()> {
     unsafe { syscall(libc::SYS_rt_sigaction, [signal as usize, (&raw const *action) as usize, 0, 8]) }.map(drop)
 }
 
-/// Puts every signal back to its default action and empties the signal mask: ignored signals and the mask survive
+/// The signals that this process ignores, a bit for each, from 0 on for signal 1 (proc_pid_status(5)); all of them if that
+/// cannot be read.
+pub fn ignored_signals() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    ignored.and_then(|digits| u64::from_str_radix(digits.trim(), 16).ok()).unwrap_or(u64::MAX)
+}
+
+/// Puts these signals, which the parent ignores, back to their default action, and empties the signal mask: both survive
 /// execve(2) (signal(7)). Handlers of the parent are gone since the clone (CLONE_CLEAR_SIGHAND).
-pub fn default_signals() -> Result<()> {
+pub fn default_signals(ignored: u64) -> Result<()> {
     let default = Action { handler: libc::SIG_DFL, flags: 0, restorer: 0, mask: 0 };
-    let all = (1..=64).filter(|signal| ![libc::SIGKILL, libc::SIGSTOP].contains(signal));
-    all.into_iter().try_for_each(|signal| sigaction(signal, &default))?;
+    let ignored = (1..=64).filter(|signal| ignored >> (signal - 1) & 1 == 1);
+    ignored.filter(|signal| ![libc::SIGKILL, libc::SIGSTOP].contains(signal)).try_for_each(|signal| sigaction(signal, &default))?;
     let none = 0u64;
     // SAFETY: rt_sigprocmask(2) reads a set of 8 bytes.
     unsafe { syscall(libc::SYS_rt_sigprocmask, [libc::SIG_SETMASK as usize, (&raw const none) as usize, 0, 8]) }.map(drop)

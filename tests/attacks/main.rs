@@ -8,6 +8,9 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod born_blind;
+mod callers_signals;
+mod closed_stdio;
 mod cve_2019_19921_fake_proc;
 mod cve_2019_5736_own_binary;
 mod cve_2021_30465_mount_race;

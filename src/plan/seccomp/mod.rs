@@ -35,8 +35,8 @@ mod rules;
 mod table;
 mod watch;
 
-pub use abi::{ARCHITECTURES, ARM, Family, NATIVE, X86};
 pub use crate::sys::HandOver as Handover;
+pub use abi::{ARCHITECTURES, ARM, Family, NATIVE, X86};
 pub use rules::{handover, hands_over_at_create};
 pub use watch::{Call, minimal, permits, recordable, verdict, watched};
 

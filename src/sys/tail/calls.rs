@@ -27,13 +27,13 @@ pub(super) struct State<'h> {
     timed: bool,
 }
 
-/// Runs them to the exec.
-pub(super) fn run(start: usize, header: &Header) -> ! {
+/// Runs them to the exec, if the memory was given up.
+pub(super) fn run(start: usize, header: &Header, alone: Result<()>) -> ! {
     let (sync, handed) = (header.sync, NONE);
     let mut state = State { start, header, sync, handed, entered: false, program: 0, timed: header.steps.is_some() };
     // SAFETY: `Tail::new` has put the calls there.
     let calls = unsafe { header_slice::<Call>(start, &header.calls) };
-    if let Err(errno) = default_signals() {
+    if let Err(errno) = alone.and_then(|()| default_signals(header.ignored)) {
         state.fail(header.first, errno);
     }
     for (index, call) in (header.first..).zip(calls) {
@@ -188,9 +188,9 @@ impl State<'_> {
                 Ok(())
             }
             Call::Capset(sets) => capset(sets),
-            Call::Ambient(set) => members(set).try_for_each(|capability| {
-                prctl(libc::PR_CAP_AMBIENT, [libc::PR_CAP_AMBIENT_RAISE as usize, capability, 0, 0])
-            }),
+            Call::Ambient(set) => {
+                members(set).try_for_each(|capability| prctl(libc::PR_CAP_AMBIENT, [libc::PR_CAP_AMBIENT_RAISE as usize, capability, 0, 0]))
+            }
             Call::TryChdir(path) => {
                 self.entered = program::chdir(self.text(path)).is_ok();
                 Ok(())

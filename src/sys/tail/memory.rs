@@ -98,6 +98,9 @@ impl Segments {
 }
 
 /// One loaded object (dl_iterate_phdr(3)).
+///
+/// # Safety
+/// `info` is a valid description, and `found` the pointer of [`Segments::of_process`].
 unsafe extern "C" fn object(info: *mut libc::dl_phdr_info, _size: usize, found: *mut c_void) -> c_int {
     // SAFETY: `of_process` passes its pointer, and the C library a valid description with its headers.
     let (found, info) = unsafe { (&mut *found.cast::<Segments>(), &*info) };
@@ -194,26 +197,32 @@ pub(super) unsafe fn go_on(start: usize, stack: usize) -> ! {
 }
 
 /// On the new stack.
+///
+/// # Safety
+/// As [`go_on`], which calls it.
 unsafe extern "C" fn alone(start: usize) -> ! {
     // SAFETY: `Region::filled` has written the header there; nobody else refers to it.
     let header = unsafe { &mut *(start as *mut Header) };
-    give_up(start, header);
-    calls::run(start, header)
+    let alone = give_up(start, header);
+    calls::run(start, header, alone)
 }
 
 /// Unmaps everything but the region and what [`Segments`] has, and gives up the content of its writable
 /// parts. A kernel that seals some mapping of its own (mseal(2), the vDSO) keeps that.
-fn give_up(start: usize, header: &Header) {
+///
+/// # Errors
+/// Something of the parent's would have stayed.
+fn give_up(start: usize, header: &Header) -> Result<()> {
     if let Some(rseq) = header.rseq {
         const UNREGISTER: usize = 1;
         // SAFETY: only ends the registration.
-        let _ = unsafe { syscall(libc::SYS_rseq, [rseq.area, rseq.size, UNREGISTER, RSEQ_SIGNATURE]) };
+        unsafe { syscall(libc::SYS_rseq, [rseq.area, rseq.size, UNREGISTER, RSEQ_SIGNATURE]) }?;
     }
     // SAFETY: the header's offsets are those of slices that lie in the region.
     let (keep, wipe) = unsafe { (header_slice::<[usize; 2]>(start, &header.keep), header_slice::<[usize; 2]>(start, &header.wipe)) };
     for [from, to] in wipe {
         // SAFETY: what stood there is not read any more: only system calls and constants follow.
-        let _ = unsafe { syscall(libc::SYS_madvise, [*from, to - from, libc::MADV_DONTNEED as usize]) };
+        unsafe { syscall(libc::SYS_madvise, [*from, to - from, libc::MADV_DONTNEED as usize]) }?;
     }
     let region = [start, header.end];
     let times = header.steps.map(|steps| steps.memory());
@@ -224,13 +233,13 @@ fn give_up(start: usize, header: &Header) {
         let all = keep.iter().copied().chain([region]).chain(times);
         let Some([from, to]) = all.filter(ahead).min() else { break };
         if free < from {
-            unmap(free, from);
+            unmap(free, from)?;
         }
         free = to;
     }
-    unmap_rest(free);
+    unmap_rest(free)?;
     // SAFETY: prctl(2) reads a string.
-    let _ = unsafe { syscall(libc::SYS_prctl, [libc::PR_SET_NAME as usize, NAME.as_ptr() as usize]) };
+    unsafe { syscall(libc::SYS_prctl, [libc::PR_SET_NAME as usize, NAME.as_ptr() as usize]) }.map(drop)
 }
 
 /// What glibc registers with (sys/rseq.h).
@@ -240,30 +249,33 @@ const RSEQ_SIGNATURE: usize = 0x5305_3053;
 const RSEQ_SIGNATURE: usize = 0xd428_bc00;
 
 /// The address space ends where the kernel says so: on x86-64 a page below 2^47, on arm64 it is configured.
-fn unmap_rest(from: usize) {
+fn unmap_rest(from: usize) -> Result<()> {
     #[cfg(target_arch = "x86_64")]
     const ENDS: [usize; 1] = [(1 << 47) - PAGE];
     #[cfg(target_arch = "aarch64")]
     const ENDS: [usize; 6] = [1 << 52, 1 << 48, 1 << 47, 1 << 42, 1 << 39, 1 << 36];
+    let mut done = Err(Errno::INVAL);
     for end in ENDS.into_iter().filter(|end| from < *end) {
-        if unmap(from, end) {
-            return;
+        done = unmap(from, end);
+        if done != Err(Errno::INVAL) {
+            break;
         }
     }
+    done
 }
 
-/// munmap(2). A range in which something may not be unmapped is refused as a whole: then it is halved.
-fn unmap(from: usize, to: usize) -> bool {
+/// munmap(2). A range in which something is sealed is refused as a whole (EPERM): then it is halved, down to the page that
+/// stays, which is the kernel's own.
+fn unmap(from: usize, to: usize) -> Result<()> {
     // SAFETY: nothing there is referred to any more.
     match unsafe { syscall(libc::SYS_munmap, [from, to - from]) } {
-        Ok(_) => true,
         Err(Errno::PERM) if to - from > PAGE => {
             let middle = from + (to - from) / 2 / PAGE * PAGE;
-            unmap(from, middle);
-            unmap(middle, to);
-            true
+            unmap(from, middle)?;
+            unmap(middle, to)
         }
-        Err(_) => false,
+        Err(Errno::PERM) => Ok(()),
+        other => other.map(drop),
     }
 }
 

@@ -17,6 +17,7 @@ mod memory;
 mod program;
 
 use super::process::Forked;
+use super::signals::ignored_signals;
 use super::{Context, Result, SchedAttr, SockFilter, Steps};
 use memory::Region;
 use rustix::fd::{IntoRawFd, OwnedFd, RawFd};
@@ -205,6 +206,8 @@ struct Header {
     home: Option<Offset>,
     filter: Option<(Range<Offset>, u32)>,
     rseq: Option<memory::Rseq>,
+    /// The signals that the parent ignores.
+    ignored: u64,
     steps: Option<Steps>,
     sync: RawFd,
     listener: RawFd,
@@ -247,7 +250,24 @@ impl Tail {
         let (argv, envp) = (bytes.items(&argv).start, bytes.items(&envp).start);
         let (sync, listener) = (-1, -1);
         let rseq = memory::rseq();
-        let header = Header { end: 0, first, calls, keep, wipe, constant, argv, envp, candidates, home, filter, rseq, steps: times, sync, listener };
+        let header = Header {
+            end: 0,
+            first,
+            calls,
+            keep,
+            wipe,
+            constant,
+            argv,
+            envp,
+            candidates,
+            home,
+            filter,
+            rseq,
+            ignored: ignored_signals(),
+            steps: times,
+            sync,
+            listener,
+        };
         Ok(Self { region: region.filled(&bytes.0, header) })
     }
 
