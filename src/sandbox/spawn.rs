@@ -132,24 +132,14 @@ fn lead(
     stage: &mut impl FnMut(Stage, &Process) -> Result<()>,
 ) -> Result<()> {
     let steps = armed.steps;
-    let mut next = 0;
+    let mut reports = Reports { next: 0, second: plan.ops.iter().position(|op| matches!(op, Op::CloneAgain(_))), held: None };
     loop {
-        let Some((report, sent)) = Report::receive(ours).context(|| "receive the child's report")? else {
+        let Some((report, sent)) = reports.receive(ours, process, steps)? else {
             ended(process)?;
             // The end of the exec, as far as it can be seen from here.
             steps.inspect(|steps| steps.child(plan.ops.len() - 1).end());
             return Ok(());
         };
-        if report.op == CLONED {
-            *process = second(process, report.errno, &sent)?;
-            steps.inspect(|steps| steps.set_pid(report.errno));
-            continue;
-        }
-        // The tail runs in sight of others, who might speak in its name: what was answered is not answered again.
-        if report.op < next {
-            return Err(Error::new(format!("the child reported operation {} out of turn", report.op)));
-        }
-        next = report.op + 1;
         let answer = steps.map(|steps| steps.parent(report.op as usize));
         let reached = reached(plan, report, sent, process)?;
         answer.inspect(|answer| answer.begin());
@@ -171,6 +161,48 @@ fn lead(
         };
         if reached == Stage::Created {
             return Ok(());
+        }
+    }
+}
+
+/// The child's reports, each in its turn.
+struct Reports {
+    /// The least index that the next one may have.
+    next: usize,
+    /// Index of the second clone, until it is made.
+    second: Option<usize>,
+    /// What the second process has said before the first one told of it.
+    held: Option<(Report, Sent)>,
+}
+
+impl Reports {
+    /// The next report and what came with it; `None` at the end of file. `process` becomes that of the second clone.
+    fn receive(&mut self, ours: &OwnedFd, process: &mut Process, steps: Option<sys::Steps>) -> Result<Option<(Report, Sent)>> {
+        loop {
+            let next = if self.second.is_none() { self.held.take() } else { None };
+            let next = next.map_or_else(|| Report::receive(ours).context(|| "receive the child's report"), |held| Ok(Some(held)));
+            let Some((report, sent)) = next? else { return Ok(None) };
+            let out_of_turn = || Error::new(format!("the child reported operation {} out of turn", report.op));
+            if report.op == CLONED {
+                self.second.take().ok_or_else(out_of_turn)?;
+                *process = second(process, report.errno, &sent)?;
+                steps.inspect(|steps| steps.set_pid(report.errno));
+                continue;
+            }
+            let op = report.op as usize;
+            if self.second.is_some_and(|second| op > second) {
+                // Both processes send on their own, and this one waits for an answer. That of the first is on its way.
+                if self.held.replace((report, sent)).is_some() {
+                    return Err(out_of_turn());
+                }
+                continue;
+            }
+            // The tail runs in sight of others, who might speak in its name: what was answered is not answered again.
+            if op < self.next {
+                return Err(out_of_turn());
+            }
+            self.next = op + 1;
+            return Ok(Some((report, sent)));
         }
     }
 }
