@@ -1,6 +1,7 @@
 //! Signals of a process between its clone and its exec: only system calls, without the C library, but for what the parent asks.
 
 use super::raw::syscall;
+use rustix::fs::{Mode, OFlags};
 use rustix::io::Result;
 
 /// The kernel's `struct sigaction`.
@@ -20,9 +21,13 @@ fn sigaction(signal: i32, action: &Action) -> Result<()> {
 /// The signals that this process ignores, a bit for each, from 0 on for signal 1 (proc_pid_status(5)); all of them if that
 /// cannot be read.
 pub fn ignored_signals() -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
-    ignored.and_then(|digits| u64::from_str_radix(digits.trim(), 16).ok()).unwrap_or(u64::MAX)
+    // The line stands within the first two kilobytes.
+    let mut text = [0; 4096];
+    let file = rustix::fs::open(c"/proc/self/status", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty());
+    let length = file.and_then(|file| rustix::io::read(file, &mut text)).unwrap_or_default();
+    let mut lines = text[..length].split(|&byte| byte == b'\n');
+    let digits = lines.find_map(|line| str::from_utf8(line.strip_prefix(b"SigIgn:")?).ok());
+    digits.and_then(|digits| u64::from_str_radix(digits.trim(), 16).ok()).unwrap_or(u64::MAX)
 }
 
 /// Puts these signals, which the parent ignores, back to their default action, and empties the signal mask: both survive

@@ -136,16 +136,34 @@ pub(super) struct Rseq {
     size: usize,
 }
 
-/// That of this thread, by the symbols that glibc has for it.
+/// That of this thread, by the symbols that glibc has for it (`const ptrdiff_t __rseq_offset`, `const unsigned int __rseq_size`).
+/// Other C libraries have neither, so they are weak, which a declaration in Rust cannot be.
 pub(super) fn rseq() -> Option<Rseq> {
-    // SAFETY: dlsym(3) looks a name up. musl has no such symbol, and a static program no symbols.
-    let symbol = |name: &std::ffi::CStr| unsafe { libc::dlsym(libc::RTLD_DEFAULT, name.as_ptr()) } as usize;
-    let (offset, size) = (symbol(c"__rseq_offset"), symbol(c"__rseq_size"));
-    if offset == 0 || size == 0 {
+    let (offset, size): (*const isize, *const u32);
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: reads two addresses from the global offset table, where those of missing symbols are 0.
+    unsafe {
+        std::arch::asm!(
+            ".weak __rseq_offset", ".weak __rseq_size",
+            "mov {0}, qword ptr [rip + __rseq_offset@GOTPCREL]", "mov {1}, qword ptr [rip + __rseq_size@GOTPCREL]",
+            out(reg) offset, out(reg) size, options(nostack, readonly, preserves_flags),
+        );
+    }
+    #[cfg(target_arch = "aarch64")]
+    // SAFETY: reads two addresses from the global offset table, where those of missing symbols are 0.
+    unsafe {
+        std::arch::asm!(
+            ".weak __rseq_offset", ".weak __rseq_size",
+            "adrp {0}, :got:__rseq_offset", "ldr {0}, [{0}, #:got_lo12:__rseq_offset]",
+            "adrp {1}, :got:__rseq_size", "ldr {1}, [{1}, #:got_lo12:__rseq_size]",
+            out(reg) offset, out(reg) size, options(nostack, readonly, preserves_flags),
+        );
+    }
+    if offset.is_null() || size.is_null() {
         return None;
     }
-    // SAFETY: glibc declares them as `const ptrdiff_t` and `const unsigned int`.
-    let (offset, size) = unsafe { (*(offset as *const isize), *(size as *const u32)) };
+    // SAFETY: glibc's constants, of these types.
+    let (offset, size) = unsafe { (*offset, *size) };
     // The size that is registered is 32 at least, also where `__rseq_size` says how much of it is used.
     (size != 0).then(|| Rseq { area: thread_pointer().wrapping_add_signed(offset), size: size.max(32) as usize })
 }
