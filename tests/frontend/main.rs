@@ -14,6 +14,7 @@ mod copies;
 mod events;
 mod faults;
 mod flags;
+mod exec_descriptors;
 mod floor;
 mod lists;
 mod logs;

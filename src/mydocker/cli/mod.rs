@@ -23,6 +23,7 @@ mod run;
 mod session;
 mod stats;
 mod stop;
+mod streams;
 mod system;
 pub mod table;
 pub mod template;
@@ -57,6 +58,11 @@ pub fn run(args: Vec<OsString>) -> i32 {
         return code;
     }
     let cli = match quick::parse(&args).map_or_else(|| Cli::try_parse_from(&args), Ok) {
+    // The monitor stays when we have ended, and is to hold nothing of the caller's open until then.
+    if let Err(error) = crate::arm::close_leaked(0) {
+        let _ = writeln!(std::io::stderr(), "mydocker: {error}");
+        return OURS;
+    }
         Ok(cli) => cli,
         Err(error) => return usage(&error),
     };
