@@ -11,6 +11,8 @@ mod archives;
 mod changes;
 mod clearing;
 mod copies;
+mod cve_2022_36109_groups;
+mod device_targets;
 mod events;
 mod faults;
 mod flags;
