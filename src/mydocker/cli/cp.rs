@@ -6,7 +6,7 @@
 use super::units;
 use crate::mydocker::container::{Container, Containers};
 use crate::mydocker::files::{Dirs, Lock};
-use crate::mydocker::image::{Receive, Received, pack, receive};
+use crate::mydocker::image::{Receive, Received, pack, receive, special};
 use crate::sys::{Context, Error, Result};
 use clap::Args;
 use rustix::fd::{AsFd, OwnedFd};
@@ -215,7 +215,12 @@ fn between(args: &Cp, side: &dyn Fn(&str) -> Result<Side>) -> Result<Received> {
     let (source, to) = (side(&args.source)?, side(&args.destination)?);
     let (from, mut shown, is_directory) = origin(args, &source)?;
     let place = to.place(true)?;
-    let target = match place.kind() {
+    let there = place.kind();
+    if let Some(what) = there.ok().and_then(special) {
+        let typed = &to.typed;
+        return Err(Error::new(format!("invalid output path: \"{typed}\" must be a directory or a regular file: got {what}")));
+    }
+    let target = match there {
         Ok(FileType::Directory) => directory(&place, &to)?,
         Ok(_) if is_directory => return Err(Error::new(format!("cannot copy a directory to the file {}", to.typed))),
         Ok(_) if to.as_directory() => return Err(Error::new(format!("{} is not a directory", to.typed))),
