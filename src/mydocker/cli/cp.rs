@@ -4,6 +4,7 @@
 //! RESOLVE_IN_ROOT, CVE-2018-15664), and what is found is held by descriptors, so that nobody can exchange it meanwhile.
 
 use super::units;
+use super::visible::visible;
 use crate::mydocker::container::{Container, Containers};
 use crate::mydocker::files::{Dirs, Lock};
 use crate::mydocker::image::{Receive, Received, pack, receive, special};
@@ -167,7 +168,7 @@ pub fn cp(args: &Cp, dirs: &Dirs) -> Result<i32> {
     }
     let done = if args.source == "-" { from_stream(&side(&args.destination)?)? } else { between(args, &side)? };
     for path in &done.left_out {
-        eprintln!("WARNING: the device node {path} was not copied to the host");
+        eprintln!("WARNING: the device node {} was not copied to the host", visible(path));
     }
     if !args.quiet && std::io::stderr().is_terminal() {
         eprintln!("Successfully copied {} to {}", units::human_size(done.bytes), args.destination);

@@ -31,6 +31,7 @@ pub mod time;
 mod top;
 pub mod units;
 mod update;
+pub mod visible;
 mod volumes;
 pub mod words;
 
@@ -57,12 +58,12 @@ pub fn run(args: Vec<OsString>) -> i32 {
     if let Some(code) = monitor(&args) {
         return code;
     }
-    let cli = match quick::parse(&args).map_or_else(|| Cli::try_parse_from(&args), Ok) {
     // The monitor stays when we have ended, and is to hold nothing of the caller's open until then.
     if let Err(error) = crate::arm::close_leaked(0) {
         let _ = writeln!(std::io::stderr(), "mydocker: {error}");
         return OURS;
     }
+    let cli = match quick::parse(&args).map_or_else(|| Cli::try_parse_from(&args), Ok) {
         Ok(cli) => cli,
         Err(error) => return usage(&error),
     };
