@@ -16,6 +16,7 @@ mod regex;
 mod scheduling;
 mod seccomp;
 mod seccomp_notify;
+mod socket;
 mod steps;
 mod time;
 
@@ -31,6 +32,7 @@ pub use regex::Regex;
 pub use scheduling::*;
 pub use seccomp::{pidfd_getfd, seccomp, seccomp_listener};
 pub use seccomp_notify::{Notification, SeccompData, answer, notification, read_marked, send_marked, still_waits};
+pub use socket::bind_private;
 pub use steps::{Step, Steps, now};
 pub use time::{local_offset, rfc3339, rfc3339_now};
 
