@@ -139,8 +139,8 @@ fn hosts_names_the_container_and_what_was_added() {
     refused(hosts(None, "web", "", &[], &extra, None), "--add-host gw:host-gateway: the container has no way to the host");
     refused(ExtraHost::parse("name"), "NAME:ADDRESS is needed");
     refused(ExtraHost::parse("name:x"), "not an IP address, nor host-gateway");
-    refused(ExtraHost::parse(":1.2.3.4"), "not a host's name");
-    refused(ExtraHost::parse("a\nb:1.2.3.4"), "not a host's name");
+    refused(ExtraHost::parse(":1.2.3.4"), "not the name of a host");
+    refused(ExtraHost::parse("a\nb:1.2.3.4"), "not the name of a host");
 }
 
 #[test]

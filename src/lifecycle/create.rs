@@ -13,9 +13,9 @@ use crate::plan::{Op, Stage};
 use crate::sandbox::{Process, joined_proc, spawn};
 use crate::spec::{self, Spec};
 use crate::store::{Container, ContainerId, ProcessId, Record};
-use crate::sys::{Context, Error, Kind, Log, Result, ns, rfc3339_now};
+use crate::sys::{Context, Error, Kind, Log, Result, bind_private, ns, rfc3339_now};
 use rustix::fd::{AsFd, OwnedFd};
-use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, listen, socket_with};
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, listen, socket_with};
 use std::path::PathBuf;
 
 /// What `create` and `run` take beside the id.
@@ -319,7 +319,7 @@ fn listener(container: &Container) -> Result<OwnedFd> {
     let what = || format!("listen on {}/start.sock", container.path().display());
     let socket = socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None).context(what)?;
     let address = SocketAddrUnix::new(container.socket()).context(what)?;
-    bind(&socket, &address).context(what)?;
+    bind_private(&socket, &address).context(what)?;
     listen(&socket, 16).context(what)?;
     Ok(socket)
 }

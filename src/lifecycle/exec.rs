@@ -7,11 +7,12 @@ use super::timeline::{Timeline, traced};
 use super::{Runtime, agent, cgroup_of, foreground, listen_fds, note, resctrl_of, write_pid_file};
 use crate::arm::{self, Armed};
 use crate::cgroup::{Cgroup, Entry};
-use crate::plan::{self, Stage};
+use crate::plan::{self, Op, Stage};
 use crate::sandbox::{Process, spawn};
 use crate::spec::{self, Spec};
 use crate::store::ContainerId;
 use crate::sys::{Error, Kind, Log, Result};
+use rustix::fd::OwnedFd;
 use rustix::io::Errno;
 use std::path::PathBuf;
 
@@ -45,17 +46,38 @@ pub fn exec(
     process: impl FnOnce(&Spec) -> Result<spec::Process>,
     log: &Log,
 ) -> Result<i32> {
-    traced(options.trace.as_deref(), options.preserve_fds, log, |timeline| exec_in(runtime, id, options, process, log, timeline))
+    traced(options.trace.as_deref(), options.preserve_fds, log, |timeline| {
+        let (started, relay) = exec_in(runtime, id, options, None, process, log, timeline)?;
+        let Some(relay) = relay else { return Ok(0) };
+        let _ = timeline.write();
+        timeline.step("wait for the program", "", || relay.wait(&started, None))
+    })
+}
+
+/// [`exec`] of a program without a terminal whose stdin, stdout and stderr are these descriptors and
+/// never the caller's own. It returns once the program runs; waiting for its end is up to the caller.
+pub fn exec_with_stdio(
+    runtime: &Runtime,
+    id: &ContainerId,
+    options: &ExecOptions,
+    stdio: [OwnedFd; 3],
+    process: impl FnOnce(&Spec) -> Result<spec::Process>,
+    log: &Log,
+) -> Result<Process> {
+    traced(options.trace.as_deref(), options.preserve_fds, log, |timeline| {
+        exec_in(runtime, id, options, Some(stdio), process, log, timeline).map(|(started, _)| started)
+    })
 }
 
 fn exec_in(
     runtime: &Runtime,
     id: &ContainerId,
     options: &ExecOptions,
+    stdio: Option<[OwnedFd; 3]>,
     process: impl FnOnce(&Spec) -> Result<spec::Process>,
     log: &Log,
     timeline: &Timeline,
-) -> Result<i32> {
+) -> Result<(Process, Option<foreground::Relay>)> {
     let present = timeline.step("look at the container", "", || look(runtime, id, false))?;
     match present.status {
         Status::Paused if !options.ignore_paused => {
@@ -68,7 +90,8 @@ fn exec_in(
     let spec = timeline.step("load", "", || super::kept_spec(&present.container))?;
     let process = process(&spec)?;
     let mut warnings = timeline.step("validate", "", || spec::validate_process(&process))?;
-    if process.terminal && options.detach && options.console_socket.is_none() {
+    let attached = !options.detach && stdio.is_none();
+    if process.terminal && !attached && options.console_socket.is_none() {
         return Err(Error::new("cannot allocate tty if keel will detach without setting console socket").hint("give --console-socket"));
     }
     let wants_label = !process.apparmor_profile.is_empty() || !process.selinux_label.is_empty();
@@ -88,6 +111,11 @@ fn exec_in(
     })?;
     facts.cgroup.tasks = entry.tasks.len();
     let mut plan = timeline.step("plan", "", || plan::exec(&spec, &process, present.record.namespaces, &facts))?;
+    if stdio.is_some() {
+        // First of all, so that the process has nothing of the caller's when the container sees it.
+        plan.ops.insert(0, Op::Stdio);
+        (plan.tail, plan.last) = (plan.tail + 1, plan.last + 1);
+    }
     warnings.append(&mut plan.warnings);
     for op in &plan.ops {
         log.debug(|| format!("the process will {}", plan.sentence(op)));
@@ -98,7 +126,7 @@ fn exec_in(
     }
     let compile = |profile| timeline.step("compile the seccomp filter", "linux.seccomp", || plan::seccomp::compile(profile));
     let filter = spec.linux.seccomp.as_ref().map(compile).transpose()?;
-    let relay = (!options.detach).then(|| foreground::Relay::prepare(process.terminal && options.console_socket.is_none())).transpose()?;
+    let relay = attached.then(|| foreground::Relay::prepare(process.terminal && options.console_socket.is_none())).transpose()?;
     if relay.as_ref().is_some_and(foreground::Relay::has_terminal) {
         foreground::size_console(&mut plan);
     }
@@ -110,6 +138,7 @@ fn exec_in(
     };
     armed.preserve_fds = options.preserve_fds + listening;
     armed.init = Some(init);
+    armed.stdio = stdio;
     armed.resctrl = resctrl_of(&present.record)?.map(|groups| groups.tasks()).transpose()?.unwrap_or_default();
     let agent = |_: Stage, process: &Process| agent::tell(&spec, &present.record, present.status, process);
     let started = timeline.step("spawn", "", || enter(&plan, armed, entry, &facts, &cgroup, beside, agent));
@@ -122,9 +151,7 @@ fn exec_in(
     if let Some(path) = &options.pid_file {
         write_pid_file(path, started.pid).inspect_err(|_| started.end())?;
     }
-    let Some(relay) = relay else { return Ok(0) };
-    let _ = timeline.write();
-    timeline.step("wait for the program", "", || relay.wait(&started, None))
+    Ok((started, relay))
 }
 
 /// A container that delegates moves its processes into children and so makes its own cgroup an inner node, which no

@@ -27,7 +27,7 @@ pub use create::{CreateOptions, create, run};
 pub use decide::plan;
 pub use delete::delete;
 pub use events::{Event, IntelRdt, NetworkInterface, Stats, events, oom_kills, stats};
-pub use exec::{ExecOptions, exec};
+pub use exec::{ExecOptions, exec, exec_with_stdio};
 pub use foreground::receive;
 pub use kill::{kill, processes, signal};
 pub use lint::{Finding, lint};

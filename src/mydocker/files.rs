@@ -94,6 +94,29 @@ pub fn write(path: &Path, text: &[u8], keep: Keep) -> Result<()> {
     done.inspect_err(|_| drop(fs::remove_file(&temporary))).context(what)
 }
 
+/// What is at a path that the user named to be written to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Target {
+    /// A regular file or nothing, to be replaced in one step at this path, to which links have led.
+    File(PathBuf),
+    /// A device, FIFO or socket, which is opened and written to; it is never replaced.
+    Node,
+}
+
+/// Looks at a path that the user named. What is neither a file nor a node is refused, and so is a link
+/// that leads nowhere: a rename would replace the link itself.
+pub fn target(path: &Path) -> Result<Target> {
+    let what = || format!("write {}", path.display());
+    match fs::metadata(path) {
+        Ok(meta) if meta.is_file() => fs::canonicalize(path).map(Target::File).context(what),
+        Ok(meta) if meta.is_dir() => Err(Error::new(what()).errno(rustix::io::Errno::ISDIR)),
+        Ok(_) => Ok(Target::Node),
+        Err(error) if error.kind() == ErrorKind::NotFound && fs::symlink_metadata(path).is_err() => Ok(Target::File(path.to_owned())),
+        Err(error) if error.kind() == ErrorKind::NotFound => Err(Error::new(format!("{} is a link to nothing", path.display()))),
+        Err(error) => Err(error).context(what),
+    }
+}
+
 /// [`write`] of a JSON document.
 pub fn write_json(path: &Path, value: &impl Serialize, keep: Keep) -> Result<()> {
     let mut text = serde_json::to_vec_pretty(value).map_err(|e| Error::new(format!("write {}: {e}", path.display())))?;

@@ -212,3 +212,29 @@ fn seccomp_profiles_in_dockers_form_depend_on_capabilities() {
     host.run(&["--rm", "--security-opt", "seccomp=profile.json", "busybox", "true"]).fails(125, &["decoding seccomp profile", "maxKernel"]);
     host.nothing_left();
 }
+
+/// Aliases and host names are written into files whose separators are spaces, commas and ends of lines.
+#[test]
+fn a_host_name_is_one() {
+    let host = Host::new();
+    let long = "a".repeat(64);
+    let labels = format!("{0}.{0}.{0}.{0}.{0}", "a".repeat(60));
+    host.idle("up", &[]);
+    for name in ["a b", "a\n10.0.0.1 bank", "a,b", "a#b", "-a", "a-", "a..b", ".a", "a.", "é", "a/b", &long, &labels] {
+        for flag in ["--hostname", "--domainname", "--network-alias"] {
+            host.my(&["create", &format!("{flag}={name}"), "busybox"]).fails(125, &[&format!("invalid {flag}"), "not the name of a host"]);
+        }
+        host.my(&["create", "--network", &format!("name=bridge,alias={name}"), "busybox"]).fails(125, &["invalid --network"]);
+        host.my(&["create", "--add-host", &format!("{name}:10.0.0.1"), "busybox"]).fails(125, &["invalid --add-host"]);
+        let alias = format!("--alias={name}");
+        host.my(&["network", "connect", &alias, "bridge", "up"]).fails(1, &["invalid --alias", "not the name of a host"]);
+    }
+    host.my(&["create", "--network-alias", "", "busybox"]).fails(125, &["not the name of a host"]);
+    let longer = format!("{}.{}", "a".repeat(40), "b".repeat(30));
+    host.my(&["create", "--hostname", &longer, "busybox"]).fails(125, &["more than 64 characters"]);
+    assert_eq!(
+        host.sh(&["--hostname", "My_host-1.example", "--domainname", "example.org"], "hostname; cat /etc/hostname"),
+        "My_host-1.example\nMy_host-1.example\n"
+    );
+    host.clear();
+}

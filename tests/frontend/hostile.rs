@@ -81,6 +81,7 @@ fn nobody_else_sees_an_installation_and_no_socket_has_an_abstract_name() {
     let said = crate::common::Said::of(command.current_dir(&host.dir).output().unwrap()).ok();
     assert!(said.contains("start.sock") || said.lines().count() > 2, "{said}");
     assert!(!said.contains(" @"), "{said}");
+    let mut sockets = 0;
     let mut pending: Vec<PathBuf> = vec![host.root().to_owned()];
     let mut looked = 0;
     while let Some(path) = pending.pop() {
@@ -90,12 +91,15 @@ fn nobody_else_sees_an_installation_and_no_socket_has_an_abstract_name() {
             continue; // what an image or a container made, or reads
         }
         looked += 1;
+        let socket = std::os::unix::fs::FileTypeExt::is_socket(&meta.file_type());
+        assert!(!socket || meta.mode() & 0o777 == 0o600, "{} {:o}", path.display(), meta.mode());
+        sockets += u32::from(socket);
         let counts = meta.is_dir() || meta.is_file();
         assert!(!counts || meta.mode() & 0o077 == 0, "{} {:o}", path.display(), meta.mode());
         if meta.is_dir() {
             pending.extend(fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().path()));
         }
     }
-    assert!(looked > 10, "{looked}");
+    assert!(looked > 10 && sockets > 1, "{looked} {sockets}");
     host.clear();
 }

@@ -354,3 +354,65 @@ fn tokens_are_fetched_and_credentials_go_to_nobody_else() {
     let said = liar.pull(&Store::new(), &nobody()).unwrap_err();
     assert!(said.contains("wants to know who you are (mydocker login 127.0.0.1"), "{said}");
 }
+
+/// A registry that names another token server than at login, or one that nobody has agreed to, gets no password for it.
+#[test]
+fn a_password_goes_only_to_the_token_server_of_the_login() {
+    let (manifest, config, layer) = good();
+    let asked: Arc<Mutex<Vec<String>>> = Arc::default();
+    let log = Arc::clone(&asked);
+    let tokens = || {
+        let log = Arc::clone(&log);
+        Liar::new(Box::new(move |request, headers| {
+            let shows = headers.iter().any(|line| line.to_ascii_lowercase().starts_with("authorization"));
+            log.lock().unwrap().push(format!("{shows} {request}"));
+            answer("200 OK", "", br#"{"token": "T0KEN"}"#)
+        }))
+    };
+    let (first, second) = (tokens(), tokens());
+    let realm = Arc::new(Mutex::new(format!("http://{}/token", first.host)));
+    let named = Arc::clone(&realm);
+    let liar = Liar::new(Box::new(move |request, headers| {
+        if !headers.iter().any(|line| line.eq_ignore_ascii_case("authorization: Bearer T0KEN")) {
+            let challenge = format!("www-authenticate: Bearer realm=\"{}\",service=\"s\"\r\n", named.lock().unwrap());
+            return answer("401 Unauthorized", &challenge, b"");
+        }
+        if request == "GET /v2/" {
+            return answer("200 OK", "", b"{}");
+        }
+        blob(request, &[&config, &layer]).map_or_else(|| answer("200 OK", "", &manifest), |blob| answer("200 OK", "", blob))
+    }));
+    let store = Store::new();
+    let file = store.dir.join("docker/config.json");
+    let logins = Logins::at(file.clone());
+    login(&liar.host, "me", "pw", &logins).unwrap();
+    liar.pull(&store, &logins).unwrap();
+    assert!(asked.lock().unwrap().iter().all(|line| line.starts_with("true ")), "{:?}", asked.lock().unwrap());
+    asked.lock().unwrap().clear();
+    // Another host, another path of the same one, and one that only looks alike.
+    let others =
+        [format!("http://{}/token", second.host), format!("http://{}/other", first.host), format!("http://{}.example/", first.host)];
+    for other in others {
+        realm.lock().unwrap().clone_from(&other);
+        let said = liar.pull(&Store::new(), &logins).unwrap_err();
+        assert!(
+            said.contains(&format!("it wants your password sent to {other}, and not to the token server http://{}/token", first.host)),
+            "{said}"
+        );
+    }
+    assert_eq!(*asked.lock().unwrap(), Vec::<String>::new());
+    // Nobody is asked for a password that is not there.
+    *realm.lock().unwrap() = format!("http://{}/token", second.host);
+    liar.pull(&Store::new(), &nobody()).unwrap();
+    assert!(asked.lock().unwrap().iter().all(|line| line.starts_with("false ")), "{:?}", asked.lock().unwrap());
+    asked.lock().unwrap().clear();
+    // Another program's login says nothing of a token server: only the registry's own host is one.
+    fs::write(&file, json!({"auths": {&liar.host: {"auth": "bWU6cHc="}}}).to_string()).unwrap();
+    let said = liar.pull(&Store::new(), &logins).unwrap_err();
+    assert!(said.contains(&format!("it wants your password sent to http://{}/token", second.host)), "{said}");
+    assert!(said.contains(&format!("mydocker login {}", liar.host)), "{said}");
+    assert_eq!(*asked.lock().unwrap(), Vec::<String>::new());
+    // A new login agrees to the new one.
+    login(&liar.host, "me", "pw", &logins).unwrap();
+    liar.pull(&Store::new(), &logins).unwrap();
+}

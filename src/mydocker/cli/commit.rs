@@ -1,6 +1,7 @@
 //! `commit`, `diff`, `export`: what a container changed, and its whole tree.
 
 use super::images::{Show, sink};
+use super::visible::visible;
 use super::{print, stop};
 use crate::mydocker::container::{Container, Containers, Record, Status};
 use crate::mydocker::files::Dirs;
@@ -171,7 +172,7 @@ fn changes(container: &Container, record: &Record) -> Result<Vec<Difference>> {
 pub fn diff(args: &Diff, dirs: &Dirs) -> Result<i32> {
     let container = Containers::new(dirs).find(&args.container)?;
     let changes = changes(&container, &container.record()?)?;
-    print(&changes.iter().map(|change| format!("{} {}\n", change.kind, change.path.display())).collect::<String>())?;
+    print(&changes.iter().map(|change| format!("{} {}\n", change.kind, visible(&change.path.to_string_lossy()))).collect::<String>())?;
     Ok(0)
 }
 

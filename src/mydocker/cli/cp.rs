@@ -4,9 +4,10 @@
 //! RESOLVE_IN_ROOT, CVE-2018-15664), and what is found is held by descriptors, so that nobody can exchange it meanwhile.
 
 use super::units;
+use super::visible::visible;
 use crate::mydocker::container::{Container, Containers};
 use crate::mydocker::files::{Dirs, Lock};
-use crate::mydocker::image::{Receive, Received, pack, receive};
+use crate::mydocker::image::{Receive, Received, pack, receive, special};
 use crate::sys::{Context, Error, Result};
 use clap::Args;
 use rustix::fd::{AsFd, OwnedFd};
@@ -167,7 +168,7 @@ pub fn cp(args: &Cp, dirs: &Dirs) -> Result<i32> {
     }
     let done = if args.source == "-" { from_stream(&side(&args.destination)?)? } else { between(args, &side)? };
     for path in &done.left_out {
-        eprintln!("WARNING: the device node {path} was not copied to the host");
+        eprintln!("WARNING: the device node {} was not copied to the host", visible(path));
     }
     if !args.quiet && std::io::stderr().is_terminal() {
         eprintln!("Successfully copied {} to {}", units::human_size(done.bytes), args.destination);
@@ -215,7 +216,12 @@ fn between(args: &Cp, side: &dyn Fn(&str) -> Result<Side>) -> Result<Received> {
     let (source, to) = (side(&args.source)?, side(&args.destination)?);
     let (from, mut shown, is_directory) = origin(args, &source)?;
     let place = to.place(true)?;
-    let target = match place.kind() {
+    let there = place.kind();
+    if let Some(what) = there.ok().and_then(special) {
+        let typed = &to.typed;
+        return Err(Error::new(format!("invalid output path: \"{typed}\" must be a directory or a regular file: got {what}")));
+    }
+    let target = match there {
         Ok(FileType::Directory) => directory(&place, &to)?,
         Ok(_) if is_directory => return Err(Error::new(format!("cannot copy a directory to the file {}", to.typed))),
         Ok(_) if to.as_directory() => return Err(Error::new(format!("{} is not a directory", to.typed))),

@@ -5,7 +5,11 @@ use super::{names, options, system, units};
 use crate::mydocker::container::{Container, Containers, Device, Health, LogLimits, Record, Resources, Restart, Settings, Ulimit};
 use crate::mydocker::files::{self, Dirs};
 use crate::mydocker::image::{Image, Images};
-use crate::mydocker::network::{Mode, names::ExtraHost, ports::PortSpec};
+use crate::mydocker::network::{
+    Mode,
+    names::{ExtraHost, host_name},
+    ports::PortSpec,
+};
 use crate::mydocker::userns::is_rootless;
 use crate::mydocker::volume::{self, Kind, MountPoint};
 use crate::sys::{Context, Error, Result, rfc3339_now};
@@ -197,6 +201,10 @@ fn check(settings: &mut Settings, args: &Create) -> Result<()> {
     if !settings.workdir.is_empty() && !settings.workdir.starts_with('/') {
         return Err(Error::new(format!("the working directory '{}' is invalid, it needs to be an absolute path", settings.workdir)));
     }
+    for (flag, name) in [("--hostname", &settings.hostname), ("--domainname", &settings.domainname)] {
+        if name.is_empty() { Ok(()) } else { host_name(flag, name) }?;
+    }
+    settings.aliases.iter().try_for_each(|alias| host_name("--network-alias", alias))?;
     let mode = Mode::parse_all(&settings.networks)?;
     if matches!(mode, Mode::Host | Mode::Container(_)) && !settings.publish.is_empty() {
         // docker discards them too, and says so.

@@ -4,6 +4,7 @@ use super::filter::Filters;
 use super::print;
 use super::template::Template;
 use super::time::{self, Nanos};
+use super::visible::visible;
 use crate::mydocker::container::journal::{self, Happening};
 use crate::mydocker::files::{Dirs, make_dir};
 use crate::sys::{Context, Error, Result};
@@ -171,7 +172,7 @@ fn words(event: &Happening, at: Nanos) -> String {
     let attributes: Vec<String> = event.attributes.iter().map(|(key, value)| format!("{key}={value}")).collect();
     let line = format!("{}{zone} {} {} {} ({})", stamp.trim_end_matches('Z'), event.kind, event.action, event.id, attributes.join(", "));
     // Commands and labels are whatever somebody wrote: the terminal is not to obey them.
-    line.chars().flat_map(|c| if c.is_control() { c.escape_default().collect::<Vec<_>>() } else { vec![c] }).collect()
+    visible(&line).into_owned()
 }
 
 /// docker's document.
@@ -230,7 +231,7 @@ mod tests {
             assert!(!fits(given), "{given}");
         }
         let line = words(&event, time::parse_rfc3339(&event.time).unwrap());
-        assert!(line.ends_with(" container exec_start: ls\\u{1b}[2J abc (image=busybox:1, name=web)"), "{line}");
+        assert!(line.ends_with(" container exec_start: ls\\x1b[2J abc (image=busybox:1, name=web)"), "{line}");
         assert!(value(&event, 1_500_000_000)["timeNano"] == 1_500_000_000_i64);
     }
 }

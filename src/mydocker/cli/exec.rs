@@ -1,15 +1,15 @@
 //! `exec`: one more process in a running container.
 
 use super::args::Exec;
+use super::streams::{self, Streams};
 use super::{OURS, create, options, with_code};
 use crate::arm;
 use crate::lifecycle::{self, ExecOptions};
-use crate::mydocker::container::{Containers, Layers, Record, Status, capabilities, journal, resolve};
+use crate::mydocker::container::{Container, Containers, Layers, Record, Status, capabilities, journal, resolve};
 use crate::mydocker::files::Dirs;
 use crate::mydocker::monitor::{must_run, protocol::failure_code};
 use crate::spec::{self, Capabilities, Spec};
 use crate::sys::{Context, Error, Log, Result};
-use rustix::fs::{Mode, OFlags};
 use rustix::termios::isatty;
 use std::ffi::OsString;
 
@@ -27,27 +27,45 @@ pub fn exec(args: &Exec, dirs: &Dirs, own_args: &[OsString]) -> Result<i32> {
     let env = create::environment(&args.env_file, &args.env)?;
     let record = container.record()?;
     arm::protect(own_args)?;
-    if args.detach || !args.interactive && !args.tty {
-        let null = rustix::fs::open(c"/dev/null", OFlags::RDWR, Mode::empty()).context(|| "open /dev/null")?;
-        rustix::stdio::dup2_stdin(&null).context(|| "open /dev/null")?;
-        if args.detach {
-            let nowhere = rustix::stdio::dup2_stdout(&null).and_then(|()| rustix::stdio::dup2_stderr(&null));
-            nowhere.context(|| "open /dev/null")?;
-        }
-    }
-    // A detached program has nobody to hand a terminal to.
-    let options = ExecOptions { detach: args.detach, ..ExecOptions::default() };
     let layers = Layers::new(vec![format!("/proc/{}/root", process.pid).into()]);
-    let log = Log::open(None, false, false)?;
     let make = |spec: &Spec| program(args, command, env, &record, &layers, spec);
     let line = command.join(" ");
     journal::tell(dirs, &record, &format!("exec_create: {line}"), &[]);
     journal::tell(dirs, &record, &format!("exec_start: {line}"), &[]);
-    let code = lifecycle::exec(&container.runtime()?, &container.runtime_id()?, &options, make, &log);
+    let code = execute(args, &container, record.first_id, make);
     if let Some(code) = code.as_ref().ok().filter(|_| !args.detach) {
         journal::tell(dirs, &record, "exec_die", &[("exitCode", &code.to_string())]);
     }
     code.map_err(|error| with_code(failure_code(&error), error))
+}
+
+/// Runs the program with a terminal or pipes of our own, or with nothing at all when detached. `first_id`
+/// is the id on the host that is root's in the container, if it is another than root's.
+fn execute(args: &Exec, container: &Container, first_id: Option<u32>, make: impl FnOnce(&Spec) -> Result<spec::Process>) -> Result<i32> {
+    let (runtime, id, log) = (container.runtime()?, container.runtime_id()?, Log::open(None, false, false)?);
+    let options = ExecOptions { detach: args.detach, ..ExecOptions::default() };
+    if args.detach {
+        // A detached program has nobody to hand a terminal to.
+        return lifecycle::exec_with_stdio(&runtime, &id, &options, streams::nowhere()?, make, &log).map(|_| 0);
+    }
+    if args.tty {
+        if !args.interactive {
+            // The relay of the terminal reads our standard input.
+            let null = streams::null()?;
+            rustix::stdio::dup2_stdin(&null).context(|| "open /dev/null")?;
+        }
+        return lifecycle::exec(&runtime, &id, &options, make, &log);
+    }
+    let (streams, theirs) = Streams::new(args.interactive)?;
+    let owned = |spec: &Spec| {
+        let process = make(spec)?;
+        if let Some(first) = first_id {
+            streams.give_to(first.saturating_add(process.user.uid))?;
+        }
+        Ok(process)
+    };
+    let started = lifecycle::exec_with_stdio(&runtime, &id, &options, theirs, owned, &log)?;
+    streams.relay(&started)
 }
 
 /// The program: what the container's own has, but for what the flags say.

@@ -23,6 +23,7 @@ mod run;
 mod session;
 mod stats;
 mod stop;
+mod streams;
 mod system;
 pub mod table;
 pub mod template;
@@ -30,6 +31,7 @@ pub mod time;
 mod top;
 pub mod units;
 mod update;
+pub mod visible;
 mod volumes;
 pub mod words;
 
@@ -55,6 +57,11 @@ pub fn run(args: Vec<OsString>) -> i32 {
     }
     if let Some(code) = monitor(&args) {
         return code;
+    }
+    // The monitor stays when we have ended, and is to hold nothing of the caller's open until then.
+    if let Err(error) = crate::arm::close_leaked(0) {
+        let _ = writeln!(std::io::stderr(), "mydocker: {error}");
+        return OURS;
     }
     let cli = match quick::parse(&args).map_or_else(|| Cli::try_parse_from(&args), Ok) {
         Ok(cli) => cli,

@@ -5,6 +5,7 @@ use super::volumes::{Inspect, Ls, Rm, records};
 use super::{each, options, print, prune, template};
 use crate::mydocker::container::{Container, Containers, Record, journal};
 use crate::mydocker::files::Dirs;
+use crate::mydocker::network::names::host_name;
 use crate::mydocker::network::{self, Attachment, Join, Mode, Network, Networks, Subnet};
 use crate::mydocker::userns::is_rootless;
 use crate::sys::{Error, Result};
@@ -216,6 +217,7 @@ fn connect(args: &Connect, dirs: &Dirs) -> Result<i32> {
     let container = Containers::new(dirs).find(&args.container)?;
     let network = networks.get(&args.network)?;
     let record = container.record()?;
+    args.alias.iter().try_for_each(|alias| host_name("--alias", alias))?;
     let join = Join { network: network.name.clone(), address: args.ip, mac: None, aliases: args.alias.clone() };
     if network.subnet.is_none() {
         return Err(Error::new(format!("cannot connect a container to the network {}: it is no bridge", network.name)));

@@ -2,6 +2,7 @@
 
 use super::args::Ps;
 use super::filter::Filters;
+use super::visible::quoted;
 use super::{print, template, time, units};
 use crate::mydocker::container::{Containers, HealthState, Record, State, Status};
 use crate::mydocker::files::Dirs;
@@ -163,7 +164,7 @@ fn row(record: &Record, state: &State, ports: Option<&Vec<Port>>, args: &Ps, dir
     json!({
         "ID": if args.no_trunc { &record.id } else { record.short() },
         "Image": record.image,
-        "Command": format!("\"{}\"", cut(command(record), 20)),
+        "Command": quoted(&cut(command(record), 20)),
         "CreatedAt": record.created,
         "RunningFor": created.map_or_else(String::new, |at| format!("{} ago", units::human_duration(time::since(at)))),
         "Ports": ports.join(", "),

@@ -12,7 +12,7 @@ use std::collections::VecDeque;
 
 /// A pipe that poll(2) calls writable takes this much at once (PIPE_BUF of pipe(7)), so that no write of ours waits and
 /// signals are always heard.
-const PIECE: usize = 4096;
+pub(super) const PIECE: usize = 4096;
 
 /// Signals that docker's `--sig-proxy` passes on.
 const PROXIED: [Number; 12] = [
@@ -95,18 +95,21 @@ impl Drop for Raw {
     }
 }
 
+/// Blocks the signals; they come through the descriptor from now on.
+pub(super) fn catch(signals: impl IntoIterator<Item = Number>) -> Result<SignalFd> {
+    let mut mask = SigSet::empty();
+    signals.into_iter().for_each(|signal| mask.add(signal));
+    let blocked = sigprocmask(SigmaskHow::SIG_BLOCK, Some(&mask), None);
+    let caught = blocked.and_then(|()| SignalFd::with_flags(&mask, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK));
+    caught.map_err(|errno| Error::new("prepare to pass signals on").errno(Errno::from_raw_os_error(errno as i32)))
+}
+
 impl Session {
     /// Passes everything both ways until the container ends or the user detaches.
     pub fn run(&self, wire: &mut Wire) -> Result<End> {
         let ours = isatty(rustix::stdio::stdin());
-        let mut signals = SigSet::empty();
-        PROXIED
-            .iter()
-            .filter(|signal| self.proxy || **signal == Number::SIGWINCH || **signal == Number::SIGHUP)
-            .for_each(|signal| signals.add(*signal));
-        let blocked = sigprocmask(SigmaskHow::SIG_BLOCK, Some(&signals), None);
-        let signals = blocked.and_then(|()| SignalFd::with_flags(&signals, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK));
-        let signals = signals.map_err(|errno| Error::new("prepare to pass signals on").errno(Errno::from_raw_os_error(errno as i32)))?;
+        let wanted = |signal: &Number| self.proxy || *signal == Number::SIGWINCH || *signal == Number::SIGHUP;
+        let signals = catch(PROXIED.into_iter().filter(wanted))?;
         let raw = if self.tty && self.input && ours { Some(Raw::new()?) } else { None };
         let end = self.pass(wire, &signals);
         drop(raw);

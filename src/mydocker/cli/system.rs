@@ -1,5 +1,6 @@
 //! `system`, `info`, `version`: the installation as a whole.
 
+use super::visible::quoted;
 use super::volumes::{records, users};
 use super::{doctor, events, inspect, print, prune, ps, template, time, units};
 use crate::cgroup::Layout;
@@ -104,7 +105,7 @@ fn uses(dirs: &Dirs) -> Result<[(&'static str, Vec<Use>); 3]> {
         let row = json!({
             "ID": record.short(),
             "Image": record.image,
-            "Command": format!("\"{}\"", record.args.join(" ")),
+            "Command": quoted(&record.args.join(" ")),
             "LocalVolumes": record.settings.mounts.iter().filter(|mount| !mount.name.is_empty()).count().to_string(),
             "Size": units::human_size(size),
             "RunningFor": ago(&record.created),

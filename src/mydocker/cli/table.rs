@@ -1,5 +1,6 @@
 //! Tables as docker prints them: columns at least ten wide with three spaces after the widest cell, the last one ragged.
 
+use super::visible::visible;
 use unicode_width::UnicodeWidthStr;
 
 /// Spaces after the widest cell of a column; this and the least width with them are what docker gives Go's tabwriter.
@@ -7,9 +8,10 @@ const PADDING: usize = 3;
 /// See [`PADDING`].
 const LEAST: usize = 10;
 
-/// Lines whose cells are separated by tabs, aligned.
+/// Lines whose cells are separated by tabs, aligned. Where a cell was not written by a template, which sees to its values itself,
+/// it is shown without what a terminal would obey.
 pub fn align(lines: &str) -> String {
-    let rows: Vec<Vec<String>> = lines.lines().map(|line| line.split('\t').map(shown).collect()).collect();
+    let rows: Vec<Vec<String>> = lines.lines().map(|line| line.split('\t').map(|cell| visible(cell).into_owned()).collect()).collect();
     let mut widths = Vec::new();
     for row in &rows {
         // The last cell of a line has no tab after it and widens nothing.
@@ -33,15 +35,6 @@ pub fn align(lines: &str) -> String {
     out
 }
 
-/// Control characters are escaped: labels and comments are written by whoever made the image, and a terminal obeys them.
-fn shown(cell: &str) -> String {
-    if cell.contains(char::is_control) {
-        cell.chars().flat_map(|c| if c.is_control() { c.escape_default().collect::<Vec<_>>() } else { vec![c] }).collect()
-    } else {
-        cell.to_owned()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::align;
@@ -59,7 +52,7 @@ mod tests {
 
     #[test]
     fn a_cell_cannot_command_the_terminal() {
-        assert_eq!(align("a\u{1b}[2J\tb\n"), "a\\u{1b}[2J   b\n");
+        assert_eq!(align("a\u{1b}[2J\tb\n"), "a\\x1b[2J   b\n");
     }
 
     #[test]

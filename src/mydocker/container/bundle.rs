@@ -66,10 +66,7 @@ const READ_ONLY: [&str; 5] = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys",
 pub fn bundle(container: &Container, record: &Record, prepared: &Prepared) -> Result<(Spec, User)> {
     let settings = &record.settings;
     let layers = container.layers(record);
-    let mut user = resolve(&settings.user, &settings.groups, &layers)?;
-    if settings.groups.is_empty() && is_rootless() && has_one_id() {
-        user.groups.clear(); // those of the image's files do not exist here
-    }
+    let user = resolve(&settings.user, &settings.groups, &layers)?;
     let capabilities = capabilities(settings)?;
     let security = Security::of(settings, &capabilities)?;
     let hostname = if settings.hostname.is_empty() { record.short() } else { &settings.hostname };

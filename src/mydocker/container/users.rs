@@ -1,6 +1,7 @@
 //! `-u name|uid[:group|gid]`, looked up in the container's own passwd and group.
 
 use super::Layers;
+use crate::mydocker::userns::{has_one_id, is_rootless};
 use crate::sys::{Error, Result};
 
 /// Who a program runs as.
@@ -10,7 +11,7 @@ pub struct User {
     pub uid: u32,
     /// Group id.
     pub gid: u32,
-    /// Supplementary groups.
+    /// Supplementary groups, the primary one among them.
     pub groups: Vec<u32>,
     /// From passwd; `/` if it has none.
     pub home: String,
@@ -74,7 +75,14 @@ pub fn resolve(text: &str, extra: &[String], layers: &Layers) -> Result<User> {
     for group in extra {
         user.groups.push(group_id(group)?);
     }
-    user.groups.retain(|gid| *gid != user.gid);
+    if extra.is_empty() && is_rootless() && has_one_id() {
+        // The groups of the image's files do not exist here, and the kernel forbids setgroups(2).
+        user.groups.clear();
+        return Ok(user);
+    }
+    // The primary group too: a program that is set-group-id, or that changes its group, would otherwise
+    // leave it and be "others" to a file that denies this group (CVE-2022-36109).
+    user.groups.push(user.gid);
     user.groups.sort_unstable();
     user.groups.dedup();
     Ok(user)
@@ -101,19 +109,19 @@ mod tests {
     fn names_numbers_and_groups_are_those_of_the_container() {
         let (layers, dir) = layers();
         let of = |text: &str| resolve(text, &[], &layers).map(|user| (user.uid, user.gid, user.groups, user.home));
-        assert_eq!(of("").unwrap(), (0, 0, vec![10], "/root".into()));
-        assert_eq!(of("app").unwrap(), (1000, 1001, vec![10, 50], "/home/app".into()));
-        assert_eq!(of("1000").unwrap(), (1000, 1001, vec![10, 50], "/home/app".into()));
-        assert_eq!(of("app:staff").unwrap(), (1000, 50, vec![], "/home/app".into()));
-        assert_eq!(of("7").unwrap(), (7, 0, vec![], "/".into()));
-        assert_eq!(of("7:9").unwrap(), (7, 9, vec![], "/".into()));
+        assert_eq!(of("").unwrap(), (0, 0, vec![0, 10], "/root".into()));
+        assert_eq!(of("app").unwrap(), (1000, 1001, vec![10, 50, 1001], "/home/app".into()));
+        assert_eq!(of("1000").unwrap(), (1000, 1001, vec![10, 50, 1001], "/home/app".into()));
+        assert_eq!(of("app:staff").unwrap(), (1000, 50, vec![50], "/home/app".into()));
+        assert_eq!(of("7").unwrap(), (7, 0, vec![0], "/".into()));
+        assert_eq!(of("7:9").unwrap(), (7, 9, vec![9], "/".into()));
         // Numbers are never names, whatever the image calls its accounts.
-        assert_eq!(of("4242").unwrap(), (4242, 0, vec![], "/".into()));
+        assert_eq!(of("4242").unwrap(), (4242, 0, vec![0], "/".into()));
         assert_eq!(of("app:77").unwrap().1, 77);
         for wrong in ["nobody", "bad", "4294967296", "4294967295", "-1", "+5", "app:nogroup", "app:4294967296", "7:-1"] {
             assert!(of(wrong).is_err(), "{wrong}");
         }
-        assert_eq!(resolve("app", &["7".into(), "staff".into()], &layers).unwrap().groups, [7, 10, 50]);
+        assert_eq!(resolve("app", &["7".into(), "staff".into()], &layers).unwrap().groups, [7, 10, 50, 1001]);
         std::fs::remove_dir_all(dir).unwrap();
     }
 }

@@ -1,7 +1,8 @@
 //! `cp`: trees in and out of a container, as tar archives. What is here knows directories, not containers.
 //!
 //! The receiving side may be written to by a hostile container at the same time: directories are opened one below the other
-//! and never through a link (CVE-2018-15664), and what is there already is replaced, never written through.
+//! and never through a link (CVE-2018-15664). A file or link that is there already is replaced, never written through; a
+//! device, FIFO or socket is refused.
 
 use super::overlay::{is_kept, kind, open_dir, stat};
 use super::tar_read::{Entries, Entry, Kind};
@@ -10,7 +11,7 @@ use super::walk::names;
 use crate::mydocker::userns::{COUNT, FileOwner};
 use crate::sys::{Context, Error, Result};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
-use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Timestamps, Uid, XattrFlags};
+use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Stat, Timestamps, Uid, XattrFlags};
 use rustix::io::Errno;
 use std::fs::File;
 use std::io::BufRead;
@@ -71,8 +72,13 @@ impl Work<'_> {
         let at = self.walk(parents, true)?;
         let old = match stat(at.as_fd(), name) {
             Err(Errno::NOENT) => None,
-            other => Some(kind(&other.context(|| "stat")?)),
+            other => Some(other.context(|| "stat")?),
         };
+        if let Some((old, what)) = old.as_ref().and_then(|old| Some((old, special(kind(old))?))) {
+            // One that is there already as the archive has it stays; nothing else takes its place.
+            return if is_same_node(old, entry) { Ok(()) } else { Err(Error::new(format!("cannot overwrite {what}"))) };
+        }
+        let old = old.as_ref().map(kind);
         match (old, entry.kind) {
             (Some(FileType::Directory), Kind::Dir) | (None, _) => {}
             (Some(FileType::Directory), _) => return Err(Error::new("cannot overwrite a directory with something else")),
@@ -199,6 +205,27 @@ impl Work<'_> {
             }
         }
         rustix::fs::fchmod(file, self.mode(entry)).context(|| "set the mode")
+    }
+}
+
+/// What is no file, directory or link, in words. Such a node is never replaced by a copy: a device of the
+/// host would be gone for everybody.
+pub fn special(kind: FileType) -> Option<&'static str> {
+    match kind {
+        FileType::CharacterDevice | FileType::BlockDevice => Some("a device"),
+        FileType::Fifo => Some("a FIFO"),
+        FileType::Socket => Some("a socket"),
+        _ => None,
+    }
+}
+
+/// Whether a node is what an archive would make.
+fn is_same_node(old: &Stat, entry: &Entry) -> bool {
+    let device = rustix::fs::makedev(entry.device.0, entry.device.1);
+    match (kind(old), entry.kind) {
+        (FileType::Fifo, Kind::Fifo) => true,
+        (FileType::CharacterDevice, Kind::Char) | (FileType::BlockDevice, Kind::Block) => old.st_rdev == device,
+        _ => false,
     }
 }
 

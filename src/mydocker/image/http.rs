@@ -27,10 +27,20 @@ pub(super) struct Client {
     domain: String,
     path: String,
     credentials: Option<Credentials>,
+    /// The token server that may learn the credentials: the one that was there at login.
+    realm: Realm,
     /// The header that the registry accepted last.
     authorization: Option<String>,
     /// What is to be done, in the words of token servers: `pull`, `pull,push`.
     actions: &'static str,
+}
+
+/// To whom the password may be sent beside the registry itself.
+enum Realm {
+    /// To the token server that the registry names now: somebody logs in. It is noted here.
+    Named(Option<String>),
+    /// To the one that it named then. Without one, as after another program's login, to the registry's own host.
+    Pinned(Option<String>),
 }
 
 /// The body of a request, with its length in bytes.
@@ -43,6 +53,7 @@ impl Client {
     pub fn new(reference: &Reference, logins: &Logins, actions: &'static str) -> Result<Self> {
         let domain = reference.domain().to_owned();
         let credentials = logins.find(&domain)?;
+        let realm = Realm::Pinned(if credentials.is_some() { logins.realm(&domain)? } else { None });
         let plain = is_loopback(&domain);
         let host = if domain == DEFAULT_DOMAIN { format!("registry-1.{domain}") } else { domain.clone() };
         let base = format!("{}://{host}", if plain { "http" } else { "https" });
@@ -58,7 +69,7 @@ impl Client {
             .timeout_per_write(Some(PATIENCE));
         config = if plain { config.proxy(None) } else { config.tls_config(TlsConfig::builder().root_certs(roots(&domain)?).build()) };
         let (agent, path) = (config.build().new_agent(), reference.path().to_owned());
-        Ok(Self { agent, base, domain, path, credentials, authorization: None, actions })
+        Ok(Self { agent, base, domain, path, credentials, realm, authorization: None, actions })
     }
 
     /// The address of something in the repository: `manifests/latest`.
@@ -116,7 +127,7 @@ impl Client {
     }
 
     fn is_ours(&self, url: &str) -> bool {
-        url.strip_prefix(&self.base).is_some_and(|rest| rest.is_empty() || rest.starts_with(['/', '?']))
+        is_below(url, &self.base)
     }
 
     /// Does what `WWW-Authenticate` asks for: our name and password, or a token for them from the server that it names.
@@ -137,16 +148,39 @@ impl Client {
         Err(self.bad("it asks for an authentication that is not known here"))
     }
 
+    /// Sees that the password goes to nobody whom the registry has named since it was typed.
+    fn trust(&mut self, realm: &str) -> Result<()> {
+        let pinned = match &mut self.realm {
+            Realm::Named(named) => {
+                *named = Some(realm.to_owned());
+                return Ok(());
+            }
+            Realm::Pinned(pinned) => pinned.as_deref(),
+        };
+        // The hub's own tokens have always come from a host beside it.
+        let own = if self.domain == DEFAULT_DOMAIN { format!("https://auth.{DEFAULT_DOMAIN}") } else { self.base.clone() };
+        let known = pinned.map_or_else(|| is_below(realm, &own), |pinned| realm == pinned);
+        if known {
+            return Ok(());
+        }
+        let before = pinned.map_or_else(|| format!("a token server at {own}"), |pinned| format!("the token server {pinned} of the login"));
+        let why = format!("it wants your password sent to {realm}, and not to {before}");
+        Err(self.bad(&why).hint(format!("if that is right: mydocker login {}", self.domain)))
+    }
+
     fn no_login(&self) -> Error {
         Error::new(format!("{} wants to know who you are", self.domain)).hint(format!("mydocker login {}", self.domain))
     }
 
     /// A token of the token server (distribution's "Token Authentication Specification").
-    fn token(&self, parameters: &[(String, String)]) -> Result<String> {
+    fn token(&mut self, parameters: &[(String, String)]) -> Result<String> {
         let get = |key: &str| parameters.iter().find(|(name, _)| name == key).map(|(_, value)| value.as_str());
         let realm = get("realm").ok_or_else(|| self.bad("it names no token server"))?;
         if !realm.starts_with("https://") && !self.base.starts_with("http://") {
             return Err(self.bad(&format!("its token server {realm} does not use TLS")));
+        }
+        if self.credentials.is_some() {
+            self.trust(realm)?;
         }
         let scope = get("scope").map_or_else(|| format!("repository:{}:{}", self.path, self.actions), str::to_owned);
         let mut query = format!("scope={}", encode(&scope));
@@ -201,17 +235,27 @@ impl Client {
         Error::new(format!("registry {}: {why}", self.domain))
     }
 
-    /// Whether the registry knows these credentials: the empty request of the specification.
-    pub fn check(&mut self, user: &str, password: &str) -> Result<()> {
+    /// Whether the registry knows these credentials: the empty request of the specification. Gives the token server that it
+    /// named for that, if it has one.
+    pub fn check(&mut self, user: &str, password: &str) -> Result<Option<String>> {
+        self.realm = Realm::Named(None);
         self.credentials = Some(Credentials::Password { user: user.to_owned(), password: password.to_owned() });
         let url = format!("{}/v2/", self.base);
         let answer = self.ask(&Method::GET, &url, &[])?;
         match answer.status() {
-            StatusCode::OK => Ok(()),
+            StatusCode::OK => Ok(match &mut self.realm {
+                Realm::Named(named) => named.take(),
+                Realm::Pinned(_) => None,
+            }),
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Err(self.bad("the name or the password is wrong")),
             _ => Err(self.refused("log in", answer)),
         }
     }
+}
+
+/// Whether an address is that of a host, given with its scheme, or of something on it.
+fn is_below(url: &str, base: &str) -> bool {
+    url.strip_prefix(base).is_some_and(|rest| rest.is_empty() || rest.starts_with(['/', '?']))
 }
 
 /// A header as text.

@@ -1,7 +1,7 @@
 //! Credentials for registries, in the file that docker, podman and others share: `~/.docker/config.json`.
 
 use super::reference::DEFAULT_DOMAIN;
-use crate::mydocker::files::{self, Lock};
+use crate::mydocker::files::{self, Lock, Target};
 use crate::sys::{Context, Error, Result};
 use serde_json::{Map, Value, json};
 use std::fs::{self, OpenOptions};
@@ -26,6 +26,9 @@ pub(super) enum Credentials {
     /// A refresh token for the token server.
     Token(String),
 }
+
+/// The key of a registry's entry under which the address of its token server is kept; others do not know it.
+const REALM: &str = "realm";
 
 /// What helpers answer instead of a user when they give a token.
 const TOKEN_USER: &str = "<token>";
@@ -78,11 +81,23 @@ impl Logins {
         Ok(Some(Credentials::Password { user: user.to_owned(), password: password.trim_end_matches('\0').to_owned() }))
     }
 
-    /// Stores a password, readable by its owner only.
-    pub(super) fn store(&self, domain: &str, user: &str, password: &str) -> Result<()> {
+    /// The token server that the registry named when we logged in to it.
+    pub(super) fn realm(&self, domain: &str) -> Result<Option<String>> {
+        let config = self.read()?;
+        let auths = config.get("auths").and_then(Value::as_object).into_iter().flatten();
+        let found = auths.filter(|(key, _)| host_of(key) == canonical(domain)).find_map(|(_, entry)| entry.get(REALM)?.as_str());
+        Ok(found.map(str::to_owned))
+    }
+
+    /// Stores a password, readable by its owner only, with the token server that it may be sent to.
+    pub(super) fn store(&self, domain: &str, user: &str, password: &str, realm: Option<&str>) -> Result<()> {
         self.change(|auths| {
             auths.retain(|key, _| host_of(key) != canonical(domain));
-            auths.insert(key_of(domain), json!({"auth": to_base64(format!("{user}:{password}").as_bytes())}));
+            let mut entry = json!({"auth": to_base64(format!("{user}:{password}").as_bytes())});
+            if let Some(realm) = realm {
+                entry[REALM] = realm.into();
+            }
+            auths.insert(key_of(domain), entry);
             true
         })
         .map(drop)
@@ -117,7 +132,9 @@ impl Logins {
 
     fn write(&self, text: &[u8]) -> Result<()> {
         // Where the file is a link, of somebody who keeps such files elsewhere, the link stays.
-        let file = fs::canonicalize(&self.file).unwrap_or_else(|_| self.file.clone());
+        let Target::File(file) = files::target(&self.file)? else {
+            return Err(Error::new(format!("{} is no file", self.file.display())));
+        };
         let temporary = file.with_extension(files::random(8));
         let open = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary);
         let done = open.and_then(|mut out| {
@@ -202,6 +219,25 @@ fn from_base64(text: &str) -> Option<Vec<u8>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_a_file_is_replaced() {
+        let dir = std::env::temp_dir().join(format!("mydocker-login-{}", std::process::id()));
+        fs::create_dir(&dir).unwrap();
+        let (file, elsewhere) = (dir.join("config.json"), dir.join("elsewhere.json"));
+        std::os::unix::fs::symlink(&elsewhere, &file).unwrap();
+        let logins = Logins::at(file.clone());
+        // A link to nothing would itself become the file; one to a file stays.
+        let said = logins.store("host", "me", "pw", None).unwrap_err().to_string();
+        let left = fs::read_dir(&dir).unwrap().count();
+        fs::write(&elsewhere, "{}").unwrap();
+        let stored = logins.store("host", "me", "pw", None);
+        let (link, text) = (fs::symlink_metadata(&file).unwrap().is_symlink(), fs::read_to_string(&elsewhere).unwrap());
+        fs::remove_dir_all(&dir).unwrap();
+        assert!(said.ends_with("config.json is a link to nothing") && left == 1, "{said}");
+        stored.unwrap();
+        assert!(link && text.contains("\"host\""), "{text}");
+    }
 
     #[test]
     fn base64_is_that_of_rfc_4648() {

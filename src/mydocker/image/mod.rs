@@ -33,7 +33,7 @@ mod walk;
 pub use blob::Digest;
 pub use busybox::is_static;
 pub use commit::{Commit, Difference, diff};
-pub use copy::{Receive, Received, receive};
+pub use copy::{Receive, Received, receive, special};
 pub use import::Import;
 pub use index::{Image, Removed};
 pub use login::Logins;

@@ -170,8 +170,9 @@ pub fn login(registry: &str, user: &str, password: &str, logins: &Logins) -> Res
     if user.is_empty() || user.contains(':') {
         return Err(Error::new("a user's name is not empty and has no colon"));
     }
-    Client::new(&reference, logins, "pull")?.check(user, password).map_err(|e| e.within(format!("log in to {registry}")))?;
-    logins.store(registry, user, password)
+    let checked = Client::new(&reference, logins, "pull")?.check(user, password);
+    let realm = checked.map_err(|e| e.within(format!("log in to {registry}")))?;
+    logins.store(registry, user, password, realm.as_deref())
 }
 
 /// A manifest or an index: its digest, its text and its kind.

@@ -10,7 +10,7 @@ use crate::mydocker::userns;
 use crate::mydocker::volume::{self, Volumes};
 use crate::spec::Mount;
 use crate::store::ProcessId;
-use crate::sys::{Context, Error, Kind, Log, Result, ns, setns};
+use crate::sys::{Context, Error, Kind, Log, Result, bind_private, ns, setns};
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{Mode as FileMode, OFlags};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
@@ -297,7 +297,7 @@ impl Console {
         let path = PathBuf::from(format!("/proc/self/fd/{}/console.sock", rustix::fd::AsRawFd::as_raw_fd(&dir)));
         let _ = std::fs::remove_file(&path);
         let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None).context(what)?;
-        rustix::net::bind(&socket, &SocketAddrUnix::new(&path).context(what)?).context(what)?;
+        bind_private(&socket, &SocketAddrUnix::new(&path).context(what)?).context(what)?;
         rustix::net::listen(&socket, 1).context(what)?;
         Ok(Self { path, socket, _dir: dir })
     }

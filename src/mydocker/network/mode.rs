@@ -1,5 +1,6 @@
 //! What `--network` says.
 
+use super::names::host_name;
 use crate::sys::{Error, Result};
 use std::net::Ipv4Addr;
 
@@ -77,7 +78,10 @@ fn join(text: &str) -> Result<Join> {
         let (key, value) = field.split_once('=').ok_or_else(|| bad(format!("{field:?} is not KEY=VALUE")))?;
         match key {
             "name" => join.network = value.into(),
-            "alias" => join.aliases.push(value.into()),
+            "alias" => {
+                host_name("alias", value).map_err(|e| bad(e.to_string()))?;
+                join.aliases.push(value.into());
+            }
             "ip" => join.address = Some(value.parse().map_err(|_| bad(format!("{value:?} is not an IPv4 address")))?),
             "mac-address" => join.mac = Some(mac(value)?),
             _ => return Err(bad(format!("{key:?} is not one of name, alias, ip, mac-address"))),

@@ -70,8 +70,8 @@ impl ExtraHost {
     pub fn parse(text: &str) -> Result<Self> {
         let bad = |why: &str| Error::new(format!("invalid --add-host {text:?}: {why}"));
         let (name, address) = text.split_once(['=', ':']).ok_or_else(|| bad("NAME:ADDRESS is needed"))?;
-        if name.is_empty() || name.contains(|c: char| c.is_whitespace() || c.is_control() || c == '#') {
-            return Err(bad("not a host's name"));
+        if !is_host_name(name) {
+            return Err(bad("it is not the name of a host"));
         }
         let bare = address.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(address);
         let address = match bare {
@@ -80,6 +80,34 @@ impl ExtraHost {
         };
         Ok(Self { name: name.into(), address })
     }
+}
+
+/// The longest name that sethostname(2) and setdomainname(2) take.
+const UTS_MAX: usize = 64;
+
+/// Whether a text is a name that hosts(5) and the DNS can hold: labels of letters, digits and `-` between dots (RFC 1123,
+/// section 2.1), with `_` as docker's users write it.
+fn is_host_name(text: &str) -> bool {
+    let label = |label: &str| {
+        (1..=63).contains(&label.len())
+            && label.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'))
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+    };
+    text.len() <= 253 && text.split('.').all(label)
+}
+
+/// Refuses what is not the name of a host. Such a text would write more than one name into `hosts`, `hostname` and the file that
+/// aardvark-dns reads, whose separators are spaces, commas and ends of lines.
+pub fn host_name(flag: &str, text: &str) -> Result<()> {
+    if !is_host_name(text) {
+        let form = "letters, digits, - and _ with dots between them, at most 63 in a row";
+        return Err(Error::new(format!("invalid {flag} {text:?}: it is not the name of a host")).hint(form));
+    }
+    if matches!(flag, "--hostname" | "--domainname") && text.len() > UTS_MAX {
+        return Err(Error::new(format!("invalid {flag} {text:?}: it has more than {UTS_MAX} characters")));
+    }
+    Ok(())
 }
 
 /// What a container's `hosts` begins with.

@@ -120,7 +120,11 @@ fn slirp(program: &Path, dir: &Path, pid: i32, ports: Vec<Port>) -> Result<Helpe
     command.args(["--configure", "--mtu=65520", "--disable-host-loopback", "--enable-sandbox", "--enable-seccomp"]);
     // It ends when the other end of its standard input is closed: with us, however we go.
     command.arg("--exit-fd=0").arg("--api-socket").arg(socket(pid)).arg(pid.to_string()).arg("tap0");
-    start(command, ports, Some(SLIRP.0), SLIRP.1)
+    // It makes its socket with the umask that it inherits; the monitor has one thread.
+    let before = rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o177));
+    let started = start(command, ports, Some(SLIRP.0), SLIRP.1);
+    rustix::process::umask(before);
+    started
 }
 
 fn pasta(program: &Path, pid: i32, ports: Vec<Port>) -> Result<Helper> {

@@ -2,7 +2,7 @@
 
 use super::Show;
 use crate::mydocker::cli::print;
-use crate::mydocker::files::{self, Dirs};
+use crate::mydocker::files::{self, Dirs, Target};
 use crate::mydocker::image::{self, Images, Reference};
 use crate::sys::{Context, Error, Result};
 use clap::Args;
@@ -77,12 +77,10 @@ pub fn sink(path: Option<&Path>, doing: &str, write: impl FnOnce(&mut dyn Write)
         return write(&mut std::io::stdout().lock());
     };
     let what = || format!("write {}", path.display());
-    // A device or a FIFO is written to as it is.
-    if fs::metadata(path).is_ok_and(|meta| !meta.is_file()) {
-        let mut file = fs::OpenOptions::new().write(true).open(path).context(what)?;
-        return write(&mut file);
-    }
-    let path = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+    let path = match files::target(path)? {
+        Target::File(path) => path,
+        Target::Node => return write(&mut fs::OpenOptions::new().write(true).open(path).context(what)?),
+    };
     let name = path.file_name().ok_or_else(|| Error::new(format!("{} is not the name of a file", path.display())))?;
     let temporary = path.with_file_name(format!(".{}.{}", name.to_string_lossy(), files::random(8)));
     let mut options = fs::OpenOptions::new();

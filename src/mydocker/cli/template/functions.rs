@@ -1,6 +1,7 @@
 //! The functions of a template: Go's own and docker's.
 
 use super::print::{plain, shown, sprintf, type_name};
+use crate::mydocker::cli::visible::json;
 use serde_json::Value;
 use std::cmp::Ordering;
 
@@ -72,7 +73,7 @@ pub fn call(name: &str, args: &[&Value]) -> Result<Value, String> {
         "print" => Ok(print(args).into()),
         "printf" => Ok(sprintf(text(args[0])?, &args[1..]).into()),
         "println" => Ok((args.iter().map(|value| plain(value)).collect::<Vec<_>>().join(" ") + "\n").into()),
-        "json" => Ok(args[0].to_string().into()),
+        "json" => Ok(json(args[0].to_string()).into()),
         "join" => {
             let items = if args[0].is_null() { &[] } else { args[0].as_array().ok_or_else(|| wrong(args[0], "a list"))?.as_slice() };
             Ok(items.iter().map(shown).collect::<Vec<_>>().join(text(args[1])?).into())

@@ -12,6 +12,7 @@ mod run;
 mod tests;
 
 use super::table;
+use super::visible::json;
 use crate::sys::{Error, Result};
 use serde_json::Value;
 
@@ -130,9 +131,9 @@ pub fn inspect(format: Option<&str>, values: &[Value]) -> Result<String> {
             let indent = serde_json::ser::PrettyFormatter::with_indent(b"    ");
             let mut serializer = serde_json::Serializer::with_formatter(&mut out, indent);
             serde::Serialize::serialize(values, &mut serializer).map_err(|e| Error::new(format!("print a JSON document: {e}")))?;
-            Ok(String::from_utf8_lossy(&out).into_owned() + "\n")
+            Ok(json(String::from_utf8_lossy(&out).into_owned()) + "\n")
         }
-        Some("json") => Ok(Value::from(values).to_string() + "\n"),
+        Some("json") => Ok(json(Value::from(values).to_string()) + "\n"),
         Some(format) => {
             let template = Template::parse(format)?;
             values.iter().map(|value| Ok(template.render(value)? + "\n")).collect()

@@ -1,6 +1,7 @@
 //! Values as Go's package fmt prints them.
 
 use crate::mydocker::cli::units::general;
+use crate::mydocker::cli::visible::{quoted, visible};
 use serde_json::Value;
 
 /// A value where a template prints it: [`plain`], and `<no value>` for null.
@@ -40,24 +41,6 @@ pub fn type_name(value: &Value) -> &'static str {
     }
 }
 
-/// Go's `%q`: in double quotes, with what cannot be printed escaped.
-fn quoted(text: &str) -> String {
-    let mut out = String::from('"');
-    for c in text.chars() {
-        match c {
-            '"' | '\\' => out.extend(['\\', c]),
-            '\n' => out.push_str("\\n"),
-            '\r' => out.push_str("\\r"),
-            '\t' => out.push_str("\\t"),
-            c if c.is_control() && (c as u32) < 0x80 => out.push_str(&format!("\\x{:02x}", c as u32)),
-            c if c.is_control() => out.push_str(&format!("\\u{:04x}", c as u32)),
-            c => out.push(c),
-        }
-    }
-    out.push('"');
-    out
-}
-
 /// How one verb of a format wants its value.
 #[derive(Default)]
 struct Verb {
@@ -74,7 +57,7 @@ struct Verb {
 /// The widest a value is padded to, so that a format cannot ask for gigabytes.
 const WIDEST: usize = 10_000;
 
-/// Go's `Sprintf`. What does not fit is said in the text, as Go does: `%!d(string=x)`, `%!s(MISSING)`, `%!(EXTRA int=1)`.
+/// Go's `Sprintf`; in values, but not in the format, what a terminal would obey is escaped. What does not fit is said in the text, as Go does: `%!d(string=x)`, `%!s(MISSING)`, `%!(EXTRA int=1)`.
 pub fn sprintf(format: &str, values: &[&Value]) -> String {
     let (mut out, mut values, mut rest) = (String::new(), values.iter(), format);
     while let Some(at) = rest.find('%') {
@@ -175,14 +158,14 @@ impl Verb {
         let hex = |text: &str, upper: bool| text.bytes().map(|b| if upper { format!("{b:02X}") } else { format!("{b:02x}") }).collect();
         match (self.letter, value) {
             ('v', Value::String(text)) if self.sharp => Some(quoted(text)),
-            ('v', _) => Some(plain(value)),
+            ('v', _) => Some(visible(&plain(value)).into_owned()),
             ('T', _) => Some(type_name(value).into()),
             ('t', Value::Bool(b)) => Some(b.to_string()),
-            ('s', Value::String(text)) => Some(cut(text)),
+            ('s', Value::String(text)) => Some(visible(&cut(text)).into_owned()),
             ('q', Value::String(text)) => Some(quoted(&cut(text))),
             ('s' | 'q', Value::Object(map)) => {
                 let entry = |(key, item): (&String, &Value)| {
-                    let key = if self.letter == 'q' { quoted(key) } else { key.clone() };
+                    let key = if self.letter == 'q' { quoted(key) } else { visible(key).into_owned() };
                     format!("{key}:{}", Verb { letter: self.letter, ..Verb::default() }.print(item))
                 };
                 Some(format!("map[{}]", map.iter().map(entry).collect::<Vec<_>>().join(" ")))

@@ -4,6 +4,7 @@ use super::functions::{call, truth};
 use super::parse::{Base, Branch, Node, Operand, Pipeline};
 use super::print::{shown, type_name};
 use super::{Fault, heading};
+use crate::mydocker::cli::visible::visible;
 use serde_json::{Map, Value};
 use std::borrow::Cow;
 
@@ -46,7 +47,8 @@ impl<'a> Run<'a> {
                 Node::Print(pipeline) => {
                     let value = self.pipeline(pipeline, dot)?;
                     if pipeline.variables.is_empty() {
-                        self.out.push_str(&shown(&value));
+                        let text = shown(&value);
+                        self.out.push_str(&if composes(pipeline) { text.into() } else { visible(&text) });
                     }
                     self.declare(pipeline, value)?;
                     Flow::On
@@ -204,6 +206,11 @@ impl<'a> Run<'a> {
             args.push(if name == "not" { absent_is_null(value)? } else { value? });
         }
         args.extend(last);
+        if ["print", "println", "join"].contains(&name) {
+            // Lines and separators that are to stand in the text are the template's own words.
+            let literals = given.iter().map(|operand| matches!(operand.base, Base::Literal(_))).chain(std::iter::repeat(false));
+            args.iter_mut().zip(literals).filter(|(_, literal)| !literal).for_each(|(value, _)| *value = harmless(value));
+        }
         let changes_headings = ["printf", "print", "println", "eq", "ne", "not"].contains(&name);
         if self.headings.is_some() && !changes_headings && !args.is_empty() {
             return Ok(args.swap_remove(0));
@@ -255,6 +262,27 @@ impl<'a> Run<'a> {
         let text = self.source.get(operand.at..operand.end).unwrap_or_default();
         Fault::at(operand.at, format!("executing \"\" at <{text}>: {why}"))
     }
+}
+
+/// Whether the text of a pipeline was put together by a function that has seen to what it was given, or is the template's own.
+fn composes(pipeline: &Pipeline) -> bool {
+    let Some([first, rest @ ..]) = pipeline.commands.last().map(Vec::as_slice) else { return false };
+    match &first.base {
+        Base::Function(name) => ["print", "println", "printf", "join", "json"].contains(&name.as_str()),
+        Base::Literal(_) => true,
+        Base::Group(inner) => rest.is_empty() && first.fields.is_empty() && composes(inner),
+        _ => false,
+    }
+}
+
+/// The value with all its texts as they may be shown.
+fn harmless<'a>(value: &Value) -> Val<'a> {
+    Cow::Owned(match value {
+        Value::String(text) => visible(text).into(),
+        Value::Array(items) => items.iter().map(|item| harmless(item).into_owned()).collect(),
+        Value::Object(map) => map.iter().map(|(key, item)| (visible(key).into_owned(), harmless(item).into_owned())).collect(),
+        other => other.clone(),
+    })
 }
 
 fn undefined(at: usize, name: &str) -> Fault {

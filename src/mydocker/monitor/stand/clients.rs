@@ -4,7 +4,7 @@ use super::{GRACE, Stand};
 use crate::mydocker::container::Container;
 use crate::mydocker::monitor::protocol::{Frame, Hello, Wire};
 use crate::mydocker::monitor::{address, stop_signal};
-use crate::sys::{Context, Result};
+use crate::sys::{Context, Result, bind_private};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fd::OwnedFd;
 use rustix::fs::{Mode, OFlags};
@@ -117,8 +117,7 @@ pub(super) fn listen(container: &Container) -> Result<OwnedFd> {
     let _ = std::fs::remove_file(container.run_dir().join("attach.sock"));
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None).context(what)?;
-    // The directory has mode 0700.
-    rustix::net::bind(&socket, &address(&dir)?).context(what)?;
+    bind_private(&socket, &address(&dir)?).context(what)?;
     rustix::net::listen(&socket, 64).context(what)?;
     Ok(socket)
 }
