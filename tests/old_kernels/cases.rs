@@ -60,6 +60,8 @@ use What::{After, Run, Start};
 const INTO_CGROUP: u64 = 0x2_0000_0000;
 /// bpf(2) commands and flags.
 const PROG_ATTACH: u64 = 8;
+/// A command of fsconfig(2).
+const FSCONFIG_SET_FD: u64 = 5;
 const TIOCGPTPEER: u64 = 0x5441;
 
 const SIMPLE: Case = Case {
@@ -228,6 +230,16 @@ pub const CASES: &[Case] = &[
         host: Host::V2,
         set: own_cgroup_namespace,
         program: "test -e /sys/fs/cgroup/cgroup.procs && echo ran",
+        ..SIMPLE
+    },
+    Case {
+        row: "procfs of a joined pid namespace",
+        hide: &[refuses("fsconfig", |call| call.args[1] == FSCONFIG_SET_FD)],
+        set: |bundle| {
+            let pids = namespaces(bundle).iter_mut().find(|ns| ns["type"] == "pid").unwrap();
+            pids["path"] = json!("/proc/1/ns/pid");
+        },
+        program: "test -e /proc/$$/stat && echo ran",
         ..SIMPLE
     },
     Case {
