@@ -237,7 +237,7 @@ pub const CASES: &[Case] = &[
         hide: &[refuses("fsconfig", |call| call.args[1] == FSCONFIG_SET_FD)],
         set: |bundle| {
             let pids = namespaces(bundle).iter_mut().find(|ns| ns["type"] == "pid").unwrap();
-            pids["path"] = json!("/proc/1/ns/pid");
+            pids["path"] = json!("/proc/self/ns/pid");
         },
         program: "test -e /proc/$$/stat && echo ran",
         ..SIMPLE

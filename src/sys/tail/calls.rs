@@ -155,8 +155,14 @@ impl State<'_> {
                 self.handed = context as RawFd;
                 Ok(())
             }
-            // SAFETY: TIOCSCTTY takes an integer.
-            Call::ControllingTerminal => unsafe { syscall(libc::SYS_ioctl, [0, libc::TIOCSCTTY as usize, 0]) }.map(drop),
+            Call::ControllingTerminal => {
+                // SAFETY: TIOCSCTTY takes an integer.
+                match unsafe { syscall(libc::SYS_ioctl, [0, libc::TIOCSCTTY as usize, 0]) } {
+                    // Whoever got the other end has closed it again: the program finds a terminal that hung up.
+                    Ok(_) | Err(Errno::IO) => Ok(()),
+                    Err(errno) => Err(errno),
+                }
+            }
             Call::DieWithParent => prctl(libc::PR_SET_PDEATHSIG, [libc::SIGKILL as usize, 0, 0, 0]),
             Call::Rlimit(resource, limit) => {
                 // SAFETY: prlimit(2) reads two numbers of 64 bits.

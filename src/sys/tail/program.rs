@@ -111,7 +111,13 @@ fn executable(path: &CStr) -> Result<()> {
     }
     let arguments = [HERE, path.as_ptr() as usize, libc::X_OK as usize, libc::AT_EACCESS as usize];
     // SAFETY: faccessat2(2) reads a NUL-terminated path.
-    unsafe { syscall(libc::SYS_faccessat2, arguments) }.map(drop)
+    match unsafe { syscall(libc::SYS_faccessat2, arguments) } {
+        // Before Linux 5.8. Real and effective ids are equal by now.
+        // SAFETY: as above; faccessat(2) takes no flags.
+        Err(Errno::NOSYS) => unsafe { syscall(libc::SYS_faccessat, arguments) },
+        other => other,
+    }
+    .map(drop)
 }
 
 /// HOME from the container's /etc/passwd, as runc does when the spec gives none; `/` when that says nothing. The file is
