@@ -11,6 +11,7 @@ mod archives;
 mod changes;
 mod clearing;
 mod copies;
+mod deep;
 mod events;
 mod faults;
 mod flags;

@@ -3,7 +3,7 @@
 use super::blob::{DOCUMENT_LIMIT, Digest};
 use super::reference::Reference;
 use super::{Images, Lease};
-use crate::mydocker::files;
+use crate::mydocker::files::{self, tree};
 use crate::sys::{Context, Error, Result};
 use oci_spec::image::{Descriptor, ImageConfiguration, ImageIndex, ImageManifest, MediaType};
 use serde_json::Value;
@@ -342,13 +342,8 @@ fn sweep(dir: &Path, keep: &BTreeSet<String>) -> Result<u64> {
         if keep.contains(entry.file_name().to_string_lossy().as_ref()) {
             continue;
         }
-        let what = || format!("remove {}", entry.path().display());
-        freed += super::layers::disk_use(&entry.path());
-        if entry.file_type().context(what)?.is_dir() {
-            fs::remove_dir_all(entry.path()).context(what)?;
-        } else {
-            fs::remove_file(entry.path()).context(what)?;
-        }
+        freed += tree::size(&entry.path()).disk;
+        tree::remove_path(&entry.path()).context(|| format!("remove {}", entry.path().display()))?;
     }
     Ok(freed)
 }

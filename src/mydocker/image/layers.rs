@@ -8,15 +8,14 @@ use super::blob::Digest;
 use super::stream::{Counting, Watched, decompress, detect, pipe};
 use super::unpack::{Made, unpack};
 use super::{Image, Images, Lease, Progress, Watcher};
-use crate::mydocker::files::{self, Lock};
+use crate::mydocker::files::{self, Lock, tree};
 use crate::sys::{Context, Error, Result};
 use oci_spec::image::{Descriptor, History};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use std::fs;
 use std::io;
-use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 /// Digits in the name of a layer, and more when another layer has them.
 const DIGITS: [usize; 3] = [12, 24, 64];
@@ -39,7 +38,7 @@ pub(super) struct Growing(pub PathBuf);
 
 impl Drop for Growing {
     fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
+        let _ = tree::remove_path(&self.0);
     }
 }
 
@@ -74,7 +73,7 @@ impl Images {
 
     /// Bytes on the disk of all blobs, and of all unpacked layers.
     pub fn disk_use(&self) -> (u64, u64) {
-        (disk_use(&self.blobs.dir), disk_use(&self.layers))
+        (tree::size(&self.blobs.dir).disk, tree::size(&self.layers).disk)
     }
 
     /// Bytes of the layer of that chain id, if it is unpacked.
@@ -201,10 +200,3 @@ impl Images {
 }
 
 const LOCK: &str = "lock";
-
-/// Bytes that a tree takes on the disk.
-pub(super) fn disk_use(path: &Path) -> u64 {
-    let Ok(meta) = fs::symlink_metadata(path) else { return 0 };
-    let below = if meta.is_dir() { fs::read_dir(path).ok() } else { None };
-    meta.blocks() * 512 + below.into_iter().flatten().flatten().map(|entry| disk_use(&entry.path())).sum::<u64>()
-}
