@@ -18,6 +18,7 @@ mod flags;
 mod floor;
 mod lists;
 mod logs;
+mod memory;
 mod policies;
 mod registry;
 mod rootless;

@@ -30,6 +30,7 @@ mod tar_write;
 mod unpack;
 mod walk;
 
+pub use archive::Loaded;
 pub use blob::Digest;
 pub use busybox::is_static;
 pub use commit::{Commit, Difference, diff};
