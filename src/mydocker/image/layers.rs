@@ -68,7 +68,8 @@ impl Images {
     /// Bytes of all files in an image's layers; of those that are not unpacked yet, of their blobs.
     pub fn size(&self, image: &Image) -> u64 {
         let layers = image.layers.iter().zip(image.manifest.layers());
-        layers.map(|(chain, blob)| self.layer_size(chain).unwrap_or_else(|| blob.size())).sum()
+        // A manifest may say any size.
+        layers.map(|(chain, blob)| self.layer_size(chain).unwrap_or_else(|| blob.size())).fold(0, u64::saturating_add)
     }
 
     /// Bytes on the disk of all blobs, and of all unpacked layers.
