@@ -282,6 +282,7 @@ impl Images {
     /// The image of a manifest whose blobs are here, also if it is on no list yet.
     fn complete(&self, manifest: &Digest) -> Result<Image> {
         let document = parse_manifest(&self.blobs.document(manifest)?, manifest)?;
+        self.can_start(document.layers().len())?;
         for blob in [document.config()].into_iter().chain(document.layers()) {
             if !self.blobs.has(&Digest::from(blob.digest())) {
                 return Err(Error::new(format!("the blob {} is missing", blob.digest())));

@@ -42,6 +42,7 @@ impl Images {
             config.insert("config".to_owned(), Value::Object(own.clone()));
         }
         changes::apply(&mut config, asked.changes)?; // before anything is touched
+        self.can_start(asked.parent.layers.len() + 1)?;
         self.adding(|lease| {
             let (descriptor, diff) = self.put_layer(asked.upper, watcher)?;
             let now = rfc3339_now();
@@ -132,8 +133,8 @@ pub struct Difference {
 /// What a writable layer changes in the layers below it (topmost first), by path.
 pub fn diff(upper: &Path, lowers: &[PathBuf]) -> Result<Vec<Difference>> {
     let root = rustix::fs::open(upper, super::overlay::DIRECTORY, Mode::empty()).context(|| format!("open {}", upper.display()))?;
-    let mut found = Vec::new();
     let mut walk = Walk::new(root).context(|| format!("open {}", upper.display()))?;
+    let mut found = Vec::new();
     compare(&mut walk, &Lowers::open(lowers)?, &mut Vec::new(), &mut found)?;
     found.sort();
     Ok(found)

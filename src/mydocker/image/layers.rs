@@ -8,7 +8,7 @@ use super::blob::Digest;
 use super::stream::{Counting, Watched, decompress, detect, pipe};
 use super::unpack::{Made, unpack};
 use super::{Image, Images, Lease, Progress, Watcher};
-use crate::mydocker::files::{self, Lock, tree};
+use crate::mydocker::files::{self, Dirs, Lock, tree};
 use crate::sys::{Context, Error, Result};
 use oci_spec::image::{Descriptor, History};
 use serde::{Deserialize, Serialize};
@@ -19,6 +19,20 @@ use std::path::PathBuf;
 
 /// Digits in the name of a layer, and more when another layer has them.
 const DIGITS: [usize; 3] = [12, 24, 64];
+
+/// Bytes of options that mount(2) takes for a container's overlay: a page, with a NUL at its end.
+/// It holds the paths of all layers, and so says how many an image may have; overlayfs itself takes
+/// 500 (OVL_MAX_STACK).
+const MOUNT_OPTIONS: usize = 4095;
+
+/// How many layers an image may have here, so that a container of it can start.
+pub(super) fn most_layers(dirs: &Dirs) -> usize {
+    let length = |path: PathBuf| path.as_os_str().len();
+    // As the bundle of a container has them: its own two directories, and the layers with colons
+    // between them.
+    let own = "lowerdir=,upperdir=,workdir=,userxattr".len() + 2 * (length(dirs.containers()) + "//upper".len() + 64);
+    (MOUNT_OPTIONS + 1).saturating_sub(own) / (length(dirs.layers()) + "/:".len() + DIGITS[0])
+}
 
 /// The layer of an image that has none: that of an archive of no bytes.
 pub(super) fn empty_chain() -> Digest {
@@ -63,6 +77,16 @@ impl Images {
             return Ok(all);
         }
         self.adding(|lease| self.unpack_all(lease, image, watcher))
+    }
+
+    /// Refuses an image of so many layers, if none of its containers could start.
+    pub(super) fn can_start(&self, layers: usize) -> Result<()> {
+        if layers <= self.most_layers {
+            return Ok(());
+        }
+        let (most, place) = (self.most_layers, self.layers.display());
+        Err(Error::new(format!("the image has {layers} layers, and no container of it could start: a mount takes {most} below {place}"))
+            .hint("export a container of it and import that, which makes one layer; a shorter --root has room for more"))
     }
 
     /// Bytes of all files in an image's layers; of those that are not unpacked yet, of their blobs.
