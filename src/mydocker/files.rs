@@ -1,4 +1,7 @@
-//! Where everything is kept, and how it is written: whole or not at all.
+//! Where everything is kept, and how it is written: whole or not at all; and how what others made
+//! is removed.
+
+pub mod tree;
 
 use crate::sys::{Context, Error, Result, in_user_namespace};
 use rustix::fs::{FlockOperation, Mode, OFlags, flock};

@@ -166,3 +166,37 @@ fn bad_archives_leave_nothing() {
     // The form without an index alone is good.
     assert_eq!(host.fed(&["load"], &with(&no_index)).ok(), "Loaded image: busybox:latest\n");
 }
+
+/// An archive of docker's older form: busybox, and empty layers upon it.
+fn stack(layers: usize) -> Vec<u8> {
+    let hex = |bytes: &[u8]| <sha2::Sha256 as sha2::Digest>::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+    let (bottom, empty) = (tarball(), [0; 1024]);
+    let ids: Vec<String> = (0..layers).map(|n| format!("sha256:{}", if n == 0 { hex(bottom) } else { hex(&empty) })).collect();
+    let paths: Vec<&str> = (0..layers).map(|n| if n == 0 { "bottom.tar" } else { "empty.tar" }).collect();
+    let config = json!({"architecture": "amd64", "os": "linux", "config": {"Cmd": ["sh"]}, "rootfs": {"type": "layers", "diff_ids": ids}});
+    let manifest = json!([{"Config": "config.json", "RepoTags": [format!("stack:{layers}")], "Layers": paths}]);
+    let documents = [("config.json", config.to_string()), ("manifest.json", manifest.to_string())];
+    let files = [("bottom.tar", bottom), ("empty.tar", &empty[..])].map(|(path, bytes)| (path.to_owned(), bytes.to_vec()));
+    let documents = documents.map(|(path, text)| (path.to_owned(), text.into_bytes()));
+    pack(&[&files[..], &documents[..]].concat())
+}
+
+#[test]
+fn an_image_has_no_more_layers_than_can_start() {
+    let host = Host::bare("root");
+    let said = host.fed(&["load"], &stack(600));
+    said.fails(1, &["the image has 600 layers, and no container of it could start: a mount takes ", "a shorter --root"]);
+    let (_, rest) = said.err.split_once("a mount takes ").unwrap();
+    let most: usize = rest.split(' ').next().unwrap().parse().unwrap();
+    assert!((20..500).contains(&most), "{most}");
+    host.fed(&["load"], &stack(most + 1)).fails(1, &[&format!("the image has {} layers", most + 1)]);
+    assert!(host.store().iter().all(|name| name == "lock"), "{:?}", host.store());
+    // As many as it says do start, and one more by a commit would not.
+    host.fed(&["load"], &stack(most)).ok();
+    let name = format!("stack:{most}");
+    assert_eq!(host.run(&["--name", "top", &name, "echo", "up"]).ok(), "up\n");
+    let before = host.store();
+    host.my(&["commit", "top", "higher"]).fails(1, &[&format!("the image has {} layers", most + 1)]);
+    assert_eq!(host.store(), before);
+    host.clear();
+}

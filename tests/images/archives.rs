@@ -30,7 +30,8 @@ pub fn old_docker(layers: &[&[u8]], name: &str) -> Vec<u8> {
 }
 
 pub fn load(store: &Store, archive: &[u8]) -> Result<Vec<Image>, String> {
-    store.images.load(archive, &mut quiet).map_err(|e| e.to_string())
+    let loaded = store.images.load(archive, &mut quiet).map_err(|e| e.to_string())?;
+    Ok(loaded.iter().map(|loaded| store.images.resolve(loaded.digest.as_str()).unwrap()).collect())
 }
 
 fn refused(store: &Store, archive: &[u8]) -> String {

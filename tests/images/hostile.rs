@@ -327,6 +327,22 @@ fn sparse_files_are_holes_and_their_maps_are_checked() {
 }
 
 #[test]
+fn the_count_of_a_sparse_map_does_not_wrap() {
+    let store = Store::new();
+    // Twice 2^63 is nothing in 64 bits: the map before the data was taken for read, and the one in
+    // the header for it.
+    for count in ["9223372036854775808", "18446744073709551615", "65537"] {
+        let header = format!("{count},0,4");
+        let records: &[(&str, &[u8])] =
+            &[("GNU.sparse.major", b"1"), ("GNU.sparse.minor", b"0"), ("GNU.sparse.map", header.as_bytes()), ("GNU.sparse.realsize", b"4")];
+        store.refused(&Archive::new().pax(records).file("x", "data").done());
+        // The same count where it belongs.
+        let map = format!("{count}\n0\n4\n{}", "\0".repeat(512));
+        store.refused(&Archive::new().pax(&[records[0], records[1], records[3]]).file("x", &map).done());
+    }
+}
+
+#[test]
 fn a_directory_that_is_replaced_takes_nothing_else_with_it() {
     let store = Store::new();
     let layer = store.unpacked(

@@ -10,6 +10,7 @@ mod names;
 mod registry;
 mod rootless;
 mod store;
+mod trees;
 
 use keel::mydocker::files::{Dirs, random};
 use keel::mydocker::image::{Image, Images, Import, Progress, Reference};

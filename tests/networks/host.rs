@@ -84,7 +84,7 @@ impl Host {
             run("ip", "-o link").lines().map(str::to_owned).filter(|line| !line.contains(" lo:") && !line.contains(" out0@")).collect();
         let rules: Vec<String> =
             run("iptables-save", "").lines().filter(|line| line.contains("--dport") || line.contains("172.")).map(str::to_owned).collect();
-        [links, rules].concat()
+        [links, rules, tables()].concat()
     }
 
     pub fn aardvark(&self) -> Option<i32> {
@@ -102,6 +102,15 @@ impl Drop for Host {
         let _ = unmount("/dev/net/tun", UnmountFlags::DETACH); // only if it was mounted
         drop(fs::remove_dir_all(&self.dirs.data));
     }
+}
+
+/// Our tables of nftables, sorted.
+pub fn tables() -> Vec<String> {
+    let all = run("nft", "list tables ip");
+    let mut ours: Vec<String> = all.lines().filter_map(|line| Some(line.strip_prefix("table ip ")?.to_owned())).collect();
+    ours.retain(|name| name.starts_with("mydocker-"));
+    ours.sort();
+    ours
 }
 
 /// 64 hexadecimal digits that differ with the name.

@@ -3,6 +3,7 @@
 
 #![cfg(feature = "mydocker")]
 
+mod guard;
 mod host;
 mod records;
 mod rootless;

@@ -3,7 +3,7 @@
 use super::args::Inspect;
 use super::{print, template};
 use crate::mydocker::container::{Container, Containers, Device, Record, Resources, State, Status, Ulimit};
-use crate::mydocker::files::Dirs;
+use crate::mydocker::files::{Dirs, tree};
 use crate::mydocker::image::Images;
 use crate::mydocker::network::{Networks, ports::Port};
 use crate::mydocker::volume::{Kind, Volumes};
@@ -66,19 +66,7 @@ fn one(name: &str, args: &Inspect, dirs: &Dirs) -> Result<Option<Value>> {
 pub fn sizes(record: &Record, dirs: &Dirs) -> (u64, u64) {
     let upper = dirs.containers().join(&record.id).join("upper");
     let image = Images::open(dirs).and_then(|images| images.resolve(&record.image_id).map(|image| images.size(&image)));
-    (tree_size(&upper), image.unwrap_or(0))
-}
-
-/// Bytes of all files below a directory; links are not followed.
-pub fn tree_size(dir: &std::path::Path) -> u64 {
-    let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
-    entries
-        .map(|entry| match entry.metadata() {
-            Ok(meta) if meta.is_dir() => tree_size(&entry.path()),
-            Ok(meta) if meta.is_file() => meta.len(),
-            _ => 0,
-        })
-        .sum()
+    (tree::size(&upper).files, image.unwrap_or(0))
 }
 
 fn container_value(container: &Container, size: bool) -> Result<Value> {

@@ -1,9 +1,9 @@
 //! `system prune`, `container prune`, and what all prunes have in common.
 
 use super::filter::Filters;
-use super::{doctor, inspect, networks, print, stop, time, units, volumes};
+use super::{doctor, networks, print, stop, time, units, volumes};
 use crate::mydocker::container::{Containers, Status};
-use crate::mydocker::files::Dirs;
+use crate::mydocker::files::{Dirs, tree};
 use crate::mydocker::image::{Images, Removed};
 use crate::sys::{Error, Result};
 use clap::Args;
@@ -86,7 +86,7 @@ fn total(freed: u64) -> Result<i32> {
 
 /// Removes and lists the containers that do not run; the bytes that became free.
 fn remove_containers(dirs: &Dirs, filters: &Filters) -> Result<u64> {
-    let (mut gone, mut freed) = (Vec::new(), 0);
+    let (mut gone, mut freed) = (Vec::new(), 0_u64);
     for container in Containers::new(dirs).list()? {
         let (Ok(record), Ok(state)) = (container.record(), container.state()) else { continue };
         let stopped = matches!(state.status, Status::Created | Status::Exited | Status::Dead | Status::Removing);
@@ -95,11 +95,11 @@ fn remove_containers(dirs: &Dirs, filters: &Filters) -> Result<u64> {
         if !idle || !filters.labels(&record.settings.labels) || !old_enough(filters, &record.created)? {
             continue;
         }
-        let size = inspect::tree_size(&container.upper());
+        let size = tree::size(&container.upper()).files;
         match stop::remove(&container, false, false) {
             Ok(()) => {
                 gone.push(record.id);
-                freed += size;
+                freed = size.saturating_add(freed); // holes of files count too
             }
             Err(error) => eprintln!("mydocker: {error}"),
         }
@@ -121,13 +121,12 @@ pub fn system(args: &System, dirs: &Dirs) -> Result<i32> {
     warning += if args.all { "  - all images without at least one container associated to them\n" } else { "  - all dangling images\n" };
     confirm(args.force, &warning, "system prune")?;
     doctor::mend_all(dirs)?;
-    let mut freed = remove_containers(dirs, &filters)?;
+    let mut freed: u64 = remove_containers(dirs, &filters)?;
     networks::remove_unused(dirs, &filters)?;
     if args.volumes {
-        freed += volumes::remove_unused(dirs, false, &filters)?;
+        freed = freed.saturating_add(volumes::remove_unused(dirs, false, &filters)?);
     }
-    freed += images(args.all, dirs, &filters)?;
-    total(freed)
+    total(freed.saturating_add(images(args.all, dirs, &filters)?))
 }
 
 fn images(all: bool, dirs: &Dirs, filters: &Filters) -> Result<u64> {

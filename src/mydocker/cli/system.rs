@@ -2,10 +2,10 @@
 
 use super::visible::quoted;
 use super::volumes::{records, users};
-use super::{doctor, events, inspect, print, prune, ps, template, time, units};
+use super::{doctor, events, print, prune, ps, template, time, units};
 use crate::cgroup::Layout;
 use crate::mydocker::container::{Containers, Status};
-use crate::mydocker::files::Dirs;
+use crate::mydocker::files::{Dirs, tree};
 use crate::mydocker::image::{Image, Images};
 use crate::mydocker::network::{Netavark, Networks};
 use crate::mydocker::volume::Volumes;
@@ -101,7 +101,7 @@ fn uses(dirs: &Dirs) -> Result<[(&'static str, Vec<Use>); 3]> {
     let mut containers = Vec::new();
     for container in Containers::new(dirs).list()? {
         let (Ok(record), Ok(state)) = (container.record(), container.state()) else { continue };
-        let size = inspect::tree_size(&container.upper());
+        let size = tree::size(&container.upper()).files;
         let row = json!({
             "ID": record.short(),
             "Image": record.image,
@@ -118,7 +118,7 @@ fn uses(dirs: &Dirs) -> Result<[(&'static str, Vec<Use>); 3]> {
     let mut all_volumes = Vec::new();
     for volume in volumes.list()? {
         // What is elsewhere takes no room here.
-        let size = if volume.options.is_empty() { inspect::tree_size(&volumes.data(&volume)) } else { 0 };
+        let size = if volume.options.is_empty() { tree::size(&volumes.data(&volume)).files } else { 0 };
         let links = users(&records, &volume.name).count();
         let row = json!({"Name": volume.name, "Links": links.to_string(), "Size": units::human_size(size)});
         all_volumes.push(Use { size, active: links > 0, row });
@@ -155,8 +155,8 @@ fn df(args: &Df, dirs: &Dirs) -> Result<i32> {
         return print(out.strip_suffix('\n').unwrap_or(&out)).map(|()| 0);
     }
     let row = |(kind, list): &(&str, Vec<Use>)| {
-        let size: u64 = list.iter().map(|one| one.size).sum();
-        let free: u64 = list.iter().filter(|one| !one.active).map(|one| one.size).sum();
+        let size: u64 = list.iter().map(|one| one.size).fold(0, u64::saturating_add);
+        let free: u64 = list.iter().filter(|one| !one.active).map(|one| one.size).fold(0, u64::saturating_add);
         let percent = if size == 0 { String::new() } else { format!(" ({}%)", u128::from(free) * 100 / u128::from(size)) };
         json!({
             "Type": kind,

@@ -1,9 +1,9 @@
 //! Commands on volumes.
 
 use super::filter::Filters;
-use super::{each, inspect, options, print, prune, template, units};
+use super::{each, options, print, prune, template, units};
 use crate::mydocker::container::{Containers, Record, journal};
-use crate::mydocker::files::Dirs;
+use crate::mydocker::files::{Dirs, tree};
 use crate::mydocker::volume::{Kind, Volume, Volumes};
 use crate::sys::Result;
 use clap::{Args, Subcommand};
@@ -211,12 +211,12 @@ pub fn users<'a>(records: &'a [Record], name: &'a str) -> impl Iterator<Item = &
 pub fn remove_unused(dirs: &Dirs, all: bool, filters: &Filters) -> Result<u64> {
     let volumes = Volumes::open(dirs)?;
     let records = records(dirs)?;
-    let sizes = std::cell::Cell::new(0);
+    let sizes = std::cell::Cell::new(0_u64);
     let gone = volumes.prune(|volume| {
         let unwanted = (all || volume.anonymous) && filters.labels(&volume.labels) && users(&records, &volume.name).next().is_none();
         // What is elsewhere is not removed with the volume.
         if unwanted && volume.options.is_empty() {
-            sizes.set(sizes.get() + inspect::tree_size(&volumes.data(volume)));
+            sizes.set(tree::size(&volumes.data(volume)).files.saturating_add(sizes.get()));
         }
         unwanted
     })?;

@@ -1,7 +1,7 @@
 //! What killed commands have left.
 
 use super::Containers;
-use crate::mydocker::files::Lock;
+use crate::mydocker::files::{Lock, tree};
 use crate::sys::{Context, Result};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -27,8 +27,7 @@ impl Containers {
         let known = |path: &PathBuf| path.file_name().and_then(|name| name.to_str()).is_some_and(|id| self.container(id).exists());
         left.extend(entries(&self.dirs().run.join("containers")).into_iter().filter(|path| !known(path)));
         for path in left.iter().filter(|path| remove && path.symlink_metadata().is_ok()) {
-            let removed = if path.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) };
-            removed.context(|| format!("remove {}", path.display()))?;
+            tree::remove_path(path).context(|| format!("remove {}", path.display()))?;
         }
         // A removal has the container's lock when it asks for this one.
         drop(lock);

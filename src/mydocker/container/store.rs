@@ -4,7 +4,7 @@ use super::tree::Overlay;
 use super::{Layers, Record, State, Status, journal};
 use crate::cgroup::Manager;
 use crate::lifecycle::Runtime;
-use crate::mydocker::files::{self, Dirs, Keep, Lock, make_dir, read_json, write, write_json};
+use crate::mydocker::files::{self, Dirs, Keep, Lock, make_dir, read_json, tree, write, write_json};
 use crate::mydocker::userns::free_ids;
 use crate::store::{ContainerId, ProcessId, Root};
 use crate::sys::{Context, Error, Kind, Result};
@@ -71,7 +71,7 @@ impl Containers {
                 Ok(container)
             }
             Err(error) => {
-                let _ = fs::remove_dir_all(&temporary);
+                let _ = tree::remove_path(&temporary);
                 let _ = fs::remove_file(self.names().join(&record.name));
                 Err(error)
             }
@@ -363,7 +363,7 @@ impl Container {
         drop(lock);
         gone();
         for dir in [hidden, self.run_dir()] {
-            match fs::remove_dir_all(&dir) {
+            match tree::remove_path(&dir) {
                 Err(error) if error.kind() == ErrorKind::NotFound => {}
                 other => other.context(|| format!("remove {}", dir.display()))?,
             }

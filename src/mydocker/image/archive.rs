@@ -18,8 +18,16 @@ use std::io::{BufReader, Read, Write};
 /// Where containerd, and so docker, writes the full name.
 const CONTAINERD_NAME: &str = "io.containerd.image.name";
 
-/// Most files in an archive of images.
-const FILES_LIMIT: usize = 100_000;
+/// Most bytes that the names in an archive of images may take in memory, each with what is kept
+/// beside it.
+const NAMES_LIMIT: usize = 16 << 20;
+
+/// What is kept beside a name: a digest, a size, and the links of the map.
+const NAME_COST: usize = 256;
+
+/// Most images in one archive, most names of all of them together, and most indexes that are read
+/// to find them.
+const IMAGES_LIMIT: usize = 1000;
 
 /// An index in an index in an index is no image.
 const NESTING_LIMIT: usize = 4;
@@ -38,9 +46,38 @@ struct DockerImage {
 struct Files {
     blobs: BTreeMap<String, (Digest, u64)>,
     links: BTreeMap<String, String>,
+    /// Bytes that all of it takes.
+    room: usize,
 }
 
+/// What a load brought: the image's id, and all names that it has now.
+#[derive(Clone, Debug)]
+pub struct Loaded {
+    /// The digest of the configuration.
+    pub id: Digest,
+    /// The digest of the manifest.
+    pub digest: Digest,
+    /// Full references with a tag.
+    pub names: Vec<Reference>,
+}
+
+/// The manifests of an archive, each with the names that it gets.
+type Found = Vec<(Digest, Vec<Reference>)>;
+
 impl Files {
+    /// Makes room for one more name and, of a link, its target.
+    fn reserve(&mut self, path: &str, target: &str) -> Result<()> {
+        self.room = self.room.saturating_add(path.len() + target.len() + NAME_COST);
+        if self.room > NAMES_LIMIT {
+            let count = self.blobs.len() + self.links.len();
+            return Err(Error::new(format!(
+                "the archive has too many files: their names take more than {} MiB after {count}",
+                NAMES_LIMIT >> 20
+            )));
+        }
+        Ok(())
+    }
+
     /// A file by its path; old archives of docker have links for layers that come twice.
     fn get(&self, path: &str) -> Result<&(Digest, u64)> {
         let mut path = clean(path);
@@ -70,7 +107,7 @@ fn clean(path: &str) -> String {
 
 impl Images {
     /// Adds the images of an archive of `docker save`, `podman save` or of an OCI image layout, plain or compressed with gzip or zstd.
-    pub fn load(&self, source: impl Read + Send, watcher: Watcher<'_>) -> Result<Vec<Image>> {
+    pub fn load(&self, source: impl Read + Send, watcher: Watcher<'_>) -> Result<Vec<Loaded>> {
         self.adding(|lease| {
             let files = self.take_files(source, watcher)?;
             let found = if files.blobs.contains_key("index.json") {
@@ -81,14 +118,15 @@ impl Images {
                 return Err(Error::new("this is no archive of images: it has neither index.json nor manifest.json")
                     .hint("a root file system becomes an image by import"));
             };
-            found.into_iter().map(|(manifest, names)| self.take(lease, &manifest, &names, watcher)).collect()
+            drop(files);
+            let light = |image: Image| Loaded { id: image.id, digest: image.digest, names: image.names };
+            found.into_iter().map(|(manifest, names)| self.take(lease, &manifest, &names, watcher).map(light)).collect()
         })
     }
 
     /// Adds an image whose blobs are here. It is unpacked at once, so that a bad one is found now, before it has a name.
     pub(super) fn take(&self, lease: &Lease, manifest: &Digest, names: &[Reference], watcher: Watcher<'_>) -> Result<Image> {
-        let image = self.complete(manifest)?;
-        self.unpack_all(lease, &image, watcher)?;
+        self.unpack_all(lease, &self.complete(manifest)?, watcher)?;
         self.add(lease, manifest, names)
     }
 
@@ -98,20 +136,23 @@ impl Images {
         let mut files = Files::default();
         while let Some(entry) = entries.next()? {
             let path = clean(&String::from_utf8_lossy(&entry.path));
-            if files.blobs.len() + files.links.len() >= FILES_LIMIT {
-                return Err(Error::new(format!("the archive has more than {FILES_LIMIT} files")));
-            }
             match entry.kind {
                 Kind::File => {
+                    files.reserve(&path, "")?;
                     let blob = self.take_file(&path, &entry, &mut entries, watcher).map_err(|e| e.within(format!("load {path}")))?;
                     files.blobs.insert(path, blob);
                 }
                 Kind::Symlink => {
                     let dir = path.rsplit_once('/').map_or("", |(dir, _)| dir);
                     let target = clean(&format!("{dir}/{}", String::from_utf8_lossy(&entry.link)));
+                    files.reserve(&path, &target)?;
                     files.links.insert(path, target);
                 }
-                Kind::HardLink => drop(files.links.insert(path, clean(&String::from_utf8_lossy(&entry.link)))),
+                Kind::HardLink => {
+                    let target = clean(&String::from_utf8_lossy(&entry.link));
+                    files.reserve(&path, &target)?;
+                    files.links.insert(path, target);
+                }
                 _ => {}
             }
         }
@@ -142,9 +183,9 @@ impl Images {
     }
 
     /// The images that `index.json` lists, for this machine.
-    fn of_layout(&self, files: &Files) -> Result<Vec<(Digest, Vec<Reference>)>> {
+    fn of_layout(&self, files: &Files) -> Result<Found> {
         let index: ImageIndex = self.json(files, "index.json")?;
-        let mut found = Vec::new();
+        let (mut found, mut left) = (Vec::new(), IMAGES_LIMIT);
         for descriptor in index.manifests() {
             let annotation = |key| descriptor.annotations().as_ref().and_then(|all| all.get(key));
             let name = annotation(CONTAINERD_NAME)
@@ -152,15 +193,18 @@ impl Images {
                 .or_else(|| annotation(NAME).filter(|name| name.contains([':', '/'])))
                 .map(|name| Reference::parse(name))
                 .transpose()?;
-            if let Some(manifest) = self.for_this_machine(descriptor, 0)? {
+            if let Some(manifest) = self.for_this_machine(descriptor, 0, &mut left)? {
                 found.push((manifest, name.into_iter().collect()));
+                bounded(&found)?;
             }
         }
         if found.is_empty() { Err(Error::new("the archive has no image for this machine")) } else { Ok(found) }
     }
 
     /// The manifest that a descriptor means: itself, or of an index the first one for this machine.
-    fn for_this_machine(&self, descriptor: &Descriptor, depth: usize) -> Result<Option<Digest>> {
+    /// `left` is how many indexes may still be read: four in each other, of ten thousand entries
+    /// each, have no end.
+    fn for_this_machine(&self, descriptor: &Descriptor, depth: usize, left: &mut usize) -> Result<Option<Digest>> {
         let digest = Digest::parse(descriptor.digest().as_ref())?;
         if !is_index(descriptor.media_type()) {
             return Ok(Some(digest).filter(|digest| self.blobs.has(digest)));
@@ -168,10 +212,11 @@ impl Images {
         if depth == NESTING_LIMIT {
             return Err(Error::new("an index of images is nested too deeply"));
         }
+        *left = left.checked_sub(1).ok_or_else(too_many)?;
         let index: ImageIndex = serde_json::from_slice(&self.blobs.document(&digest)?)
             .map_err(|e| Error::new(format!("{digest} is not an index of images: {e}")))?;
         for candidate in super::platform::order(index.manifests()) {
-            if let Some(found) = self.for_this_machine(candidate, depth + 1)? {
+            if let Some(found) = self.for_this_machine(candidate, depth + 1, left)? {
                 return Ok(Some(found));
             }
         }
@@ -179,7 +224,7 @@ impl Images {
     }
 
     /// The images that docker's `manifest.json` lists; a manifest is made for each.
-    fn of_docker(&self, files: &Files) -> Result<Vec<(Digest, Vec<Reference>)>> {
+    fn of_docker(&self, files: &Files) -> Result<Found> {
         let list: Vec<DockerImage> = self.json(files, "manifest.json")?;
         let mut found = Vec::new();
         for image in list {
@@ -196,6 +241,7 @@ impl Images {
             let text = serde_json::to_vec(&manifest).map_err(|e| Error::new(format!("write a manifest: {e}")))?;
             let names = image.repo_tags.unwrap_or_default().iter().map(|name| Reference::parse(name)).collect::<Result<_>>()?;
             found.push((self.blobs.put(&text)?, names));
+            bounded(&found)?;
         }
         Ok(found)
     }
@@ -236,6 +282,7 @@ impl Images {
     /// The image of a manifest whose blobs are here, also if it is on no list yet.
     fn complete(&self, manifest: &Digest) -> Result<Image> {
         let document = parse_manifest(&self.blobs.document(manifest)?, manifest)?;
+        self.can_start(document.layers().len())?;
         for blob in [document.config()].into_iter().chain(document.layers()) {
             if !self.blobs.has(&Digest::from(blob.digest())) {
                 return Err(Error::new(format!("the blob {} is missing", blob.digest())));
@@ -243,6 +290,16 @@ impl Images {
         }
         self.image(manifest.clone(), Vec::new())
     }
+}
+
+/// Images and names are written down one by one, each time with all others.
+fn bounded(found: &Found) -> Result<()> {
+    let names: usize = found.iter().map(|(_, names)| names.len()).sum();
+    if found.len().max(names) > IMAGES_LIMIT { Err(too_many()) } else { Ok(()) }
+}
+
+fn too_many() -> Error {
+    Error::new(format!("the archive has more than {IMAGES_LIMIT} images, names or indexes"))
 }
 
 /// Whether it is a list of manifests, of OCI or of docker.

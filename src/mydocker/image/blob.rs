@@ -14,6 +14,10 @@ use std::path::{Path, PathBuf};
 /// Largest manifest, index or configuration that is read, in bytes; registries themselves stop at 4 MiB.
 pub(super) const DOCUMENT_LIMIT: u64 = 4 << 20;
 
+/// Most values in such a document. Four MiB of `[0,0,…]` are two million, and a hundred MiB once
+/// they are read; the largest real documents have some thousand.
+const VALUES_LIMIT: usize = 1 << 16;
+
 /// A digest of SHA-256 as the image specification writes it: `sha256:` and 64 lower-case hexadecimal digits.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
@@ -142,14 +146,33 @@ impl Blobs {
     }
 }
 
-/// At most [`DOCUMENT_LIMIT`] bytes, or a refusal.
+/// A JSON document of at most [`DOCUMENT_LIMIT`] bytes and [`VALUES_LIMIT`] values, or a refusal.
 pub(super) fn read_limited(source: impl Read, what: &str) -> Result<Vec<u8>> {
     let mut bytes = Vec::new();
     source.take(DOCUMENT_LIMIT + 1).read_to_end(&mut bytes).context(|| format!("read {what}"))?;
     if bytes.len() as u64 > DOCUMENT_LIMIT {
         return Err(Error::new(format!("{what} is larger than {} MiB", DOCUMENT_LIMIT >> 20)));
     }
+    if values(&bytes) > VALUES_LIMIT {
+        return Err(Error::new(format!("{what} has more than {VALUES_LIMIT} values")));
+    }
     Ok(bytes)
+}
+
+/// How many values a JSON document has at most: outside of strings, each begins with a bracket or
+/// follows a comma.
+fn values(text: &[u8]) -> usize {
+    let (mut count, mut quoted, mut escaped) = (1, false, false);
+    for byte in text {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' if quoted => escaped = true,
+            b'"' => quoted = !quoted,
+            b',' | b'[' | b'{' if !quoted => count += 1,
+            _ => {}
+        }
+    }
+    count
 }
 
 /// A blob that is being written; unless it is kept, it is removed.
@@ -205,5 +228,20 @@ impl Drop for Incoming {
     fn drop(&mut self) {
         // Gone already if it was kept.
         let _ = fs::remove_file(&self.path);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_are_counted_outside_of_strings() {
+        for (text, count) in [("1", 1), ("[1,2]", 3), (r#"{"a,[{":"\",[","b":[]}"#, 4), ("[[[[", 5)] {
+            assert_eq!(values(text.as_bytes()), count, "{text}");
+        }
+        let large = format!("[{}0]", "0,".repeat(VALUES_LIMIT));
+        assert!(read_limited(large.as_bytes(), "it").unwrap_err().to_string().contains("more than 65536 values"));
+        assert!(read_limited(&large.as_bytes()[4..], "it").is_ok());
     }
 }

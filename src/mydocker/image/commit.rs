@@ -1,12 +1,12 @@
 //! `commit` and `diff`: what a container changed.
 
 use super::index::oci_digest;
-use super::overlay::{Lowers, is_opaque, is_whiteout, kind, names, open_dir, stat};
+use super::overlay::{Lowers, is_opaque, is_whiteout, kind, names, stat};
 use super::stream::Compression;
 use super::{Digest, Image, Images, Progress, Reference, Watcher, changes, tar_write};
+use crate::mydocker::files::tree::{DEPTH_LIMIT, Walk};
 use crate::sys::{Context, Error, Result, rfc3339_now};
 use oci_spec::image::{Descriptor, MediaType};
-use rustix::fd::{AsFd, BorrowedFd};
 use rustix::fs::{FileType, Mode};
 use serde_json::{Map, Value, json};
 use sha2::{Digest as _, Sha256};
@@ -42,6 +42,7 @@ impl Images {
             config.insert("config".to_owned(), Value::Object(own.clone()));
         }
         changes::apply(&mut config, asked.changes)?; // before anything is touched
+        self.can_start(asked.parent.layers.len() + 1)?;
         self.adding(|lease| {
             let (descriptor, diff) = self.put_layer(asked.upper, watcher)?;
             let now = rfc3339_now();
@@ -132,18 +133,19 @@ pub struct Difference {
 /// What a writable layer changes in the layers below it (topmost first), by path.
 pub fn diff(upper: &Path, lowers: &[PathBuf]) -> Result<Vec<Difference>> {
     let root = rustix::fs::open(upper, super::overlay::DIRECTORY, Mode::empty()).context(|| format!("open {}", upper.display()))?;
+    let mut walk = Walk::new(root).context(|| format!("open {}", upper.display()))?;
     let mut found = Vec::new();
-    compare(root.as_fd(), &Lowers::open(lowers)?, &mut Vec::new(), &mut found)?;
+    compare(&mut walk, &Lowers::open(lowers)?, &mut Vec::new(), &mut found)?;
     found.sort();
     Ok(found)
 }
 
-fn compare(dir: BorrowedFd<'_>, lowers: &Lowers, path: &mut Vec<Vec<u8>>, found: &mut Vec<Difference>) -> Result<()> {
-    if path.len() > 256 {
-        return Err(Error::new("the changes are deeper than 256 directories"));
+fn compare(walk: &mut Walk, lowers: &Lowers, path: &mut Vec<Vec<u8>>, found: &mut Vec<Difference>) -> Result<()> {
+    if path.len() > DEPTH_LIMIT {
+        return Err(Error::new(format!("the changes are deeper than {DEPTH_LIMIT} directories")));
     }
-    let here = names(dir)?;
-    if !path.is_empty() && is_opaque(dir) {
+    let here = names(walk.top())?;
+    if !path.is_empty() && is_opaque(walk.top()) {
         let shown = lowers.names(&path.iter().map(Vec::as_slice).collect::<Vec<_>>())?;
         for gone in shown.difference(&here) {
             path.push(gone.clone());
@@ -152,7 +154,7 @@ fn compare(dir: BorrowedFd<'_>, lowers: &Lowers, path: &mut Vec<Vec<u8>>, found:
         }
     }
     for name in here {
-        let Ok(there) = stat(dir, &name) else { continue }; // gone meanwhile
+        let Ok(there) = stat(walk.top(), &name) else { continue }; // gone meanwhile
         path.push(name.clone());
         let below = lowers.find(&path.iter().map(Vec::as_slice).collect::<Vec<_>>());
         match (is_whiteout(&there), below.is_some()) {
@@ -161,8 +163,9 @@ fn compare(dir: BorrowedFd<'_>, lowers: &Lowers, path: &mut Vec<Vec<u8>>, found:
             (false, true) => found.push(difference(path, 'C')),
             (false, false) => found.push(difference(path, 'A')),
         }
-        if let Some(inner) = open_dir(dir, &name).ok().filter(|_| kind(&there) == FileType::Directory) {
-            compare(inner.as_fd(), lowers, path, found)?;
+        if kind(&there) == FileType::Directory && walk.enter(&name).is_ok() {
+            compare(walk, lowers, path, found)?;
+            walk.leave().context(|| "read the changes")?;
         }
         path.pop();
     }

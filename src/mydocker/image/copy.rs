@@ -137,7 +137,7 @@ impl Work<'_> {
         };
         let file = File::from(file.context(|| "make the file")?);
         copy(entry, data, &file)?;
-        self.done.bytes += entry.size;
+        self.done.bytes = self.done.bytes.saturating_add(entry.size);
         self.attributes(file.as_fd(), entry)?;
         rustix::fs::futimens(&file, &times(entry)).context(|| "set the time")
     }

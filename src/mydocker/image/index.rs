@@ -3,9 +3,10 @@
 use super::blob::{DOCUMENT_LIMIT, Digest};
 use super::reference::Reference;
 use super::{Images, Lease};
-use crate::mydocker::files;
+use crate::mydocker::files::{self, tree};
 use crate::sys::{Context, Error, Result};
 use oci_spec::image::{Descriptor, ImageConfiguration, ImageIndex, ImageManifest, MediaType};
+use serde::Deserialize;
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs;
@@ -207,11 +208,12 @@ impl Images {
 
     /// Reads manifest and configuration, which must agree.
     pub(super) fn image(&self, digest: Digest, names: Vec<Reference>) -> Result<Image> {
-        let text = self.blobs.document(&digest)?;
-        let (manifest, manifest_size) = (parse_manifest(&text, &digest)?, text.len() as u64);
+        let (manifest, manifest_size) = {
+            let text = self.blobs.document(&digest)?;
+            (parse_manifest(&text, &digest)?, text.len() as u64)
+        };
         let id = Digest::parse(manifest.config().digest().as_ref())?;
-        let text = self.blobs.document(&id)?;
-        let (config, raw) = parse_config(&text, &id)?;
+        let (config, raw) = parse_config(&self.blobs.document(&id)?, &id)?;
         let diffs = config.rootfs().diff_ids();
         if diffs.len() != manifest.layers().len() {
             let (said, has) = (diffs.len(), manifest.layers().len());
@@ -224,20 +226,22 @@ impl Images {
 
     /// Names what was added. The caller holds a lease, so that the blobs it brought are all there.
     pub(super) fn add(&self, _lease: &Lease, manifest: &Digest, names: &[Reference]) -> Result<Image> {
-        let bytes = self.blobs.document(manifest)?;
-        let document = parse_manifest(&bytes, manifest)?;
-        for blob in [document.config()].into_iter().chain(document.layers()) {
-            let digest = Digest::parse(blob.digest().as_ref())?;
-            if self.blobs.size(&digest) != Some(blob.size()) {
-                return Err(Error::new(format!(
-                    "the manifest {manifest} names the blob {digest} of {} bytes, which is not there",
-                    blob.size()
-                )));
+        let descriptor = {
+            let bytes = self.blobs.document(manifest)?;
+            let document = parse_manifest(&bytes, manifest)?;
+            for blob in [document.config()].into_iter().chain(document.layers()) {
+                let digest = Digest::parse(blob.digest().as_ref())?;
+                if self.blobs.size(&digest) != Some(blob.size()) {
+                    return Err(Error::new(format!(
+                        "the manifest {manifest} names the blob {digest} of {} bytes, which is not there",
+                        blob.size()
+                    )));
+                }
             }
-        }
+            let media = document.media_type().clone().unwrap_or(MediaType::ImageManifest);
+            Descriptor::new(media, bytes.len() as u64, oci_digest(manifest)?)
+        };
         self.image(manifest.clone(), Vec::new())?;
-        let media = document.media_type().clone().unwrap_or(MediaType::ImageManifest);
-        let descriptor = Descriptor::new(media, bytes.len() as u64, oci_digest(manifest)?);
         let all = self.change(|index| {
             if names.is_empty() {
                 index.name(&descriptor, None);
@@ -342,13 +346,8 @@ fn sweep(dir: &Path, keep: &BTreeSet<String>) -> Result<u64> {
         if keep.contains(entry.file_name().to_string_lossy().as_ref()) {
             continue;
         }
-        let what = || format!("remove {}", entry.path().display());
-        freed += super::layers::disk_use(&entry.path());
-        if entry.file_type().context(what)?.is_dir() {
-            fs::remove_dir_all(entry.path()).context(what)?;
-        } else {
-            fs::remove_file(entry.path()).context(what)?;
-        }
+        freed += tree::size(&entry.path()).disk;
+        tree::remove_path(&entry.path()).context(|| format!("remove {}", entry.path().display()))?;
     }
     Ok(freed)
 }
@@ -387,7 +386,7 @@ pub(super) fn parse_manifest(text: &[u8], what: &Digest) -> Result<ImageManifest
 pub(super) fn parse_config(text: &[u8], what: &Digest) -> Result<(ImageConfiguration, Value)> {
     let bad = |why: String| Error::new(format!("{what} is not the configuration of an image: {why}"));
     let raw: Value = serde_json::from_slice(text).map_err(|e| bad(e.to_string()))?;
-    let mut config: ImageConfiguration = serde_json::from_value(raw.clone()).map_err(|e| bad(e.to_string()))?;
+    let mut config = ImageConfiguration::deserialize(&raw).map_err(|e| bad(e.to_string()))?;
     // Sets of JSON come in any order.
     if let Some(mut inner) = config.config().clone() {
         let sorted = |list: &Option<Vec<String>>| {

@@ -8,18 +8,31 @@ use super::blob::Digest;
 use super::stream::{Counting, Watched, decompress, detect, pipe};
 use super::unpack::{Made, unpack};
 use super::{Image, Images, Lease, Progress, Watcher};
-use crate::mydocker::files::{self, Lock};
+use crate::mydocker::files::{self, Dirs, Lock, tree};
 use crate::sys::{Context, Error, Result};
 use oci_spec::image::{Descriptor, History};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use std::fs;
 use std::io;
-use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 /// Digits in the name of a layer, and more when another layer has them.
 const DIGITS: [usize; 3] = [12, 24, 64];
+
+/// Bytes of options that mount(2) takes for a container's overlay: a page, with a NUL at its end.
+/// It holds the paths of all layers, and so says how many an image may have; overlayfs itself takes
+/// 500 (OVL_MAX_STACK).
+const MOUNT_OPTIONS: usize = 4095;
+
+/// How many layers an image may have here, so that a container of it can start.
+pub(super) fn most_layers(dirs: &Dirs) -> usize {
+    let length = |path: PathBuf| path.as_os_str().len();
+    // As the bundle of a container has them: its own two directories, and the layers with colons
+    // between them.
+    let own = "lowerdir=,upperdir=,workdir=,userxattr".len() + 2 * (length(dirs.containers()) + "//upper".len() + 64);
+    (MOUNT_OPTIONS + 1).saturating_sub(own) / (length(dirs.layers()) + "/:".len() + DIGITS[0])
+}
 
 /// The layer of an image that has none: that of an archive of no bytes.
 pub(super) fn empty_chain() -> Digest {
@@ -39,7 +52,7 @@ pub(super) struct Growing(pub PathBuf);
 
 impl Drop for Growing {
     fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
+        let _ = tree::remove_path(&self.0);
     }
 }
 
@@ -66,15 +79,26 @@ impl Images {
         self.adding(|lease| self.unpack_all(lease, image, watcher))
     }
 
+    /// Refuses an image of so many layers, if none of its containers could start.
+    pub(super) fn can_start(&self, layers: usize) -> Result<()> {
+        if layers <= self.most_layers {
+            return Ok(());
+        }
+        let (most, place) = (self.most_layers, self.layers.display());
+        Err(Error::new(format!("the image has {layers} layers, and no container of it could start: a mount takes {most} below {place}"))
+            .hint("export a container of it and import that, which makes one layer; a shorter --root has room for more"))
+    }
+
     /// Bytes of all files in an image's layers; of those that are not unpacked yet, of their blobs.
     pub fn size(&self, image: &Image) -> u64 {
         let layers = image.layers.iter().zip(image.manifest.layers());
-        layers.map(|(chain, blob)| self.layer_size(chain).unwrap_or_else(|| blob.size())).sum()
+        // A manifest may say any size.
+        layers.map(|(chain, blob)| self.layer_size(chain).unwrap_or_else(|| blob.size())).fold(0, u64::saturating_add)
     }
 
     /// Bytes on the disk of all blobs, and of all unpacked layers.
     pub fn disk_use(&self) -> (u64, u64) {
-        (disk_use(&self.blobs.dir), disk_use(&self.layers))
+        (tree::size(&self.blobs.dir).disk, tree::size(&self.layers).disk)
     }
 
     /// Bytes of the layer of that chain id, if it is unpacked.
@@ -201,10 +225,3 @@ impl Images {
 }
 
 const LOCK: &str = "lock";
-
-/// Bytes that a tree takes on the disk.
-pub(super) fn disk_use(path: &Path) -> u64 {
-    let Ok(meta) = fs::symlink_metadata(path) else { return 0 };
-    let below = if meta.is_dir() { fs::read_dir(path).ok() } else { None };
-    meta.blocks() * 512 + below.into_iter().flatten().flatten().map(|entry| disk_use(&entry.path())).sum::<u64>()
-}

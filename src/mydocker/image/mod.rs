@@ -30,6 +30,7 @@ mod tar_write;
 mod unpack;
 mod walk;
 
+pub use archive::Loaded;
 pub use blob::Digest;
 pub use busybox::is_static;
 pub use commit::{Commit, Difference, diff};
@@ -70,6 +71,7 @@ pub struct Images {
     layout: PathBuf,
     layers: PathBuf,
     blobs: Blobs,
+    most_layers: usize,
 }
 
 /// The right to add blobs and layers, while nothing is swept, or to sweep, while nothing is added.
@@ -89,7 +91,7 @@ impl Images {
     /// The store in these directories, made if missing.
     pub fn open(dirs: &Dirs) -> Result<Self> {
         let layout = dirs.images();
-        let images = Self { blobs: Blobs::new(&layout), layers: dirs.layers(), layout };
+        let images = Self { blobs: Blobs::new(&layout), layers: dirs.layers(), most_layers: layers::most_layers(dirs), layout };
         let marker = images.layout.join("oci-layout");
         if !marker.exists() {
             for dir in [&images.blobs.dir, &images.blobs.ingest, &images.layers] {

@@ -120,6 +120,21 @@ impl Lowers {
         self.0.first().map(AsFd::as_fd)
     }
 
+    /// Calls `each` for the names in their roots, one by one: nobody knows how many there are. A
+    /// name may come twice, and may be hidden.
+    pub fn each_name_of_roots(&self, mut each: impl FnMut(&[u8]) -> Result<()>) -> Result<()> {
+        for lower in &self.0 {
+            for entry in rustix::fs::Dir::read_from(lower).context(|| "read a directory")? {
+                let entry = entry.context(|| "read a directory")?;
+                let name = entry.file_name().to_bytes();
+                if !matches!(name, b"." | b"..") && !stat(lower.as_fd(), name).is_ok_and(|there| is_whiteout(&there)) {
+                    each(name)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// What they show at a path, with its directory: the topmost that has it, unless something above hides it.
     pub fn find(&self, path: &[&[u8]]) -> Option<(OwnedFd, Stat)> {
         let (last, dirs) = path.split_last()?;

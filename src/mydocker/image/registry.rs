@@ -45,6 +45,7 @@ impl Images {
         let (top, text, media) = fetch_manifest(client, &asked, reference.digest())?;
         let (digest, text) = for_this_machine(client, top.clone(), text, &media, 0)?;
         let manifest = parse_manifest(&text, &digest)?;
+        self.can_start(manifest.layers().len())?; // before anything of it is fetched
         // What lies here already is not fetched again, and what the manifest does not name is never asked for.
         for blob in [manifest.config()].into_iter().chain(manifest.layers()) {
             self.fetch_blob(client, blob, watcher)?;

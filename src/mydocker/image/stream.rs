@@ -6,6 +6,8 @@ use super::blob::Digest;
 use crate::sys::{Context, Error, Result};
 use sha2::{Digest as _, Sha256};
 use std::io::{self, BufRead, BufReader, Read, Write};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 
 /// What goes from one thread to the other at once, in bytes.
@@ -13,6 +15,11 @@ const CHUNK: usize = 1 << 20;
 
 /// How many chunks there are; more would only cost memory.
 const CHUNKS: usize = 4;
+
+/// Largest window of zstd, as a power of two: what a decoder keeps in memory is chosen by whoever
+/// compressed. RFC 8878 (section 3.1.1.1.2) asks for 8 MiB; more than 16 MiB is used only by `zstd
+/// --ultra` and `--long`.
+const WINDOW_LOG: u32 = 24;
 
 /// How a layer is compressed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,7 +69,12 @@ pub(super) fn decompress<'a, R: BufRead + Send + 'a>(compression: Compression, s
     Ok(match compression {
         Compression::None => Box::new(source),
         Compression::Gzip => Box::new(flate2::bufread::MultiGzDecoder::new(source)),
-        Compression::Zstd => Box::new(zstd::Decoder::with_buffer(source).context(|| "begin to decompress")?),
+        Compression::Zstd => {
+            let begin = || "begin to decompress";
+            let mut decoder = zstd::Decoder::with_buffer(source).context(begin)?;
+            decoder.window_log_max(WINDOW_LOG).context(begin)?;
+            Box::new(decoder)
+        }
     })
 }
 
@@ -188,22 +200,20 @@ impl Read for Chunks {
 /// A reader that tells how much of it was read, to [`Watched`] in another thread.
 pub(super) struct Counting<R> {
     source: R,
-    done: u64,
-    sender: Sender<u64>,
+    done: Arc<AtomicU64>,
 }
 
 impl<R> Counting<R> {
-    pub fn new(source: R) -> (Self, Receiver<u64>) {
-        let (sender, counted) = channel();
-        (Self { source, done: 0, sender }, counted)
+    pub fn new(source: R) -> (Self, Arc<AtomicU64>) {
+        let done = Arc::new(AtomicU64::new(0));
+        (Self { source, done: Arc::clone(&done) }, done)
     }
 }
 
 impl<R: Read> Read for Counting<R> {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
         let count = self.source.read(into)?;
-        self.done += count as u64;
-        let _ = self.sender.send(self.done); // nobody listens any more after a failure
+        self.done.fetch_add(count as u64, Ordering::Relaxed);
         Ok(count)
     }
 }
@@ -211,9 +221,9 @@ impl<R: Read> Read for Counting<R> {
 /// Passes what [`Counting`] counted on to the watcher, in the thread that may call it.
 pub(super) struct Watched<'a, 'b, R> {
     pub chunks: R,
-    pub counted: Receiver<u64>,
+    pub counted: Arc<AtomicU64>,
     pub watcher: &'a mut (dyn FnMut(Progress<'_>) + 'b),
-    /// What is told, but for the bytes done.
+    /// What is told; `done` is what was told last.
     pub progress: Progress<'a>,
 }
 
@@ -227,8 +237,10 @@ impl<R: BufRead> Read for Watched<'_, '_, R> {
 
 impl<R: BufRead> BufRead for Watched<'_, '_, R> {
     fn fill_buf(&mut self) -> io::Result<&[u8]> {
-        if let Some(done) = self.counted.try_iter().last() {
-            (self.watcher)(Progress { done, ..self.progress });
+        let done = self.counted.load(Ordering::Relaxed);
+        if done != self.progress.done {
+            self.progress.done = done;
+            (self.watcher)(self.progress);
         }
         self.chunks.fill_buf()
     }

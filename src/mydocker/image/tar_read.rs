@@ -9,7 +9,11 @@ use tar::{EntryType, GnuExtSparseHeader, GnuSparseHeader, Header};
 
 const BLOCK: u64 = 512;
 
-/// Longest name, and all extended attributes of one entry together, in bytes.
+/// Longest name and longest target of a link in bytes: `PATH_MAX` without its NUL. Nothing can be
+/// made under a longer one.
+pub(super) const PATH_LIMIT: usize = 4095;
+
+/// Longest pax header in bytes: all extended attributes of one entry are in it.
 const META_LIMIT: u64 = 1 << 20;
 
 /// Most pieces of a sparse file.
@@ -60,7 +64,8 @@ pub(super) struct Entries<R> {
 struct Ahead {
     path: Option<Vec<u8>>,
     link: Option<Vec<u8>>,
-    pax: Vec<(Vec<u8>, Vec<u8>)>,
+    /// As it is: taken apart, a million tiny records would take a hundred times the room.
+    pax: Vec<u8>,
 }
 
 impl<R: BufRead> Entries<R> {
@@ -84,9 +89,9 @@ impl<R: BufRead> Entries<R> {
             } else if kind.is_gnu_longlink() {
                 ahead.link = Some(self.text(size)?);
             } else if kind.is_pax_local_extensions() {
-                ahead.pax = parse_pax(&self.meta(size)?)?;
+                ahead.pax = self.meta(size, META_LIMIT)?;
             } else if kind.is_pax_global_extensions() {
-                self.meta(size)?; // a comment in practice (git archive)
+                self.meta(size, META_LIMIT)?; // a comment in practice (git archive)
             } else {
                 return self.entry(&header, ahead).map(Some);
             }
@@ -98,7 +103,7 @@ impl<R: BufRead> Entries<R> {
         entry.link = header.link_name_bytes().map(|link| link.into_owned()).unwrap_or_default();
         let stored = of_header(&mut entry, header)?;
         let mut sparse = Sparse::default();
-        let stored = of_pax(&mut entry, &mut sparse, ahead.pax)?.unwrap_or(stored);
+        let stored = of_pax(&mut entry, &mut sparse, &ahead.pax)?.unwrap_or(stored);
         entry.path = ahead.path.unwrap_or(entry.path);
         entry.link = ahead.link.unwrap_or(entry.link);
         (self.left, self.padding) = match entry.kind {
@@ -112,7 +117,10 @@ impl<R: BufRead> Entries<R> {
         } else if sparse.found {
             self.pax_sparse(&mut entry, sparse)?;
         }
-        Ok(entry)
+        match entry.path.len().max(entry.link.len()) {
+            length if length > PATH_LIMIT => Err(too_long(length as u64, PATH_LIMIT as u64)),
+            _ => Ok(entry),
+        }
     }
 
     /// The old GNU format: four pieces in the header, more in blocks that follow it.
@@ -136,31 +144,7 @@ impl<R: BufRead> Entries<R> {
 
     /// The formats of pax: 0.0 and 0.1 have the map in the header, 1.0 before the data.
     fn pax_sparse(&mut self, entry: &mut Entry, sparse: Sparse) -> Result<()> {
-        let mut numbers = sparse.map;
-        if sparse.major == 1 {
-            let mut block = [0; BLOCK as usize];
-            let mut digits = Vec::new();
-            // The count first, then an offset and a length for each piece, each on a line of its own.
-            while numbers.is_empty() || numbers.len() as u64 <= 2 * numbers[0] {
-                self.data_exact(&mut block)?;
-                for &byte in &block {
-                    match byte {
-                        b'0'..=b'9' if digits.len() < 20 => digits.push(byte),
-                        b'\n' if !digits.is_empty() => {
-                            numbers.push(number(&std::mem::take(&mut digits))?);
-                            if numbers[0] > PIECES_LIMIT as u64 {
-                                return Err(too_many_pieces());
-                            }
-                            if numbers.len() as u64 == 1 + 2 * numbers[0] {
-                                break;
-                            }
-                        }
-                        _ => return Err(bad("the map of a sparse file")),
-                    }
-                }
-            }
-            numbers.remove(0);
-        }
+        let numbers = if sparse.major == 1 { self.sparse_map()? } else { sparse.map };
         let mut pieces = Pieces::default();
         for pair in numbers.chunks(2) {
             let [offset, length] = pair else { return Err(bad("the map of a sparse file")) };
@@ -170,6 +154,35 @@ impl<R: BufRead> Entries<R> {
         entry.path = sparse.name.unwrap_or_else(|| std::mem::take(&mut entry.path));
         entry.pieces = Some(pieces.checked(entry.size, self.left)?);
         Ok(())
+    }
+
+    /// The map before the data: the count first, then an offset and a length for each piece, each
+    /// number on a line of its own.
+    fn sparse_map(&mut self) -> Result<Vec<u64>> {
+        let (mut numbers, mut wanted) = (Vec::new(), None);
+        let (mut block, mut digits) = ([0; BLOCK as usize], Vec::new());
+        while wanted != Some(numbers.len()) {
+            self.data_exact(&mut block)?;
+            for &byte in &block {
+                match byte {
+                    b'0'..=b'9' if digits.len() < 20 => digits.push(byte),
+                    b'\n' if !digits.is_empty() => {
+                        let number = number(&std::mem::take(&mut digits))?;
+                        if wanted.is_some() {
+                            numbers.push(number);
+                        } else {
+                            let count = usize::try_from(number).ok().filter(|count| *count <= PIECES_LIMIT);
+                            wanted = Some(count.ok_or_else(too_many_pieces)? * 2);
+                        }
+                        if wanted == Some(numbers.len()) {
+                            break; // the rest of the block is padding
+                        }
+                    }
+                    _ => return Err(bad("the map of a sparse file")),
+                }
+            }
+        }
+        Ok(numbers)
     }
 
     /// Some of the data of the present entry, at most `limit` bytes; nothing at its end. [`Entries::used`] says how much of it was taken.
@@ -242,9 +255,9 @@ impl<R: BufRead> Entries<R> {
         Ok(true)
     }
 
-    fn meta(&mut self, size: u64) -> Result<Vec<u8>> {
-        if size > META_LIMIT {
-            return Err(bad(&format!("a name or attributes of {size} bytes, the limit is {META_LIMIT}")));
+    fn meta(&mut self, size: u64, limit: u64) -> Result<Vec<u8>> {
+        if size > limit {
+            return Err(too_long(size, limit));
         }
         let mut bytes = vec![0; size as usize];
         (self.left, self.padding) = (size, padding(size));
@@ -255,7 +268,7 @@ impl<R: BufRead> Entries<R> {
 
     /// The text of a GNU long name, without the NUL at its end.
     fn text(&mut self, size: u64) -> Result<Vec<u8>> {
-        let mut text = self.meta(size)?;
+        let mut text = self.meta(size, PATH_LIMIT as u64 + 1)?;
         text.truncate(text.iter().position(|b| *b == 0).unwrap_or(text.len()));
         Ok(text)
     }
@@ -265,6 +278,10 @@ const READ: &str = "read the archive";
 
 fn bad(why: &str) -> Error {
     Error::new(format!("this is not a good tar archive: {why}"))
+}
+
+fn too_long(size: u64, limit: u64) -> Error {
+    bad(&format!("a name or attributes of {size} bytes, the limit is {limit}"))
 }
 
 fn too_many_pieces() -> Error {
@@ -327,27 +344,27 @@ struct Sparse {
 }
 
 /// What the pax header says instead; gives the size of the data if it says so.
-fn of_pax(entry: &mut Entry, sparse: &mut Sparse, pax: Vec<(Vec<u8>, Vec<u8>)>) -> Result<Option<u64>> {
+fn of_pax(entry: &mut Entry, sparse: &mut Sparse, mut pax: &[u8]) -> Result<Option<u64>> {
     let mut size = None;
-    for (key, value) in pax {
-        match &key[..] {
-            b"path" => entry.path = value,
-            b"linkpath" => entry.link = value,
-            b"size" => size = Some(number(&value)?),
-            b"uid" => entry.uid = number(&value)?,
-            b"gid" => entry.gid = number(&value)?,
-            b"mtime" => entry.mtime = time(&value)?,
-            b"GNU.sparse.major" => (sparse.found, sparse.major) = (true, number(&value)?),
-            b"GNU.sparse.name" => sparse.name = Some(value),
-            b"GNU.sparse.realsize" | b"GNU.sparse.size" => (sparse.found, sparse.size) = (true, Some(number(&value)?)),
-            b"GNU.sparse.offset" | b"GNU.sparse.numbytes" => sparse.map.push(number(&value)?),
+    while let Some((key, value)) = pax_record(&mut pax)? {
+        match key {
+            b"path" => entry.path = value.to_vec(),
+            b"linkpath" => entry.link = value.to_vec(),
+            b"size" => size = Some(number(value)?),
+            b"uid" => entry.uid = number(value)?,
+            b"gid" => entry.gid = number(value)?,
+            b"mtime" => entry.mtime = time(value)?,
+            b"GNU.sparse.major" => (sparse.found, sparse.major) = (true, number(value)?),
+            b"GNU.sparse.name" => sparse.name = Some(value.to_vec()),
+            b"GNU.sparse.realsize" | b"GNU.sparse.size" => (sparse.found, sparse.size) = (true, Some(number(value)?)),
+            b"GNU.sparse.offset" | b"GNU.sparse.numbytes" => sparse.map.push(number(value)?),
             b"GNU.sparse.map" if !value.is_empty() => {
                 sparse.map = value.split(|b| *b == b',').map(number).collect::<Result<_>>()?;
             }
             key => {
                 // SCHILY is star's and GNU tar's, LIBARCHIVE's is in base64 and always beside it.
                 if let Some(name) = key.strip_prefix(b"SCHILY.xattr.") {
-                    entry.xattrs.push((name.to_vec(), value));
+                    entry.xattrs.push((name.to_vec(), value.to_vec()));
                 }
             }
         }
@@ -355,19 +372,19 @@ fn of_pax(entry: &mut Entry, sparse: &mut Sparse, pax: Vec<(Vec<u8>, Vec<u8>)>) 
     Ok(size)
 }
 
-/// The records of a pax header: `LENGTH KEY=VALUE\n`. Values may hold any byte, so only the length tells where they end.
-fn parse_pax(mut bytes: &[u8]) -> Result<Vec<(Vec<u8>, Vec<u8>)>> {
-    let wrong = || bad("a malformed pax header");
-    let mut records = Vec::new();
-    while bytes.first().is_some_and(|b| *b != 0) {
-        let space = bytes.iter().take(21).position(|b| *b == b' ').ok_or_else(wrong)?;
-        let length = usize::try_from(number(&bytes[..space])?).map_err(|_| wrong())?;
-        let record = bytes.get(space + 1..length).and_then(|record| record.strip_suffix(b"\n")).ok_or_else(wrong)?;
-        let equals = record.iter().position(|b| *b == b'=').ok_or_else(wrong)?;
-        records.push((record[..equals].to_vec(), record[equals + 1..].to_vec()));
-        bytes = &bytes[length..];
+/// The next record of a pax header, `LENGTH KEY=VALUE\n`, which is taken away from its text. Values
+/// may hold any byte, so only the length tells where they end.
+fn pax_record<'a>(pax: &mut &'a [u8]) -> Result<Option<(&'a [u8], &'a [u8])>> {
+    let (bytes, wrong) = (*pax, || bad("a malformed pax header"));
+    if bytes.first().is_none_or(|b| *b == 0) {
+        return Ok(None);
     }
-    Ok(records)
+    let space = bytes.iter().take(21).position(|b| *b == b' ').ok_or_else(wrong)?;
+    let length = usize::try_from(number(&bytes[..space])?).map_err(|_| wrong())?;
+    let record = bytes.get(space + 1..length).and_then(|record| record.strip_suffix(b"\n")).ok_or_else(wrong)?;
+    let equals = record.iter().position(|b| *b == b'=').ok_or_else(wrong)?;
+    *pax = &bytes[length..];
+    Ok(Some((&record[..equals], &record[equals + 1..])))
 }
 
 fn number(digits: &[u8]) -> Result<u64> {

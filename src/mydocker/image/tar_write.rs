@@ -1,10 +1,11 @@
 //! Writes tar archives: ustar, with pax headers where ustar is too narrow. The same tree gives the same bytes.
 
-use super::overlay::{DIRECTORY, is_opaque, is_whiteout, kind, names, open_dir, read_xattrs, stat};
+use super::overlay::{DIRECTORY, is_opaque, is_whiteout, kind, names, read_xattrs, stat};
 use super::tar_read::{Entry, Kind};
+use crate::mydocker::files::tree::{DEPTH_LIMIT, Walk};
 use crate::mydocker::userns::COUNT;
 use crate::sys::{Context, Error, Result};
-use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use rustix::fd::{AsFd, BorrowedFd};
 use rustix::fs::{FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
 use std::collections::HashMap;
@@ -17,9 +18,6 @@ const BLOCK: usize = 512;
 
 /// What is copied at once, in bytes.
 const CHUNK: usize = 1 << 20;
-
-/// Deepest directory, as for layers that are unpacked.
-const DEPTH_LIMIT: usize = 256;
 
 /// Largest number that the eleven octal digits of a size or the seven of an id can hold.
 const SIZE_FIELD: u64 = 0o77_777_777_777;
@@ -34,15 +32,17 @@ pub fn export(root: &Path, first: u32, out: impl Write) -> Result<()> {
 
 /// Writes one name of a directory, with all that is below it, under the name `shown`, for `cp`.
 pub fn pack(dir: BorrowedFd<'_>, name: &[u8], shown: &[u8], first: u32, out: impl Write) -> Result<()> {
-    let mut walk = Walk { out: Writer::new(out), form: Form::Plain, first, links: HashMap::new() };
     let what = || format!("archive {}", String::from_utf8_lossy(shown));
     let there = stat(dir, name).context(what)?;
+    // What is mounted in a container's tree is part of what it shows.
+    let walk = dir.try_clone_to_owned().and_then(|dir| Ok(Walk::new(dir)?.with_mounts())).context(what)?;
+    let mut pack = Pack { walk, out: Writer::new(out), form: Form::Plain, first, links: HashMap::new() };
     let mut path = shown.to_vec();
-    if let Some(inner) = walk.one(dir, name, &there, &path).map_err(|e| e.within(what()))? {
+    if pack.one(name, &there, &path).map_err(|e| e.within(what()))? {
         path.push(b'/');
-        walk.dir(inner.as_fd(), &mut path, 1)?;
+        pack.dir(&mut path)?;
     }
-    walk.out.finish().map(drop)
+    pack.out.finish().map(drop)
 }
 
 /// Writes the upper directory of overlayfs as a layer of the image specification: whiteouts become `.wh.` entries.
@@ -58,12 +58,15 @@ enum Form {
 
 fn tree(root: &Path, out: impl Write, form: Form, first: u32) -> Result<()> {
     let dir = rustix::fs::open(root, DIRECTORY, Mode::empty()).context(|| format!("open {}", root.display()))?;
-    let mut walk = Walk { out: Writer::new(out), form, first, links: HashMap::new() };
-    walk.dir(dir.as_fd(), &mut Vec::new(), 0)?;
-    walk.out.finish().map(drop)
+    let walk = Walk::new(dir).context(|| format!("open {}", root.display()))?;
+    let mut pack = Pack { walk, out: Writer::new(out), form, first, links: HashMap::new() };
+    pack.dir(&mut Vec::new())?;
+    pack.out.finish().map(drop)
 }
 
-struct Walk<W> {
+struct Pack<W> {
+    /// Where we are.
+    walk: Walk,
     out: Writer<W>,
     form: Form,
     /// Which id is root's.
@@ -72,69 +75,71 @@ struct Walk<W> {
     links: HashMap<(u64, u64), Vec<u8>>,
 }
 
-impl<W: Write> Walk<W> {
-    /// What is in a directory, in the order of names. Whoever owns the tree may change it meanwhile: nothing is followed.
-    fn dir(&mut self, dir: BorrowedFd<'_>, path: &mut Vec<u8>, depth: usize) -> Result<()> {
+impl<W: Write> Pack<W> {
+    /// What is in the present directory, in the order of names. Whoever owns the tree may change it
+    /// meanwhile: nothing is followed.
+    fn dir(&mut self, path: &mut Vec<u8>) -> Result<()> {
+        let depth = self.walk.depth();
         if depth > DEPTH_LIMIT {
             return Err(Error::new(format!("{} is deeper than {DEPTH_LIMIT} directories", String::from_utf8_lossy(path))));
         }
         let length = path.len();
-        if self.form == Form::Layer && depth > 0 && is_opaque(dir) {
+        if self.form == Form::Layer && depth > 0 && is_opaque(self.walk.top()) {
             path.extend_from_slice(b".wh..wh..opq");
             self.out.entry(&Entry { path: path.clone(), ..Entry::default() })?;
             path.truncate(length);
         }
-        for name in names(dir)? {
+        for name in names(self.walk.top())? {
             path.extend_from_slice(&name);
-            let inner = match stat(dir, &name) {
-                Err(Errno::NOENT) => Ok(None), // gone meanwhile
+            let entered = match stat(self.walk.top(), &name) {
+                Err(Errno::NOENT) => Ok(false), // gone meanwhile
                 Err(errno) => Err(Error::new("stat").errno(errno)),
-                Ok(there) => self.one(dir, &name, &there, path),
+                Ok(there) => self.one(&name, &there, path),
             };
-            let inner = inner.map_err(|e| e.within(format!("archive {}", String::from_utf8_lossy(path))))?;
-            if let Some(inner) = inner {
+            if entered.map_err(|e| e.within(format!("archive {}", String::from_utf8_lossy(path))))? {
                 path.push(b'/');
-                self.dir(inner.as_fd(), path, depth + 1)?;
+                self.dir(path)?;
+                self.walk.leave().context(|| format!("leave {}", String::from_utf8_lossy(path)))?;
             }
             path.truncate(length);
         }
         Ok(())
     }
 
-    /// One name of a directory; gives the directory that is to be entered, if it is one.
-    fn one(&mut self, dir: BorrowedFd<'_>, name: &[u8], there: &Stat, path: &[u8]) -> Result<Option<OwnedFd>> {
+    /// One name of the present directory; a directory is entered, and then this is true.
+    fn one(&mut self, name: &[u8], there: &Stat, path: &[u8]) -> Result<bool> {
         let mut entry = of_stat(there, path.to_vec());
         (entry.uid, entry.gid) = (unshift(entry.uid, self.first), unshift(entry.gid, self.first));
         match kind(there) {
             FileType::Directory => {
-                let inner = opened(open_dir(dir, name))?;
-                if let Some(inner) = &inner {
+                let entered = opened(self.walk.enter(name))?.is_some();
+                if entered {
                     entry.path.push(b'/');
-                    (entry.kind, entry.xattrs) = (Kind::Dir, read_xattrs(inner.as_fd())?);
+                    (entry.kind, entry.xattrs) = (Kind::Dir, read_xattrs(self.walk.top())?);
                     self.out.entry(&entry)?;
                 }
-                return Ok(inner);
+                return Ok(entered);
             }
             FileType::CharacterDevice if self.form == Form::Layer && is_whiteout(there) => {
                 let start = path.len() - name.len();
                 entry.path.splice(start..start, *b".wh.");
                 self.out.entry(&Entry { path: entry.path, ..Entry::default() })?;
-                return Ok(None);
+                return Ok(false);
             }
-            FileType::Socket => return Ok(None), // means nothing without its server
+            FileType::Socket => return Ok(false), // means nothing without its server
             _ if there.st_nlink > 1 => {
                 if let Some(first) = self.links.get(&(there.st_dev, there.st_ino)) {
                     (entry.kind, entry.link) = (Kind::HardLink, first.clone());
-                    return self.out.entry(&entry).map(|()| None);
+                    return self.out.entry(&entry).map(|()| false);
                 }
                 self.links.insert((there.st_dev, there.st_ino), path.to_vec());
             }
             _ => {}
         }
         match kind(there) {
-            FileType::RegularFile => return self.file(dir, name, entry).map(|()| None),
+            FileType::RegularFile => return self.file(name, entry).map(|()| false),
             FileType::Symlink => {
-                let target = rustix::fs::readlinkat(dir, name, Vec::new()).context(|| "read the link")?;
+                let target = rustix::fs::readlinkat(self.walk.top(), name, Vec::new()).context(|| "read the link")?;
                 (entry.kind, entry.link) = (Kind::Symlink, target.into_bytes());
             }
             FileType::CharacterDevice => entry.kind = Kind::Char,
@@ -143,13 +148,13 @@ impl<W: Write> Walk<W> {
             other => return Err(Error::new(format!("it is of the unknown type {other:?}"))),
         }
         entry.device = (rustix::fs::major(there.st_rdev), rustix::fs::minor(there.st_rdev));
-        self.out.entry(&entry).map(|()| None)
+        self.out.entry(&entry).map(|()| false)
     }
 
-    fn file(&mut self, dir: BorrowedFd<'_>, name: &[u8], mut entry: Entry) -> Result<()> {
+    fn file(&mut self, name: &[u8], mut entry: Entry) -> Result<()> {
         // NONBLOCK, in case somebody puts a FIFO here at this moment.
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-        let Some(file) = opened(rustix::fs::openat(dir, name, flags, Mode::empty()))? else { return Ok(()) };
+        let Some(file) = opened(rustix::fs::openat(self.walk.top(), name, flags, Mode::empty()))? else { return Ok(()) };
         let now = rustix::fs::fstat(&file).context(|| "stat")?;
         if kind(&now) != FileType::RegularFile {
             return Ok(()); // changed under our hands; it was not this a moment ago

@@ -4,8 +4,9 @@
 //! overlayfs has it (Documentation/filesystems/overlayfs.rst): a character device 0:0, or an attribute that makes a directory opaque.
 
 use super::overlay::{DIRECTORY, Lowers, is_kept, is_whiteout, kind, make_whiteout, open_dir, read_xattrs, set_opaque, stat};
-use super::tar_read::{Entries, Entry, Kind};
-use super::walk::{PATH_LIMIT, Step, join, names};
+use super::tar_read::{Entries, Entry, Kind, PATH_LIMIT};
+use super::walk::{Step, join, names};
+use crate::mydocker::files::tree;
 use crate::mydocker::userns::has_one_id;
 use crate::sys::{Context, Error, Result};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -37,7 +38,7 @@ pub(super) struct Made {
 pub(super) fn unpack(source: impl BufRead, root: &Path, lowers: &[impl AsRef<Path>]) -> Result<Made> {
     let lowers = Lowers::open(lowers)?;
     let root = rustix::fs::open(root, DIRECTORY, Mode::empty()).context(|| format!("open {}", root.display()))?;
-    let mut tree = Tree { root, lowers, stack: Vec::new(), times: Vec::new(), owners: owners(), hide_all: false };
+    let mut tree = Tree { root, lowers, stack: Vec::new(), root_times: None, owners: owners(), hide_all: false };
     tree.begin()?;
     let mut entries = Entries::new(source);
     let (mut made, mut count) = (Made::default(), 0);
@@ -74,8 +75,8 @@ pub(super) struct Tree {
     pub lowers: Lowers,
     /// The real directories down to where the last entry was made; most entries are beside the one before.
     pub stack: Vec<Step>,
-    /// Times of directories, set when nothing more is made in them.
-    pub times: Vec<(Box<[u8]>, Timestamps)>,
+    /// The times of the root, set at the end.
+    pub root_times: Option<Timestamps>,
     owners: Owners,
     /// The layer hides everything below; overlayfs knows no opaque root.
     hide_all: bool,
@@ -111,7 +112,7 @@ impl Tree {
                 set_opaque(dir)?;
             }
             self.attributes(dir, entry)?;
-            self.times.push((self.here(), times(entry)));
+            self.keep_times(entry);
         }
         Ok(())
     }
@@ -129,7 +130,7 @@ impl Tree {
             return Ok(false);
         }
         if is_dir {
-            remove_tree(self.top(), name).context(|| "replace a directory")?;
+            tree::remove(self.top(), name).context(|| "replace a directory")?;
         } else {
             rustix::fs::unlinkat(self.top(), name, AtFlags::empty()).context(|| "replace")?;
         }
@@ -184,7 +185,7 @@ impl Tree {
 
     fn root_entry(&mut self, entry: &Entry) -> Result<()> {
         self.attributes(self.root.as_fd(), entry)?;
-        self.times.push((Box::default(), times(entry)));
+        self.root_times = Some(times(entry));
         Ok(())
     }
 
@@ -237,8 +238,8 @@ impl Tree {
                 if (old.st_dev, old.st_ino) == (new.st_dev, new.st_ino) {
                     return Ok(()); // also a link to itself
                 }
-                remove_tree(self.top(), name).context(|| "replace")?;
-                self.stack.clear();
+                tree::remove(self.top(), name).context(|| "replace")?;
+                self.leave_to(0)?;
                 self.walk(parents)?;
                 link(self.top()).context(|| format!("link to {to}"))
             }
@@ -272,7 +273,7 @@ impl Tree {
         let source = rustix::fs::openat(from, last, OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty());
         let mut source = File::from(source.context(|| "open the target")?);
         if stat(self.top(), name).is_ok() {
-            remove_tree(self.top(), name).context(|| "replace")?;
+            tree::remove(self.top(), name).context(|| "replace")?;
         }
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let mut file = File::from(rustix::fs::openat(self.top(), name, flags, Mode::RUSR | Mode::WUSR).context(|| "open")?);
@@ -316,29 +317,23 @@ impl Tree {
         }
     }
 
-    /// Sets what had to wait: the times of directories, and whiteouts for everything if the root was opaque.
+    /// Sets what had to wait: whiteouts for everything if the root was opaque, and the times of
+    /// directories.
     fn finish(&mut self) -> Result<()> {
-        self.stack.clear();
+        self.leave_to(0)?;
         if std::mem::take(&mut self.hide_all) {
-            for name in self.lowers.names(&[])? {
-                match stat(self.root.as_fd(), &name) {
-                    Ok(there) if kind(&there) == FileType::Directory => {
-                        set_opaque(open_dir(self.root.as_fd(), &name).context(|| "open")?.as_fd())?;
-                    }
-                    Ok(_) => {}
-                    Err(_) => make_whiteout(self.root.as_fd(), &name)?,
+            self.lowers.each_name_of_roots(|name| match stat(self.root.as_fd(), name) {
+                Ok(there) if kind(&there) == FileType::Directory => {
+                    set_opaque(open_dir(self.root.as_fd(), name).context(|| "open")?.as_fd())
                 }
-            }
+                Ok(_) => Ok(()),
+                Err(_) => make_whiteout(self.root.as_fd(), name),
+            })?;
         }
-        // The deepest first is not needed: setting a time changes no other. A path may have become something else since.
-        for (path, times) in &self.times {
-            let path: &[u8] = if path.is_empty() { b"." } else { path };
-            let how = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
-            if let Ok(dir) = rustix::fs::openat2(&self.root, path, DIRECTORY, Mode::empty(), how) {
-                rustix::fs::futimens(&dir, times).context(|| format!("set the time of {}", String::from_utf8_lossy(path)))?;
-            }
+        match &self.root_times {
+            Some(times) => rustix::fs::futimens(&self.root, times).context(|| "set the time of the root"),
+            None => Ok(()),
         }
-        Ok(())
     }
 }
 
@@ -385,20 +380,4 @@ pub(super) fn of_stat(old: &Stat) -> Entry {
         mtime: (old.st_mtime, old.st_mtime_nsec as u32),
         ..Entry::default()
     }
-}
-
-/// Removes a file or a whole directory, following nothing.
-fn remove_tree(at: BorrowedFd<'_>, name: &[u8]) -> rustix::io::Result<()> {
-    match rustix::fs::unlinkat(at, name, AtFlags::empty()) {
-        Err(Errno::ISDIR) => {}
-        other => return other,
-    }
-    let dir = open_dir(at, name)?;
-    for entry in rustix::fs::Dir::read_from(&dir)? {
-        let entry = entry?;
-        if !matches!(entry.file_name().to_bytes(), b"." | b"..") {
-            remove_tree(dir.as_fd(), entry.file_name().to_bytes())?;
-        }
-    }
-    rustix::fs::unlinkat(at, name, AtFlags::REMOVEDIR)
 }

@@ -3,18 +3,13 @@
 //! Directories are opened one below the other with `O_NOFOLLOW`; symbolic links on the way are expanded here, inside the layer.
 
 use super::overlay::{is_whiteout, kind, open_dir, read_xattrs, set_opaque, stat};
-use super::tar_read::Kind;
+use super::tar_read::{Entry, Kind, PATH_LIMIT};
 use super::unpack::{Tree, of_stat, times};
+use crate::mydocker::files::tree::DEPTH_LIMIT;
 use crate::sys::{Context, Error, Result};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
-use rustix::fs::{AtFlags, FileType, Mode};
+use rustix::fs::{AtFlags, FileType, Mode, Timestamps};
 use rustix::io::Errno;
-
-/// Deepest directory; far below what the removal of a tree can bear with the usual limit of open files.
-const DEPTH_LIMIT: usize = 256;
-
-/// Longest path in bytes, `PATH_MAX`.
-pub(super) const PATH_LIMIT: usize = 4095;
 
 /// Most symbolic links on one path, as in the kernel.
 const LINKS_LIMIT: usize = 40;
@@ -23,6 +18,8 @@ const LINKS_LIMIT: usize = 40;
 pub(super) struct Step {
     name: Vec<u8>,
     fd: OwnedFd,
+    /// Its times, which what is made in it would change; they are set when it is left.
+    pub times: Timestamps,
 }
 
 impl Tree {
@@ -30,16 +27,31 @@ impl Tree {
         self.stack.last().map_or(self.root.as_fd(), |step| step.fd.as_fd())
     }
 
-    /// The path of the topmost directory from the root.
-    pub fn here(&self) -> Box<[u8]> {
-        join(self.stack.iter().map(|step| &step.name[..])).into()
-    }
-
     /// Goes into a directory of the topmost one.
     pub fn enter(&mut self, name: &[u8]) -> Result<()> {
         let fd = open_dir(self.top(), name).context(|| "open the directory")?;
-        self.stack.push(Step { name: name.to_vec(), fd });
+        let times = times(&of_stat(&rustix::fs::fstat(&fd).context(|| "stat the directory")?));
+        self.stack.push(Step { name: name.to_vec(), fd, times });
         Ok(())
+    }
+
+    /// Goes back to the directory so many below the root, and sets the times of those that it
+    /// leaves.
+    pub fn leave_to(&mut self, depth: usize) -> Result<()> {
+        while self.stack.len() > depth
+            && let Some(step) = self.stack.pop()
+        {
+            rustix::fs::futimens(&step.fd, &step.times).context(|| format!("set the time of {}", String::from_utf8_lossy(&step.name)))?;
+        }
+        Ok(())
+    }
+
+    /// The topmost directory gets the times of this entry in the end.
+    pub fn keep_times(&mut self, entry: &Entry) {
+        match self.stack.last_mut() {
+            Some(step) => step.times = times(entry),
+            None => self.root_times = Some(times(entry)),
+        }
     }
 
     /// Goes to the directory of these names from the root, makes what is missing, and expands links within the layer.
@@ -57,7 +69,7 @@ impl Tree {
                     depth += 1;
                     continue;
                 }
-                _ => self.stack.truncate(depth),
+                _ => self.leave_to(depth)?,
             }
             if depth == DEPTH_LIMIT {
                 return Err(too_deep());
@@ -80,8 +92,7 @@ impl Tree {
                 Err(error) => return Err(error),
             }
         }
-        self.stack.truncate(depth);
-        Ok(())
+        self.leave_to(depth)
     }
 
     /// A directory that was hidden first and has something new in it all the same.
@@ -105,7 +116,7 @@ impl Tree {
                 let mut entry = of_stat(&old);
                 (entry.kind, entry.xattrs) = (Kind::Dir, read_xattrs(from.as_fd())?);
                 self.attributes(self.top(), &entry)?;
-                self.times.push((self.here(), times(&entry)));
+                self.keep_times(&entry);
                 Ok(None)
             }
             Some((dir, old)) if kind(&old) == FileType::Symlink => {

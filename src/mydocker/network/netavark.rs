@@ -16,7 +16,7 @@ use std::process::Command;
 /// Where distributions put podman's helpers, before `$PATH`.
 const PLACES: &[&str] = &["/usr/local/libexec/podman", "/usr/local/lib/podman", "/usr/libexec/podman", "/usr/lib/podman"];
 /// Where firewall tools are, which an ordinary login's `$PATH` lacks.
-const TOOLS: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+pub(super) const TOOLS: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// Below `Dirs::run`: netavark adds the last part to the directory it is given.
 const DNS_DIR: &str = "network/aardvark-dns";

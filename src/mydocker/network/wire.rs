@@ -4,6 +4,7 @@
 //! `teardown` of that id, or the next `setup`, undoes.
 
 use super::book::{Attachment, Book, Lease};
+use super::guard::{self, guard};
 use super::mode::Join;
 use super::netavark::Netavark;
 use super::pin::Namespace;
@@ -75,9 +76,13 @@ impl Networks {
         if guest.namespace != pin.path() {
             pin.remove()?;
         }
-        let done = pin.pin(guest.namespace).and_then(|()| netavark.setup(&self.dirs, pin, guest.id, &lease, &networks));
+        // Before there is a bridge: it is never there without its guard.
+        let done = guard(networks.iter())
+            .and_then(|()| pin.pin(guest.namespace))
+            .and_then(|()| netavark.setup(&self.dirs, pin, guest.id, &lease, &networks));
         let answered = done.map_err(|error| {
             drop(self.clear(&netavark, pin, guest.id, &lease).and_then(|()| book.remove(guest.id)));
+            drop(self.unguard(&book, &lease));
             error.within(format!("connect container {}", guest.name))
         })?;
         let mut warnings = warnings(&netavark, guest, &networks);
@@ -92,13 +97,14 @@ impl Networks {
     pub fn teardown(&self, id: &str) -> Result<()> {
         let pin = Namespace::of(&self.dirs, id);
         let mut book = Book::open(&self.dirs)?;
-        let cleared = match book.leases().get(id).cloned() {
-            Some(lease) => Netavark::find().and_then(|netavark| self.clear(&netavark, &pin, id, &lease)),
-            None => Ok(()),
+        let lease = book.leases().get(id).cloned().unwrap_or_default();
+        let cleared = match lease.attachments.as_slice() {
+            [] => Ok(()),
+            _ => Netavark::find().and_then(|netavark| self.clear(&netavark, &pin, id, &lease)),
         };
         let unpinned = pin.remove();
         book.remove(id)?;
-        cleared.and(unpinned)
+        cleared.and(self.unguard(&book, &lease)).and(unpinned)
     }
 
     /// Connects a running container to one more network.
@@ -116,9 +122,11 @@ impl Networks {
         lease.attachments.push(attachment.clone());
         book.put(id, lease.clone())?;
         let (pin, network) = (Namespace::of(&self.dirs, id), [network]);
-        if let Err(error) = netavark.setup(&self.dirs, &pin, id, &lease, &network) {
+        let done = guard(network.iter()).and_then(|()| netavark.setup(&self.dirs, &pin, id, &lease, &network));
+        if let Err(error) = done {
             drop(netavark.teardown(&self.dirs, &pin, id, &lease, &network));
             drop(book.put(id, before.clone()));
+            drop(self.unguard(&book, &lease));
             return Err(error.within(format!("connect container {} to network {}", before.name, network[0].name)));
         }
         Ok(attachment)
@@ -138,8 +146,16 @@ impl Networks {
         netavark
             .teardown(&self.dirs, &pin, id, &lease, std::slice::from_ref(&network))
             .map_err(|error| error.within(format!("disconnect container {} from network {}", lease.name, network.name)))?;
-        lease.attachments.remove(at);
-        book.put(id, lease)
+        let left = Lease { attachments: vec![lease.attachments.remove(at)], ..Lease::default() };
+        book.put(id, lease)?;
+        self.unguard(&book, &left)
+    }
+
+    /// Takes the guard away from those networks of a lease that nobody is on any more; a bridge
+    /// goes with its last container.
+    fn unguard(&self, book: &Book, lease: &Lease) -> Result<()> {
+        let all = if lease.attachments.is_empty() { Vec::new() } else { self.read_all()? };
+        guard::unguard(all.iter().filter(|network| on(lease, network) && book.on(network).is_empty()))
     }
 
     /// Where DNS by name answers the container: on its networks' gateways (also on those that are no way out), if aardvark-dns is

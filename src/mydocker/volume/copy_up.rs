@@ -4,19 +4,18 @@
 //! image's, and hostile: its path is resolved inside its root (CVE-2019-18837, CVE-2021-30465 were paths that left it), then nothing is
 //! followed, only directories and regular files are opened, and the depth is bounded.
 
+use crate::mydocker::files::tree::{DEPTH_LIMIT, Walk};
 use crate::sys::{Context, Error, Result};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{
-    AtFlags, Dir, FileType, Gid, Mode, OFlags, ResolveFlags, SeekFrom, Stat, Timespec, Timestamps, Uid, XattrFlags, chownat, fchmod,
-    fchown, fgetxattr, flistxattr, fsetxattr, fstat, ftruncate, futimens, linkat, mkdirat, mknodat, openat, openat2, readlinkat, seek,
-    sendfile, statat, symlinkat, utimensat,
+    AtFlags, FileType, Gid, Mode, OFlags, ResolveFlags, SeekFrom, Stat, Timespec, Timestamps, Uid, XattrFlags, chownat, fchmod, fchown,
+    fgetxattr, flistxattr, fsetxattr, fstat, ftruncate, futimens, linkat, mkdirat, mknodat, openat, openat2, readlinkat, seek, sendfile,
+    statat, symlinkat, utimensat,
 };
 use rustix::io::Errno;
 use std::collections::HashMap;
 use std::ffi::{CStr, CString};
 
-/// Directories in directories; each takes a few descriptors.
-const DEPTH: u32 = 200;
 /// Bytes of all names and of one value of extended attributes (xattr(7), linux/limits.h).
 const XATTR_MAX: usize = 65_536;
 
@@ -26,7 +25,11 @@ const CHUNK: usize = 1 << 24;
 /// One copy.
 struct Copy<'a> {
     /// The volume's root.
-    to: BorrowedFd<'a>,
+    root: BorrowedFd<'a>,
+    /// Where we are in the image.
+    from: Walk,
+    /// Where we are in the volume.
+    to: Walk,
     /// Files with several names: where the first one is in the volume.
     seen: HashMap<(u64, u64), CString>,
 }
@@ -41,49 +44,47 @@ pub fn copy_up(image: BorrowedFd<'_>, path: &str, to: BorrowedFd<'_>) -> Result<
         Err(Errno::NOTDIR) => return Err(Error::new(what()).hint("it is no directory, and a volume cannot be mounted over a file")),
         found => found.context(what)?,
     };
-    let mut copy = Copy { to, seen: HashMap::new() };
-    copy.directory(&from, to, c"", DEPTH)?;
+    let into = to.try_clone_to_owned().context(what)?;
+    let (from, into) = Walk::new(from).and_then(|from| Ok((from, Walk::new(into)?))).context(what)?;
+    Copy { root: to, from, to: into, seen: HashMap::new() }.directory(c"")?;
     Ok(true)
 }
 
 impl Copy<'_> {
-    /// `at` is the path of `to` in the volume, with a slash at its end unless it is empty.
-    fn directory(&mut self, from: &OwnedFd, to: BorrowedFd<'_>, at: &CStr, depth: u32) -> Result<()> {
-        if depth == 0 {
-            return Err(Error::new(format!("copy {at:?} of the image")).hint(format!("it is more than {DEPTH} directories deep")));
+    /// The present directories. `at` is their path in the volume, with a slash at its end unless it
+    /// is empty.
+    fn directory(&mut self, at: &CStr) -> Result<()> {
+        if self.from.depth() >= DEPTH_LIMIT {
+            return Err(Error::new(format!("copy {at:?} of the image")).hint(format!("it is more than {DEPTH_LIMIT} directories deep")));
         }
-        let entries = Dir::read_from(from).context(|| format!("list {at:?} of the image"))?;
-        for entry in entries {
-            let entry = entry.context(|| format!("list {at:?} of the image"))?;
-            let name = entry.file_name();
-            if name != c"." && name != c".." {
-                let path = CString::new([at.to_bytes(), name.to_bytes()].concat()).unwrap_or_default();
-                self.one(from, to, name, &path, depth)?;
-            }
+        while let Some(entry) = self.from.read() {
+            let (name, _) = entry.context(|| format!("list {at:?} of the image"))?;
+            let path = CString::new([at.to_bytes(), name.to_bytes()].concat()).unwrap_or_default();
+            self.one(&name, &path)?;
         }
         // After its entries, which would change its times.
-        let stat = fstat(from).context(|| format!("stat {at:?} of the image"))?;
-        opened(from, to, &stat).context(|| format!("copy the attributes of {at:?}"))
+        let stat = fstat(self.from.top()).context(|| format!("stat {at:?} of the image"))?;
+        opened(self.from.top(), self.to.top(), &stat).context(|| format!("copy the attributes of {at:?}"))
     }
 
-    fn one(&mut self, from: &OwnedFd, to: BorrowedFd<'_>, name: &CStr, path: &CStr, depth: u32) -> Result<()> {
+    fn one(&mut self, name: &CStr, path: &CStr) -> Result<()> {
         let what = || format!("copy {path:?} of the image");
+        let (from, to) = (self.from.top(), self.to.top());
         let stat = statat(from, name, AtFlags::SYMLINK_NOFOLLOW).context(what)?;
         let kind = FileType::from_raw_mode(stat.st_mode);
         if kind != FileType::Directory && stat.st_nlink > 1 {
             if let Some(first) = self.seen.get(&(stat.st_dev, stat.st_ino)) {
-                return linkat(self.to, first, to, name, AtFlags::empty()).context(what);
+                return linkat(self.root, first, to, name, AtFlags::empty()).context(what);
             }
             self.seen.insert((stat.st_dev, stat.st_ino), path.to_owned());
         }
         match kind {
             FileType::Directory => {
-                let inside = source(from, name, OFlags::DIRECTORY).context(what)?;
                 mkdirat(to, name, Mode::RWXU).context(what)?;
-                let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-                let made = openat(to, name, flags, Mode::empty()).context(what)?;
+                self.from.enter(name.to_bytes()).and_then(|()| self.to.enter(name.to_bytes())).context(what)?;
                 let path = CString::new([path.to_bytes(), b"/"].concat()).unwrap_or_default();
-                self.directory(&inside, made.as_fd(), &path, depth - 1)
+                self.directory(&path)?;
+                self.from.leave().and_then(|_| self.to.leave()).map(drop).context(what)
             }
             FileType::RegularFile => file(from, to, name).context(what),
             // Of no use without the process that listens.
@@ -99,14 +100,15 @@ impl Copy<'_> {
     }
 }
 
-/// Opens what was just looked at. It may have been swapped meanwhile, but not for anything outside.
-fn source(from: &OwnedFd, name: &CStr, flags: OFlags) -> rustix::io::Result<OwnedFd> {
+/// Opens a file that was just looked at. It may have been swapped meanwhile, but not for anything
+/// outside.
+fn source(from: BorrowedFd<'_>, name: &CStr) -> rustix::io::Result<OwnedFd> {
     let how = ResolveFlags::BENEATH | ResolveFlags::NO_XDEV | ResolveFlags::NO_SYMLINKS;
-    openat2(from, name, flags | OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC, Mode::empty(), how)
+    openat2(from, name, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC, Mode::empty(), how)
 }
 
-fn file(from: &OwnedFd, to: BorrowedFd<'_>, name: &CStr) -> rustix::io::Result<()> {
-    let from = source(from, name, OFlags::empty())?;
+fn file(from: BorrowedFd<'_>, to: BorrowedFd<'_>, name: &CStr) -> rustix::io::Result<()> {
+    let from = source(from, name)?;
     let stat = fstat(&from)?;
     if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
         return Err(Errno::LOOP);
@@ -114,7 +116,7 @@ fn file(from: &OwnedFd, to: BorrowedFd<'_>, name: &CStr) -> rustix::io::Result<(
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let to = openat(to, name, flags, Mode::RUSR | Mode::WUSR)?;
     content(&from, &to, stat.st_size as u64)?;
-    opened(&from, to.as_fd(), &stat)
+    opened(from.as_fd(), to.as_fd(), &stat)
 }
 
 /// Data without holes: a file of a terabyte of nothing costs nothing.
@@ -142,7 +144,7 @@ fn content(from: &OwnedFd, to: &OwnedFd, size: u64) -> rustix::io::Result<()> {
 
 /// Owner, mode, extended attributes and times of a file or directory. The owner first: a change of owner takes the set-user-ID bit
 /// and the capabilities away.
-fn opened(from: &OwnedFd, to: BorrowedFd<'_>, stat: &Stat) -> rustix::io::Result<()> {
+fn opened(from: BorrowedFd<'_>, to: BorrowedFd<'_>, stat: &Stat) -> rustix::io::Result<()> {
     fchown(to, Some(Uid::from_raw(stat.st_uid)), Some(Gid::from_raw(stat.st_gid)))?;
     fchmod(to, Mode::from_raw_mode(stat.st_mode & 0o7777))?;
     let mut names = vec![0; XATTR_MAX];

@@ -3,14 +3,13 @@
 use super::copy_up::copy_up;
 use super::flags::volume_name;
 use super::{Kind, MountPoint};
-use crate::mydocker::files::{Dirs, Keep, Lock, make_dir, random, read_json, write_json};
+use crate::mydocker::files::{Dirs, Keep, Lock, make_dir, random, read_json, tree, write_json};
 use crate::sys::{Context, Error, Result, rfc3339_now};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{Mode, OFlags, ResolveFlags, open, openat2};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 const DATA: &str = "_data";
@@ -128,7 +127,7 @@ impl Volumes {
         let _lock = Lock::dir(&self.dir.join(name))?;
         let mut volume = self.get(name)?;
         if volume.filling {
-            empty(data).context(what)?;
+            tree::remove_content(data).context(what)?;
         } else if fs::read_dir(data).context(what)?.next().is_some() {
             return Ok(());
         }
@@ -170,7 +169,7 @@ impl Volumes {
             .and_then(|()| fs::set_permissions(aside.join(DATA), std::os::unix::fs::PermissionsExt::from_mode(0o755)).context(what))
             .and_then(|()| write_json(&aside.join(RECORD), &volume, Keep::Always))
             .and_then(|()| fs::rename(&aside, self.dir.join(&volume.name)).context(what));
-        made.inspect_err(|_| drop(fs::remove_dir_all(&aside)))?;
+        made.inspect_err(|_| drop(tree::remove_path(&aside)))?;
         Ok(volume)
     }
 
@@ -182,7 +181,7 @@ impl Volumes {
 
     fn erase(&self, aside: &str) -> Result<()> {
         let path = self.dir.join(aside);
-        fs::remove_dir_all(&path).context(|| format!("remove {}", path.display()))
+        tree::remove_path(&path).context(|| format!("remove {}", path.display()))
     }
 }
 
@@ -215,15 +214,4 @@ fn subpath(data: &Path, root: BorrowedFd<'_>, part: &str) -> Result<PathBuf> {
     let what = || format!("volume-subpath={part}");
     openat2(root, part, OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), how).context(what)?;
     Ok(data.join(part))
-}
-
-fn empty(path: &Path) -> std::io::Result<()> {
-    for entry in fs::read_dir(path)? {
-        let path = entry?.path();
-        match fs::remove_file(&path) {
-            Err(error) if error.kind() == ErrorKind::IsADirectory => fs::remove_dir_all(&path)?,
-            other => other?,
-        }
-    }
-    Ok(())
 }
