@@ -103,3 +103,46 @@ fn nobody_else_sees_an_installation_and_no_socket_has_an_abstract_name() {
     assert!(looked > 10 && sockets > 1, "{looked} {sockets}");
     host.clear();
 }
+
+/// CVE-2026-57231 and CVE-2026-55686: an environment entry without `=`, and a working directory that is a link to a place of the
+/// host's. An image is somebody else's document: what it says is the program's, and nothing more.
+#[test]
+fn entries_without_a_value_and_links_as_working_directories_stay_in_the_container() {
+    use sha2::{Digest, Sha256};
+    let host = Host::new();
+    let canary = host.dir.join("canary");
+    fs::create_dir_all(&canary).unwrap();
+    let mut layer = tar::Builder::new(Vec::new());
+    let mut link = tar::Header::new_gnu();
+    (link.set_entry_type(tar::EntryType::Symlink), link.set_size(0), link.set_mode(0o777));
+    layer.append_link(&mut link, "away", &canary).unwrap();
+    let mut busybox = fs::File::open("/bin/busybox").unwrap();
+    layer.append_file("bin/busybox", &mut busybox).unwrap();
+    let layer = layer.into_inner().unwrap();
+    let hex: String = Sha256::digest(&layer).iter().map(|byte| format!("{byte:02x}")).collect();
+    let config = serde_json::json!({
+        "architecture": if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" }, "os": "linux",
+        "rootfs": {"type": "layers", "diff_ids": [format!("sha256:{hex}")]},
+        "config": {"Env": ["HOME", "=value", "", "A=1", "PATH=/bin"], "WorkingDir": "/away",
+            "Cmd": ["/bin/busybox", "sh", "-c", "busybox touch here; busybox pwd; echo $A"]},
+    });
+    let manifest = serde_json::json!([{"Config": "config.json", "RepoTags": ["odd:latest"], "Layers": ["layer.tar"]}]);
+    let mut archive = tar::Builder::new(Vec::new());
+    let files =
+        [("config.json", config.to_string().into_bytes()), ("layer.tar", layer), ("manifest.json", manifest.to_string().into_bytes())];
+    for (name, data) in &files {
+        let mut header = tar::Header::new_gnu();
+        (header.set_size(data.len() as u64), header.set_mode(0o644));
+        archive.append_data(&mut header, name, &data[..]).unwrap();
+    }
+    let loaded = host.fed(&["load"], &archive.into_inner().unwrap());
+    if loaded.code == 0 {
+        let said = host.run(&["--rm", "odd"]);
+        // The link leads to a directory of that name below the root, or the container is refused in one sentence.
+        assert!(said.code == 0 && said.out.ends_with("1\n") || said.code != 0 && said.err.lines().count() == 1, "{said:?}");
+    } else {
+        assert_eq!(loaded.err.lines().count(), 1, "{loaded:?}");
+    }
+    assert_eq!(fs::read_dir(&canary).unwrap().count(), 0, "the host's directory was the container's");
+    host.clear();
+}

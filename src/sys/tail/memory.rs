@@ -266,20 +266,32 @@ const RSEQ_SIGNATURE: usize = 0x5305_3053;
 #[cfg(target_arch = "aarch64")]
 const RSEQ_SIGNATURE: usize = 0xd428_bc00;
 
-/// The address space ends where the kernel says so: on x86-64 a page below 2^47, on arm64 it is configured.
+/// Where the address space of a process ends on nearly every kernel: a page below 2^47 on x86-64, 2^48 on arm64.
+#[cfg(target_arch = "x86_64")]
+const END: usize = (1 << 47) - PAGE;
+#[cfg(target_arch = "aarch64")]
+const END: usize = 1 << 48;
+
+/// Unmaps up to the end of the address space. Where a kernel has another end (arm64 is configured, user-mode Linux has less),
+/// munmap(2) refuses what is beyond (EINVAL), by which it is found.
 fn unmap_rest(from: usize) -> Result<()> {
-    #[cfg(target_arch = "x86_64")]
-    const ENDS: [usize; 1] = [(1 << 47) - PAGE];
-    #[cfg(target_arch = "aarch64")]
-    const ENDS: [usize; 6] = [1 << 52, 1 << 48, 1 << 47, 1 << 42, 1 << 39, 1 << 36];
-    let mut done = Err(Errno::INVAL);
-    for end in ENDS.into_iter().filter(|end| from < *end) {
-        done = unmap(from, end);
-        if done != Err(Errno::INVAL) {
-            break;
+    let done = if from < END { unmap(from, END) } else { Err(Errno::INVAL) };
+    if done != Err(Errno::INVAL) {
+        return done;
+    }
+    // No machine has more bits of address than 56.
+    let (mut below, mut beyond) = (from / PAGE, (1 << 56) / PAGE);
+    while beyond - below > 1 {
+        let middle = below + (beyond - below) / 2;
+        match unmap((middle - 1) * PAGE, middle * PAGE) {
+            Err(Errno::INVAL) => beyond = middle,
+            other => {
+                other?;
+                below = middle;
+            }
         }
     }
-    done
+    if from < below * PAGE { unmap(from, below * PAGE) } else { Ok(()) }
 }
 
 /// munmap(2). A range in which something is sealed is refused as a whole (EPERM): then it is halved, down to the page that
