@@ -7,6 +7,7 @@ mod ground;
 mod ids;
 mod listener;
 pub(crate) mod mount;
+mod move_root;
 mod net_devices;
 pub(crate) mod path;
 mod program;

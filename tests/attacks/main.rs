@@ -29,6 +29,7 @@ mod exec_into_stranger;
 mod frozen_by_itself;
 mod host_files;
 mod host_null_device;
+mod no_pivot_procfs;
 mod session_keyring;
 
 use common::{Bundle, Census, IN_V2_VIEW, KEEL, Said};
