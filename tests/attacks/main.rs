@@ -30,6 +30,7 @@ mod frozen_by_itself;
 mod host_files;
 mod host_null_device;
 mod no_pivot_procfs;
+mod replaced_files;
 mod session_keyring;
 
 use common::{Bundle, Census, IN_V2_VIEW, KEEL, Said};
