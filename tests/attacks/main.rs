@@ -32,6 +32,7 @@ mod host_null_device;
 mod no_pivot_procfs;
 mod replaced_files;
 mod session_keyring;
+mod state_root;
 
 use common::{Bundle, Census, IN_V2_VIEW, KEEL, Said};
 use serde_json::{Value, json};
