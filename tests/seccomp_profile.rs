@@ -3,7 +3,7 @@
 #[path = "seccomp/bpf.rs"]
 mod bpf;
 
-use keel::plan::seccomp::{X86, compile, compile_for};
+use keel::plan::seccomp::{ARM, X86, compile, compile_for};
 use keel::spec::{Seccomp, SyscallArg, SyscallRule};
 use keel::sys::SockFilter;
 
@@ -202,10 +202,13 @@ fn multiplexers_permit_no_more_than_can_be_checked() {
     }
     // Stricter than the default: extended, for without its condition it denies too much, not too little.
     assert_eq!(with("SCMP_ACT_ALLOW", "SCMP_ACT_ERRNO", first), EPERM);
-    // No condition at all, or none that has a bit to compare in 32.
+    // No condition at all, or one that compares no bit.
     assert_eq!(with("SCMP_ACT_ERRNO", "SCMP_ACT_ALLOW", ""), ALLOW);
-    let void = r#"{"index": 0, "value": 4294967296, "valueTwo": 4294967296, "op": "SCMP_CMP_MASKED_EQ"}"#;
+    let void = r#"{"index": 0, "value": 0, "valueTwo": 4294967296, "op": "SCMP_CMP_MASKED_EQ"}"#;
     assert_eq!(with("SCMP_ACT_ERRNO", "SCMP_ACT_ALLOW", void), ALLOW);
+    // A bit that 32 bits do not have: no call can have it set.
+    let unreadable = r#"{"index": 0, "value": 4294967296, "valueTwo": 4294967296, "op": "SCMP_CMP_MASKED_EQ"}"#;
+    assert_eq!(with("SCMP_ACT_ERRNO", "SCMP_ACT_ALLOW", unreadable), EPERM);
 }
 
 /// Jumps over more than 255 instructions, up to the kernel's limit and over it.
@@ -214,7 +217,7 @@ fn programs_may_be_long_but_not_too_long() {
     let many = |count: u64| {
         let arg = |i: u64| SyscallArg { index: 0, value: i << 32 | i, value_two: 0, op: "SCMP_CMP_EQ".into() };
         let rule = |i: u64| SyscallRule {
-            names: vec![["close", "dup"][i as usize % 2].into()],
+            names: vec![["brk", "munmap"][i as usize % 2].into()],
             action: "SCMP_ACT_ERRNO".into(),
             errno_ret: Some((i % 4000) as u32),
             args: vec![arg(i)],
@@ -222,10 +225,152 @@ fn programs_may_be_long_but_not_too_long() {
         Seccomp { default_action: "SCMP_ACT_ALLOW".into(), syscalls: (0..count).map(rule).collect(), ..Seccomp::default() }
     };
     let program = program(&many(700));
-    for (i, nr) in (0..700).zip([3, 32].into_iter().cycle()) {
+    for (i, nr) in (0..700).zip([12, 11].into_iter().cycle()) {
         assert_eq!(verdict(&program, nr, i << 32 | i), 0x0005_0000 | i as u32);
         assert_eq!(verdict(&program, nr, i), if i == 0 { 0x0005_0000 } else { 0x7fff_0000 });
     }
     let refusal = compile_for(&X86, &many(1000)).unwrap_err().to_string();
     assert!(refusal.ends_with("instructions, the kernel takes 4096 (config.json: linux.seccomp.syscalls)"), "{refusal}");
+}
+
+/// CVE-2026-123876: the verdict is on what the kernel reads. close(2) reads an unsigned int,
+/// chmod(2) an unsigned short.
+#[test]
+fn unread_bits_of_an_argument_change_nothing() {
+    const HIGH: u64 = 0xffff_ffff_0000_0000;
+    // Operator, value and valueTwo, and arguments for which it holds and does not.
+    let cases: [(&str, u64, u64, &[u64], &[u64]); 19] = [
+        ("EQ", 40, 0, &[40], &[39, 41]),
+        ("NE", 40, 0, &[39, 41], &[40]),
+        ("GT", 40, 0, &[41, 0xffff_ffff], &[0, 40]),
+        ("GE", 40, 0, &[40, 0xffff_ffff], &[0, 39]),
+        ("LT", 40, 0, &[0, 39], &[40, 0xffff_ffff]),
+        ("LE", 40, 0, &[0, 40], &[41, 0xffff_ffff]),
+        ("MASKED_EQ", 6, 2, &[2, 0xffff_fff3], &[0, 4, 6]),
+        // All bits but some, as C programs write it.
+        ("MASKED_EQ", !6, 1, &[1, 7], &[0, 8, 0x8000_0001]),
+        // -1 and less, and what is below.
+        ("EQ", u64::MAX, 0, &[0xffff_ffff], &[0, 0x7fff_ffff]),
+        ("NE", u64::MAX, 0, &[0, 0x7fff_ffff], &[0xffff_ffff]),
+        ("GE", 0xffff_ffff_8000_0000, 0, &[0x8000_0000, 0xffff_ffff], &[0, 0x7fff_ffff]),
+        ("MASKED_EQ", HIGH | 0x8000_0000, HIGH | 0x8000_0000, &[0x8000_0000], &[0x7fff_ffff]),
+        // Numbers that no argument can be.
+        ("EQ", 1 << 32 | 40, 0, &[], &[0, 40, 0xffff_ffff]),
+        ("NE", 1 << 32 | 40, 0, &[0, 40, 0xffff_ffff], &[]),
+        ("GT", 1 << 32, 0, &[], &[0, 1, 0xffff_ffff]),
+        ("LE", 1 << 32, 0, &[0, 1, 0xffff_ffff], &[]),
+        ("LT", HIGH, 0, &[0, 1, 0xffff_ffff], &[]),
+        ("MASKED_EQ", HIGH, 0, &[0, 40, 0xffff_ffff], &[]),
+        ("MASKED_EQ", HIGH, 1 << 32, &[], &[0, 40, 0xffff_ffff]),
+    ];
+    for (op, value, two, holds, fails) in cases {
+        for (default, action) in [("SCMP_ACT_ALLOW", "SCMP_ACT_ERRNO"), ("SCMP_ACT_ERRNO", "SCMP_ACT_ALLOW")] {
+            let arg = format!(r#"{{"index": 0, "value": {value}, "valueTwo": {two}, "op": "SCMP_CMP_{op}"}}"#);
+            let rule = format!(r#"{{"names": ["close", "brk"], "action": "{action}", "args": [{arg}]}}"#);
+            let architectures = r#"["SCMP_ARCH_X86", "SCMP_ARCH_X32"]"#;
+            let json = format!(r#"{{"defaultAction": "{default}", "architectures": {architectures}, "syscalls": [{rule}]}}"#);
+            let program = program(&profile(&json));
+            let [then, otherwise] = if action == "SCMP_ACT_ALLOW" { [ALLOW, EPERM] } else { [EPERM, ALLOW] };
+            for (args, expected) in [(holds, then), (fails, otherwise)] {
+                for (arg, upper) in args.iter().flat_map(|arg| [0, 1 << 32, 0x8000_0000_0000_0000, HIGH].map(|upper| (arg, upper))) {
+                    let on = |arch, nr| bpf::run(&program, &bpf::Data { nr, arch, args: [arg | upper, 0, 0, 0, 0, 0] });
+                    let all = [on(0xc000_003e, 3), on(0xc000_003e, 0x4000_0003), on(0x4000_0003, 6)];
+                    assert_eq!(all, [expected; 3], "{op} {value:#x} {two:#x}: {:#x}, {default}", arg | upper);
+                }
+            }
+        }
+    }
+    // An unsigned long is read whole.
+    let brk = |op: &str, arg| {
+        let arg_of = format!(r#"{{"index": 0, "value": 40, "op": "SCMP_CMP_{op}"}}"#);
+        let rule = format!(r#"{{"names": ["brk"], "action": "SCMP_ACT_ERRNO", "args": [{arg_of}]}}"#);
+        verdict(&program(&profile(&format!(r#"{{"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{rule}]}}"#))), 12, arg)
+    };
+    assert_eq!([brk("EQ", 40), brk("EQ", 1 << 32 | 40), brk("GT", 1 << 32)], [EPERM, ALLOW, EPERM]);
+}
+
+/// `umode_t` has 16 bits, and so have the user ids of the oldest calls of i386.
+#[test]
+fn unread_bits_of_short_arguments_change_nothing() {
+    let rule = |names: &str, index, op: &str, value| {
+        format!(
+            r#"{{"names": [{names}], "action": "SCMP_ACT_ERRNO", "args": [{{"index": {index}, "value": {value}, "op": "SCMP_CMP_{op}"}}]}}"#
+        )
+    };
+    let rules = [rule(r#""chmod""#, 1, "GT", 0o777), rule(r#""setuid""#, 0, "EQ", 0)].join(",");
+    let json = format!(r#"{{"defaultAction": "SCMP_ACT_ALLOW", "architectures": ["SCMP_ARCH_X86"], "syscalls": [{rules}]}}"#);
+    let program = program(&profile(&json));
+    let chmod = |mode| {
+        [(0xc000_003e, 90), (0x4000_0003, 15)].map(|(arch, nr)| bpf::run(&program, &bpf::Data { nr, arch, args: [0, mode, 0, 0, 0, 0] }))
+    };
+    assert_eq!([chmod(0o777), chmod(0o4755)], [[ALLOW; 2], [EPERM; 2]]);
+    assert_eq!([chmod(0xabcd_0000_0000 | 0o777), chmod(0x1234_0000 | 0o4755)], [[ALLOW; 2], [EPERM; 2]]);
+    let setuid = |arch, nr, uid| bpf::run(&program, &bpf::Data { nr, arch, args: [uid, 0, 0, 0, 0, 0] });
+    assert_eq!([0, 0x1_0000, 1].map(|uid| setuid(0x4000_0003, 23, uid)), [EPERM, EPERM, ALLOW], "16 bits by i386");
+    assert_eq!([0, 0x1_0000, 1].map(|uid| setuid(0xc000_003e, 105, uid)), [EPERM, ALLOW, ALLOW], "32 bits by x86_64");
+}
+
+/// A condition that holds since the kernel reads too little does not make its rule one without
+/// conditions, which would override others.
+#[test]
+fn a_rule_that_always_holds_does_not_lift_a_stricter_one() {
+    let json = r#"{"defaultAction": "SCMP_ACT_ERRNO", "syscalls": [
+        {"names": ["close"], "action": "SCMP_ACT_ALLOW", "args": [{"index": 0, "value": 4294967295, "op": "SCMP_CMP_LE"}]},
+        {"names": ["close"], "action": "SCMP_ACT_ALLOW", "args": [{"index": 0, "value": 4294967296, "op": "SCMP_CMP_LT"}]},
+        {"names": ["close"], "action": "SCMP_ACT_KILL_PROCESS", "args": [{"index": 0, "value": 7, "op": "SCMP_CMP_EQ"}]}
+    ]}"#;
+    let program = program(&profile(json));
+    assert_eq!([6, 7, 1 << 32 | 7].map(|fd| verdict(&program, 3, fd)), [ALLOW, 0x8000_0000, 0x8000_0000]);
+}
+
+#[test]
+fn conditions_on_what_the_kernel_never_reads_are_told() {
+    let json = r#"{"defaultAction": "SCMP_ACT_ERRNO", "syscalls": [
+        {"names": ["brk", "close"], "action": "SCMP_ACT_ALLOW", "args": [{"index": 0, "value": 4294967296, "op": "SCMP_CMP_LT"}]},
+        {"names": ["brk", "munmap"], "action": "SCMP_ACT_ALLOW", "args": [{"index": 0, "value": 4294967296, "op": "SCMP_CMP_LT"}]},
+        {"names": ["socket"], "action": "SCMP_ACT_ALLOW", "args": [
+            {"index": 2, "value": 18446744073709551615, "op": "SCMP_CMP_NE"},
+            {"index": 0, "value": 18446744069414584320, "valueTwo": 4294967296, "op": "SCMP_CMP_MASKED_EQ"}
+        ]},
+        {"names": ["chmod"], "action": "SCMP_ACT_ALLOW", "args": [{"index": 1, "value": 65536, "op": "SCMP_CMP_EQ"}]},
+        {"names": ["dup"], "action": "SCMP_ACT_ALLOW", "args": [{"index": 0, "value": 0, "op": "SCMP_CMP_MASKED_EQ"}]}
+    ]}"#;
+    let expected = [
+        "linux.seccomp.syscalls[0].args[0] always holds for close: the kernel reads only the lower 32 bits of this argument",
+        "linux.seccomp.syscalls[2].args[1] never holds for socket: the kernel reads only the lower 32 bits of this argument",
+        "linux.seccomp.syscalls[3].args[0] never holds for chmod: the kernel reads only the lower 16 bits of this argument",
+    ];
+    assert_eq!(compile_for(&X86, &profile(json)).unwrap().warnings, expected);
+    let docker = compile_for(&X86, &profile(include_str!("data/docker-seccomp.json"))).unwrap();
+    assert!(docker.program.len() <= 226, "{} instructions; comparing 64 bits took 263", docker.program.len());
+    assert!(!docker.warnings.iter().any(|warning| warning.contains("the kernel reads")), "{:?}", docker.warnings);
+}
+
+/// Arguments whose types are known from man pages, by every kind of type.
+#[test]
+fn argument_widths_are_those_of_the_kernels_types() {
+    for (name, bits) in [
+        ("socket", [32, 32, 32, 64, 64, 64]),
+        ("openat", [32, 64, 32, 16, 64, 64]),
+        ("clone", [32, 64, 64, 64, 64, 64]),
+        ("mmap", [64, 64, 64, 64, 32, 64]),
+        ("setresuid", [32, 32, 32, 64, 64, 64]),
+        ("kill", [32, 32, 64, 64, 64, 64]),
+        ("prctl", [32, 64, 64, 64, 64, 64]),
+        ("ioctl", [32, 32, 64, 64, 64, 64]),
+        ("lseek", [32, 64, 32, 64, 64, 64]),
+        ("read", [32, 64, 64, 64, 64, 64]),
+        ("ptrace", [64, 32, 64, 64, 64, 64]),
+        ("futex", [64, 32, 32, 64, 64, 32]),
+        ("fanotify_mark", [32, 32, 64, 32, 64, 64]),
+        ("keyctl", [32, 64, 64, 64, 64, 64]),
+        ("personality", [32, 64, 64, 64, 64, 64]),
+        ("unshare", [64; 6]),
+        ("no_such_call", [64; 6]),
+    ] {
+        for family in [&X86, &ARM] {
+            let read = [0, 1, 2, 3, 4, 5].map(|i| family.bits_read(family.name(), name, i).count_ones());
+            assert_eq!(read, bits, "{name} on {}", family.name());
+        }
+    }
 }

@@ -3,7 +3,7 @@
 use super::create::CreateOptions;
 use super::timeline::Timeline;
 use super::watch::Watcher;
-use super::{Runtime, agent, listen_fds, notify, random};
+use super::{Runtime, agent, listen_fds, notify, output, random};
 use crate::arm;
 use crate::cgroup::{Cgroup, Devices, Layout, Manager, Resctrl};
 use crate::plan::limits::{self, Limits};
@@ -56,6 +56,7 @@ pub fn plan(runtime: &Runtime, id: &ContainerId, options: &CreateOptions) -> Res
 
 /// Reads and checks everything, and lists what there is to do.
 pub(super) fn decide(runtime: &Runtime, id: &ContainerId, options: &CreateOptions, park: bool, timeline: &Timeline) -> Result<Decided> {
+    options.pid_file.iter().try_for_each(|file| output::check(super::PID_FILE, file))?;
     let bundle = std::path::absolute(&options.bundle).context(|| format!("--bundle {}", options.bundle.display()))?;
     let spec::Loaded { mut spec, warnings: found } = timeline.step("load", "", || match &options.config {
         Some(file) => spec::load_file(&bundle, file),

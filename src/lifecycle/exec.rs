@@ -78,6 +78,7 @@ fn exec_in(
     log: &Log,
     timeline: &Timeline,
 ) -> Result<(Process, Option<foreground::Relay>)> {
+    options.pid_file.iter().try_for_each(|file| super::output::check(super::PID_FILE, file))?;
     let present = timeline.step("look at the container", "", || look(runtime, id, false))?;
     match present.status {
         Status::Paused if !options.ignore_paused => {

@@ -13,6 +13,7 @@ mod hooks;
 mod kill;
 mod lint;
 mod notify;
+mod output;
 mod pause;
 mod restore;
 mod root_mount;
@@ -91,13 +92,12 @@ fn resctrl_of(record: &Record) -> Result<Option<Resctrl>> {
 
 use serde::Deserialize;
 
+/// How messages call the file of `--pid-file`.
+const PID_FILE: &str = "the pid file";
+
 /// Writes a pid file: digits only, complete before it has its name (conmon and containerd read it as soon as it exists).
 fn write_pid_file(path: &Path, pid: i32) -> Result<()> {
-    let what = || format!("write the pid file {}", path.display());
-    let name = path.file_name().ok_or_else(|| Error::new(what()))?.to_string_lossy();
-    let temporary = path.with_file_name(format!(".{name}.{}", std::process::id()));
-    std::fs::write(&temporary, pid.to_string()).context(what)?;
-    std::fs::rename(&temporary, path).context(what).inspect_err(|_| drop(std::fs::remove_file(&temporary)))
+    output::write(PID_FILE, path, &pid.to_string())
 }
 
 /// Number of descriptors that socket activation passes (sd_listen_fds(3)), if they are meant for this process.

@@ -4,7 +4,7 @@
 //! poststart hook that waits for the program: so it is a process of its own, which ends with the last process under the
 //! filter, also if keel is killed. If it is killed itself, the kernel answers ENOSYS in its place.
 
-use super::CreateOptions;
+use super::{CreateOptions, output};
 use crate::plan::seccomp::{self, Call, Filter};
 use crate::sandbox::Process;
 use crate::spec::{Seccomp, Spec};
@@ -262,18 +262,18 @@ fn close_all_but(keep: &[Option<BorrowedFd<'_>>]) {
     let _ = sys::close_range(first, u32::MAX, false);
 }
 
+/// How messages call the file of `--seccomp-record`.
+const PROFILE: &str = "the seccomp profile";
+
 /// Sees that a profile can be written, before anything is made.
 fn writable(path: &Path) -> Result<()> {
-    let what = || format!("write the seccomp profile {}", path.display());
+    output::check(PROFILE, path)?;
+    let what = || format!("write {PROFILE} {}", path.display());
     let directory = path.parent().filter(|_| path.file_name().is_some()).ok_or_else(|| Error::new(what()))?;
     accessat(CWD, directory, Access::WRITE_OK | Access::EXEC_OK, rustix::fs::AtFlags::EACCESS).context(what)
 }
 
-/// Complete before it has its name.
 fn write_profile(path: &Path, profile: &Seccomp) -> Result<()> {
-    let what = || format!("write the seccomp profile {}", path.display());
-    let text = serde_json::to_string_pretty(profile).map_err(|e| Error::new(format!("{}: {e}", what())))?;
-    let temporary = path.with_extension(format!("{}.new", std::process::id()));
-    std::fs::write(&temporary, text + "\n").context(what)?;
-    std::fs::rename(&temporary, path).context(what).inspect_err(|_| drop(std::fs::remove_file(&temporary)))
+    let text = serde_json::to_string_pretty(profile).map_err(|e| Error::new(format!("write {PROFILE} {}: {e}", path.display())))?;
+    output::write(PROFILE, path, &(text + "\n"))
 }

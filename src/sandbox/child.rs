@@ -6,7 +6,7 @@
 
 use super::ground::{Ground, leave_open};
 use super::report::{self, Report};
-use super::{console, copy_up, mount, path};
+use super::{console, copy_up, mount, move_root, path};
 use crate::arm::{Armed, clone_tree};
 use crate::plan::{Op, Plan, Stage, Target};
 use crate::spec::numbers;
@@ -150,7 +150,7 @@ fn step<'p>(op: &'p Op, index: u32, plan: &'p Plan, armed: &mut Armed, state: &m
         Op::ReadOnly(path, _) => mount::read_only(root(state)?, path),
         Op::RootReadonly => mount_setattr(root(state)?, c"", false, &MountAttr::RDONLY),
         Op::PivotRoot => pivot_root(root(state)?),
-        Op::MoveRoot => move_root(root(state)?),
+        Op::MoveRoot => move_root::move_root(root(state)?),
         Op::Chroot => chroot(root(state)?),
         Op::EnterRoot { path, mount } => {
             let root = open_host(path, OFlags::PATH | OFlags::DIRECTORY)?;
@@ -210,7 +210,7 @@ fn attach<'p>(tree: usize, to: &'p Target, plan: &'p Plan, armed: &mut Armed, st
     Ok(())
 }
 
-fn open_host(path: &CStr, flags: OFlags) -> Result<OwnedFd> {
+pub(super) fn open_host(path: &CStr, flags: OFlags) -> Result<OwnedFd> {
     rustix::fs::open(path, flags | OFlags::CLOEXEC, Mode::empty())
 }
 
@@ -272,22 +272,7 @@ fn pivot_root(root: BorrowedFd<'_>) -> Result<()> {
     rustix::process::chdir(c"/")
 }
 
-/// For a root that cannot be pivoted (an initramfs): the root is moved over /. The host's /proc and /sys are unmounted
-/// before, since a mount below a moved one could be uncovered again.
-fn move_root(root: BorrowedFd<'_>) -> Result<()> {
-    rustix::process::fchdir(root)?;
-    for path in [c"/proc", c"/sys"] {
-        match rustix::mount::unmount(path, rustix::mount::UnmountFlags::DETACH) {
-            Ok(()) | Err(Errno::INVAL | Errno::NOENT | Errno::PERM) => {}
-            Err(error) => return Err(error),
-        }
-    }
-    let host = open_host(c"/", OFlags::PATH | OFlags::DIRECTORY)?;
-    mount::move_onto(root, host.as_fd())?;
-    chroot(root)
-}
-
-fn chroot(root: BorrowedFd<'_>) -> Result<()> {
+pub(super) fn chroot(root: BorrowedFd<'_>) -> Result<()> {
     rustix::process::fchdir(root)?;
     rustix::process::chroot(c".")?;
     rustix::process::chdir(c"/")

@@ -8,6 +8,7 @@ mod ids;
 pub mod joined_proc;
 mod listener;
 pub(crate) mod mount;
+mod move_root;
 mod net_devices;
 pub(crate) mod path;
 mod report;

@@ -3,7 +3,7 @@
 //! Allocates nothing: runs between clone and exec.
 
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags, fstat, mkdirat, openat, openat2, readlinkat_raw, statat};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags, fstat, fstatfs, mkdirat, openat, openat2, readlinkat_raw, statat};
 use rustix::io::{Errno, Result};
 use std::ffi::CStr;
 
@@ -113,7 +113,10 @@ fn make(root: BorrowedFd<'_>, path: &CStr, directory: bool) -> Result<OwnedFd> {
                     Err(error) => return Err(error),
                     Ok(stat) if FileType::from_raw_mode(stat.st_mode) == FileType::Symlink => {
                         links += 1;
-                        if links > LINKS_MAX {
+                        // The link of a descriptor, which may have come to be since `resolve`
+                        // looked, as we open some here, reads as a path of the host's: it must not
+                        // be made.
+                        if links > LINKS_MAX || is_on_proc(&current)? {
                             return Err(Errno::LOOP);
                         }
                         let mut space = [const { std::mem::MaybeUninit::<u8>::uninit() }; PATH_MAX];
@@ -143,6 +146,11 @@ fn make(root: BorrowedFd<'_>, path: &CStr, directory: bool) -> Result<OwnedFd> {
         }
         pending = rest;
     }
+}
+
+/// Whether `fd` is on a procfs, where nothing can be made and magic links look like others.
+fn is_on_proc(fd: impl AsFd) -> Result<bool> {
+    Ok(fstatfs(fd)?.f_type == super::mount::PROC_SUPER_MAGIC)
 }
 
 /// Makes a directory or an empty file; one that is there already is no error.

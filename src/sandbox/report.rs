@@ -173,6 +173,9 @@ fn hint(plan: &Plan, op: &Op, errno: Errno) -> Option<&'static str> {
         }
         (Op::Label { at, .. }, Errno::NOENT) if at.field == "process.apparmorProfile" => "the profile is not loaded on this host",
         (Op::PivotRoot, Errno::INVAL) => "a root on a ramfs cannot be pivoted: --no-pivot",
+        (Op::MoveRoot, Errno::BUSY) => {
+            "a procfs or sysfs of the host's would stay in the container's mount namespace, where --no-pivot can neither detach nor cover it"
+        }
         (Op::Uid(_) | Op::Gid(_) | Op::Groups(_), Errno::INVAL) => "the id is not mapped in the user namespace",
         (Op::Console { .. }, Errno::NOENT) => "a terminal needs a devpts mount at /dev/pts",
         (Op::EnterRoot { .. }, Errno::STALE) => "something has been mounted over the container's root since, or it was unmounted",

@@ -1,9 +1,9 @@
-//! The state directory: where it is, what is in it, who may change it.
+//! A container's state directory: what is in it, who may change it.
 
 use super::{ContainerId, ProcessId};
-use crate::sys::{Context, Error, Kind, Result, in_user_namespace};
+use crate::sys::{Context, Error, Kind, Result};
 use rustix::fd::{AsRawFd, OwnedFd};
-use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags, flock, mkdirat, open, openat, renameat, unlinkat};
+use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags, flock, mkdirat, openat, renameat, unlinkat};
 use rustix::io::Errno;
 use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
@@ -75,77 +75,7 @@ pub struct RootMount {
     pub namespace: Option<PathBuf>,
 }
 
-/// The directory that holds all containers: `--root`.
-#[derive(Clone, Debug)]
-pub struct Root(PathBuf);
-
-impl Root {
-    /// The given directory; else `$XDG_RUNTIME_DIR/keel` for an ordinary user, `/run/keel` for root. Who is root in a user
-    /// namespace only (rootless podman) is an ordinary user, unless his name is root, as for runc.
-    pub fn new(given: Option<&Path>) -> Result<Self> {
-        if let Some(path) = given {
-            return std::path::absolute(path).context(|| format!("--root {}", path.display())).map(Self);
-        }
-        let uid = rustix::process::geteuid().as_raw();
-        let ordinary = || uid != 0 || std::env::var_os("USER").is_none_or(|user| user != "root") && in_user_namespace();
-        match std::env::var_os("XDG_RUNTIME_DIR") {
-            Some(dir) if !dir.is_empty() && ordinary() => Ok(Self(Path::new(&dir).join("keel"))),
-            _ if uid == 0 => Ok(Self("/run/keel".into())),
-            _ => Err(Error::new("XDG_RUNTIME_DIR is not set").hint("an ordinary user needs it, or --root")),
-        }
-    }
-
-    /// Its path.
-    pub fn path(&self) -> &Path {
-        &self.0
-    }
-
-    /// Makes the directory of a new container and locks it. The name is taken by mkdir(2): only one of two creates wins.
-    pub fn create(&self, id: &ContainerId) -> Result<Container> {
-        let what = || format!("make the state directory {}", self.0.join(id.as_str()).display());
-        let parent = match open(&self.0, OFlags::DIRECTORY | OFlags::PATH | OFlags::CLOEXEC, Mode::empty()) {
-            Err(Errno::NOENT) => {
-                use std::os::unix::fs::DirBuilderExt;
-                std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.0).context(what)?;
-                open(&self.0, OFlags::DIRECTORY | OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).context(what)?
-            }
-            other => other.context(what)?,
-        };
-        match mkdirat(&parent, id.as_str(), Mode::from_raw_mode(0o700)) {
-            Err(Errno::EXIST) => return Err(Error::new(format!("container with given ID already exists: {id}"))),
-            other => other.context(what)?,
-        }
-        let locked = self.open(id).and_then(|container| container.lock().map(|()| container));
-        // Nobody else knows the directory yet: a create that failed leaves none.
-        locked.inspect_err(|_| {
-            let _ = unlinkat(&parent, id.as_str(), AtFlags::REMOVEDIR);
-        })
-    }
-
-    /// Opens the directory of an existing container, without locking it.
-    pub fn open(&self, id: &ContainerId) -> Result<Container> {
-        let path = self.0.join(id.as_str());
-        match open(&path, OFlags::DIRECTORY | OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty()) {
-            Ok(dir) => Ok(Container { id: id.clone(), path, dir, text: RefCell::default(), file: RefCell::default() }),
-            Err(Errno::NOENT) => Err(missing(id)),
-            Err(errno) => Err(Error::new(format!("open the state directory {}", path.display())).errno(errno)),
-        }
-    }
-
-    /// The ids of all containers, sorted. A missing root has none.
-    pub fn list(&self) -> Result<Vec<ContainerId>> {
-        let entries = match std::fs::read_dir(&self.0) {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
-            other => other.context(|| format!("read the state root {}", self.0.display()))?,
-        };
-        let directories = entries.flatten().filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
-        let mut ids: Vec<_> = directories.filter_map(|entry| ContainerId::new(entry.file_name().to_str()?).ok()).collect();
-        ids.sort_by(|a, b| a.as_str().cmp(b.as_str()));
-        Ok(ids)
-    }
-}
-
-fn missing(id: &ContainerId) -> Error {
+pub(super) fn missing(id: &ContainerId) -> Error {
     Error::new(format!("container {id:?} does not exist", id = id.as_str())).kind(Kind::NoContainer)
 }
 
@@ -176,6 +106,11 @@ fn line(kind: &[u8], document: &[u8]) -> Vec<u8> {
 }
 
 impl Container {
+    /// The directory `dir` at `path`, without a look into it.
+    pub(super) fn new(id: &ContainerId, path: PathBuf, dir: OwnedFd) -> Self {
+        Self { id: id.clone(), path, dir, text: RefCell::default(), file: RefCell::default() }
+    }
+
     /// The container's id.
     pub fn id(&self) -> &ContainerId {
         &self.id

@@ -6,7 +6,9 @@
 mod container;
 mod id;
 mod process;
+mod root;
 
-pub use container::{Container, Record, Root, RootMount};
+pub use container::{Container, Record, RootMount};
 pub use id::ContainerId;
 pub use process::ProcessId;
+pub use root::Root;

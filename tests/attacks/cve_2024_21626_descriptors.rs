@@ -4,7 +4,9 @@ use super::{Guard, ROUNDS, add_caps, common::Bundle, common::Said, control_with,
 use rustix::fd::OwnedFd;
 use rustix::fs::{CWD, Mode, OFlags, openat};
 use serde_json::{Value, json};
+use std::collections::BTreeSet;
 use std::fs;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
 /// The canary directory, open 20 times without close-on-exec: what a careless caller hands to every child.
@@ -18,19 +20,33 @@ fn with_directory_as_stdin(bundle: &Bundle, guard: &Guard, args: &[&str]) -> Sai
     said(bundle.command(args).stdin(Stdio::from(stdin)).output().unwrap())
 }
 
+/// The paths of everything below a directory.
+fn entries(dir: &Path) -> BTreeSet<PathBuf> {
+    let below = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path());
+    below
+        .flat_map(|path| if path.is_dir() && !path.is_symlink() { entries(&path) } else { BTreeSet::new() }.into_iter().chain([path]))
+        .collect()
+}
+
 #[test]
 fn no_descriptor_as_working_directory_leads_a_new_container_out() {
     let mut bundle = Bundle::new(&["ls"]);
     let guard = Guard::new(&bundle);
     let _leaked = leak(&guard);
     std::os::unix::fs::symlink("/proc/self/fd/0", bundle.rootfs().join("link")).unwrap();
+    // All that is mounted on is there afterwards.
+    let _ = bundle.keel(&["run", "ID"]);
+    let image = entries(&bundle.rootfs());
     let id = bundle.id();
-    for cwd in (0..64).map(|n| format!("/proc/self/fd/{n}")).chain(["/link".into(), "/proc/self/fd/0/..".into()]) {
+    // keel's own descriptors are below 100: with one of them a link named a directory of the
+    // host's, which was then made in the root.
+    for cwd in (0..100).map(|n| format!("/proc/self/fd/{n}")).chain(["/link".into(), "/proc/self/fd/0/..".into()]) {
         bundle.config["process"]["cwd"] = json!(cwd);
         bundle.write();
         let said = with_directory_as_stdin(&bundle, &guard, &["run", &id]);
         assert_eq!(said.out, "", "cwd {cwd}: {said:?}");
         said.fails(1, &["change to the working directory", "process.cwd"]);
+        assert_eq!(entries(&bundle.rootfs()), image, "cwd {cwd} left something");
     }
     guard.unchanged_and_empty(&bundle);
     control_with(&bundle, &guard, |peer| {

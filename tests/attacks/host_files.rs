@@ -57,25 +57,6 @@ fn an_image_whose_accounts_are_no_files_has_none() {
 }
 
 #[test]
-fn a_pid_file_takes_the_place_of_a_link_and_writes_through_none() {
-    let bundle = Bundle::new(&["sleep", "1000"]);
-    bundle.write();
-    let guard = Guard::new(&bundle);
-    let file = bundle.dir.join("pid");
-    for kind in ["link", "fifo"] {
-        match kind {
-            "link" => symlink(guard.secret(), &file).unwrap(),
-            kind => put(kind, &file),
-        }
-        bundle.detached(&["create", "--pid-file", "pid", "ID"]).ok();
-        assert!(fs::symlink_metadata(&file).unwrap().is_file(), "{kind}");
-        guard.unchanged();
-        bundle.delete();
-        fs::remove_file(&file).unwrap();
-    }
-}
-
-#[test]
 fn annotations_of_other_runtimes_write_nothing_and_run_nothing() {
     let bundle = Bundle::new(&["true"]);
     let guard = Guard::new(&bundle);

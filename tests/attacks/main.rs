@@ -23,6 +23,7 @@ mod cve_2025_24965_helpers;
 mod cve_2025_31133_masked_paths;
 mod cve_2025_52565_console;
 mod cve_2026_115521_read_only_root;
+mod cve_2026_123876_wide_arguments;
 mod cve_2026_30892_users;
 mod cve_2026_31431_af_alg;
 mod cve_2026_41579_image_dev;
@@ -31,7 +32,10 @@ mod exec_into_stranger;
 mod frozen_by_itself;
 mod host_files;
 mod host_null_device;
+mod no_pivot_procfs;
+mod replaced_files;
 mod session_keyring;
+mod state_root;
 
 use common::{Bundle, Census, IN_V2_VIEW, KEEL, Said};
 use serde_json::{Value, json};

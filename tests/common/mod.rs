@@ -226,7 +226,13 @@ impl Bundle {
 impl Drop for Bundle {
     fn drop(&mut self) {
         let _ = self.keel(&["delete", "--force", "ID"]);
-        let _ = fs::remove_dir_all(&self.dir);
+        // What is still mounted there, be it for a test that failed, is not ours to remove: a bind of a
+        // directory of the machine would be emptied.
+        let below = format!(" {}/", self.dir.display());
+        match fs::read_to_string("/proc/thread-self/mountinfo") {
+            Ok(mounts) if !mounts.contains(&below) => drop(fs::remove_dir_all(&self.dir)),
+            _ => eprintln!("{} is left: something is mounted below it", self.dir.display()),
+        }
     }
 }
 

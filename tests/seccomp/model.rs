@@ -2,9 +2,10 @@
 
 use super::bpf::Data;
 use super::oracle::{self, Arch};
+use keel::plan::seccomp::Family;
 use keel::spec::{Seccomp, SyscallArg, SyscallRule};
 use libseccomp::ScmpArch;
-use std::collections::HashSet;
+use std::collections::HashMap;
 
 /// The multiplexed calls of x86 by the multiplexer's number and first argument (linux/net.h, linux/ipc.h).
 pub const MULTIPLEXED: [(u32, u64, &str); 32] = [
@@ -64,9 +65,22 @@ pub fn mildness(action: u32) -> usize {
         .unwrap()
 }
 
-fn holds(arg: &SyscallArg, value: u64, narrow: bool) -> bool {
-    let cut = |word: u64| if narrow { word & 0xffff_ffff } else { word };
-    let (left, right) = (cut(value), cut(arg.value));
+/// The number that a condition compares with, where the kernel reads only some bits of the
+/// argument: a negative number that was written in 64 or 32 bits is the argument's own one. And the
+/// bits that are compared at all.
+pub fn meant(arg: &SyscallArg, bits: u64) -> (u64, u64) {
+    let masked = arg.op == "SCMP_CMP_MASKED_EQ";
+    let mask = if masked { arg.value } else { u64::MAX };
+    let value = if masked { arg.value_two & arg.value } else { arg.value };
+    let low = value & bits;
+    let negative = low > bits >> 1;
+    let in_64_bits = (low | !bits) & mask;
+    let in_32_bits = in_64_bits & 0xffff_ffff;
+    if negative && (value == in_64_bits || bits == 0xffff && value == in_32_bits) { (low, mask) } else { (value, mask) }
+}
+
+fn holds(arg: &SyscallArg, value: u64, bits: u64) -> bool {
+    let (left, (right, mask)) = (value & bits, meant(arg, bits));
     match arg.op.as_str() {
         "SCMP_CMP_NE" => left != right,
         "SCMP_CMP_LT" => left < right,
@@ -74,7 +88,7 @@ fn holds(arg: &SyscallArg, value: u64, narrow: bool) -> bool {
         "SCMP_CMP_EQ" => left == right,
         "SCMP_CMP_GE" => left >= right,
         "SCMP_CMP_GT" => left > right,
-        "SCMP_CMP_MASKED_EQ" => left & right == cut(arg.value_two) & right,
+        "SCMP_CMP_MASKED_EQ" => left & mask == right,
         op => panic!("{op}"),
     }
 }
@@ -83,9 +97,9 @@ fn private(arch: ScmpArch, number: u32) -> bool {
     arch == ScmpArch::Arm && number >= 0xf_0000
 }
 
-/// Whether no arguments at all can make the rule fail, seen from this ABI.
-fn unconditional(rule: &SyscallRule, narrow: bool) -> bool {
-    let void = |arg: &SyscallArg| arg.op == "SCMP_CMP_MASKED_EQ" && (arg.value == 0 || narrow && arg.value as u32 == 0);
+/// Whether the rule sets no condition, or compares no bit.
+fn unconditional(rule: &SyscallRule) -> bool {
+    let void = |arg: &SyscallArg| arg.op == "SCMP_CMP_MASKED_EQ" && arg.value == 0;
     if alternatives(rule) { rule.args.iter().any(void) } else { rule.args.iter().all(void) }
 }
 
@@ -104,26 +118,29 @@ fn names(rule: &SyscallRule, call: &str) -> bool {
 
 /// A profile to be read for one CPU family.
 pub struct Model<'a> {
+    family: &'static Family,
     arches: &'a [Arch],
     seccomp: &'a Seccomp,
     default: u32,
     /// For each architecture and rule the numbers of its names.
-    numbers: Vec<Vec<HashSet<u32>>>,
+    numbers: Vec<Vec<HashMap<u32, &'a str>>>,
     /// For each architecture the greatest number that the profile names, if newer calls get ENOSYS.
     newest: Vec<Option<u32>>,
 }
 
 impl<'a> Model<'a> {
-    pub fn new(arches: &'a [Arch], seccomp: &'a Seccomp) -> Self {
-        let numbers = |arch: &Arch, rule: &SyscallRule| rule.names.iter().filter_map(|name| oracle::number(name, arch.1)).collect();
-        let numbers: Vec<Vec<HashSet<u32>>> =
+    pub fn new(family: &'static Family, arches: &'a [Arch], seccomp: &'a Seccomp) -> Self {
+        let numbers = |arch: &Arch, rule: &'a SyscallRule| {
+            rule.names.iter().filter_map(|name| Some((oracle::number(name, arch.1)?, name.as_str()))).collect()
+        };
+        let numbers: Vec<Vec<HashMap<u32, &str>>> =
             arches.iter().map(|arch| seccomp.syscalls.iter().map(|rule| numbers(arch, rule)).collect()).collect();
         let denies = !["SCMP_ACT_ALLOW", "SCMP_ACT_LOG", "SCMP_ACT_TRACE"].contains(&seccomp.default_action.as_str());
-        let newest = |(arch, rules): (&Arch, &Vec<HashSet<u32>>)| {
-            rules.iter().flatten().copied().filter(|number| denies && !private(arch.1, *number)).max()
+        let newest = |(arch, rules): (&Arch, &Vec<HashMap<u32, &str>>)| {
+            rules.iter().flat_map(HashMap::keys).copied().filter(|number| denies && !private(arch.1, *number)).max()
         };
         let newest = arches.iter().zip(&numbers).map(newest).collect();
-        Self { arches, seccomp, default: action(&seccomp.default_action, seccomp.default_errno_ret), numbers, newest }
+        Self { family, arches, seccomp, default: action(&seccomp.default_action, seccomp.default_errno_ret), numbers, newest }
     }
 
     /// Which architecture of the family the call is made by, if the profile lists it.
@@ -166,7 +183,7 @@ impl<'a> Model<'a> {
 
     /// Whether a rule permits something under conditions that cannot be checked where a multiplexer hides the arguments.
     fn withholds(&self, rule: &SyscallRule) -> bool {
-        mildness(action(&rule.action, rule.errno_ret)) > mildness(self.default) && !unconditional(rule, true)
+        mildness(action(&rule.action, rule.errno_ret)) > mildness(self.default) && !unconditional(rule)
     }
 
     /// Whether the call is one that libseccomp permits although it cannot check the conditions.
@@ -175,28 +192,47 @@ impl<'a> Model<'a> {
         self.hidden(data).is_some_and(withholds)
     }
 
+    /// The bits that the kernel reads of each argument of a call that a rule names, or that a
+    /// multiplexer hides.
+    pub fn bits(&self, data: &Data) -> [u64; 6] {
+        let Some(arch) = self.arch(data) else { return [u64::MAX; 6] };
+        let named = self.numbers[arch].iter().find_map(|numbers| numbers.get(&data.nr));
+        let registers = if self.narrow(arch) { 0xffff_ffff } else { u64::MAX };
+        [0, 1, 2, 3, 4, 5].map(|i| named.map_or(registers, |name| self.family.bits_read(self.arches[arch].0, name, i)))
+    }
+
+    fn narrow(&self, arch: usize) -> bool {
+        ![ScmpArch::X8664, ScmpArch::Aarch64].contains(&self.arches[arch].1)
+    }
+
+    /// Whether libseccomp compares with another number than we do: it cuts all values to 32 bits
+    /// for a 32-bit architecture, so that what no argument can be becomes what one can be, and for
+    /// others it never takes a number for a negative one.
+    pub fn other_value(&self, data: &Data, args: &[&SyscallArg]) -> bool {
+        let (bits, narrow) = (self.bits(data), self.arch(data).is_some_and(|arch| self.narrow(arch)));
+        args.iter().any(|arg| {
+            let (ours, _) = meant(arg, bits[arg.index as usize]);
+            let (written, _) = meant(arg, u64::MAX);
+            ours != if narrow { written & 0xffff_ffff } else { written }
+        })
+    }
+
     /// The actions of the rules that hold, in order, and whether they would with any arguments.
     fn applying(&self, data: &Data, index: usize) -> Vec<(u32, bool)> {
-        let arch = self.arches[index].1;
-        let narrow = arch != ScmpArch::X8664 && arch != ScmpArch::Aarch64;
-        let hidden = self.hidden(data);
+        let (hidden, bits) = (self.hidden(data), self.bits(data));
         let mut applying = Vec::new();
         for (rule, numbers) in self.seccomp.syscalls.iter().zip(&self.numbers[index]) {
             let value = action(&rule.action, rule.errno_ret);
             if value == self.default {
                 continue;
             }
-            if numbers.contains(&data.nr) {
-                let test = |arg: &SyscallArg| holds(arg, data.args[arg.index as usize], narrow);
-                if applies(rule, test) {
-                    applying.push((value, unconditional(rule, narrow)));
-                }
+            let test = |arg: &SyscallArg| holds(arg, data.args[arg.index as usize], bits[arg.index as usize]);
+            if numbers.contains_key(&data.nr) && applies(rule, test) {
+                applying.push((value, unconditional(rule)));
             }
-            if hidden.is_some_and(|hidden| names(rule, hidden)) && !self.withholds(rule) {
-                let test = |arg: &SyscallArg| arg.index == 0 || holds(arg, data.args[arg.index as usize], narrow);
-                if applies(rule, test) {
-                    applying.push((value, false));
-                }
+            let beside_the_first = |arg: &SyscallArg| arg.index == 0 || test(arg);
+            if hidden.is_some_and(|hidden| names(rule, hidden)) && !self.withholds(rule) && applies(rule, beside_the_first) {
+                applying.push((value, false));
             }
         }
         applying

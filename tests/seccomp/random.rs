@@ -43,12 +43,16 @@ const OPERATORS: [&str; 7] =
     ["SCMP_CMP_NE", "SCMP_CMP_LT", "SCMP_CMP_LE", "SCMP_CMP_EQ", "SCMP_CMP_GE", "SCMP_CMP_GT", "SCMP_CMP_MASKED_EQ"];
 
 /// Words whose neighbours and halves tell the comparisons apart.
-const WORDS: [u64; 14] = [
+const WORDS: [u64; 18] = [
     0,
     1,
     2,
     5,
     40,
+    0x8000,
+    0xffff,
+    0x1_0005,
+    0xffff_fffe,
     0x7e02_0000,
     0x7fff_ffff,
     0x8000_0000,

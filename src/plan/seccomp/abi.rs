@@ -1,6 +1,6 @@
 //! The ABIs by which a program can enter the kernel, as seccomp sees them.
 
-use super::table;
+use super::table::{self, Entry};
 
 /// How the system calls of one ABI look in `struct seccomp_data`.
 pub(super) struct Abi {
@@ -12,18 +12,17 @@ pub(super) struct Abi {
     pub base: u32,
     /// Where numbers begin that say nothing about how new a call is, if there are such: ARM's private calls.
     pub private: Option<u32>,
-    /// Whether arguments have 64 bits that count; otherwise only the lower 32 are compared, as libseccomp does.
-    pub wide: bool,
     /// Whether socket and System V IPC calls can also be made through socketcall(2) and ipc(2).
     pub multiplexed: bool,
 }
 
-/// The ABIs that one kernel can serve, the native one first, and the numbers of their calls in the same order.
+/// The ABIs that one kernel can serve, the native one first, which alone has registers of 64 bits,
+/// and the calls of each in the same order.
 ///
 /// ABIs that share an audit value stand together, by rising base. All families so far are little-endian.
 pub struct Family {
     pub(super) abis: &'static [Abi],
-    pub(super) numbers: fn(&str) -> Option<&'static [u32]>,
+    pub(super) find: fn(&str) -> Option<Entry>,
     /// The other way round: the ABI's place in `abis`, and a number of it.
     pub(super) name: fn(usize, u32) -> Option<&'static str>,
 }
@@ -32,6 +31,14 @@ impl Family {
     /// The native ABI's name in a profile.
     pub fn name(&self) -> &'static str {
         self.abis[0].name
+    }
+
+    /// Which bits the kernel reads of a call's argument, from 0 to 5, by way of an ABI of this
+    /// family (`SCMP_ARCH_*`). All of a register's are taken for read of what our tables do not
+    /// have.
+    pub fn bits_read(&self, abi: &str, call: &str, index: u8) -> u64 {
+        let column = self.abis.iter().position(|other| other.name == abi).unwrap_or_default();
+        (self.find)(call).map_or(u64::MAX, |entry| entry.widths[column].mask(index))
     }
 }
 
@@ -43,21 +50,21 @@ const AUDIT_ARCH_AARCH64: u32 = 0xc000_00b7;
 /// x86_64 kernels.
 pub static X86: Family = Family {
     abis: &[
-        Abi { name: "SCMP_ARCH_X86_64", audit: AUDIT_ARCH_X86_64, base: 0, private: None, wide: true, multiplexed: false },
-        Abi { name: "SCMP_ARCH_X32", audit: AUDIT_ARCH_X86_64, base: 0x4000_0000, private: None, wide: false, multiplexed: false },
-        Abi { name: "SCMP_ARCH_X86", audit: AUDIT_ARCH_I386, base: 0, private: None, wide: false, multiplexed: true },
+        Abi { name: "SCMP_ARCH_X86_64", audit: AUDIT_ARCH_X86_64, base: 0, private: None, multiplexed: false },
+        Abi { name: "SCMP_ARCH_X32", audit: AUDIT_ARCH_X86_64, base: 0x4000_0000, private: None, multiplexed: false },
+        Abi { name: "SCMP_ARCH_X86", audit: AUDIT_ARCH_I386, base: 0, private: None, multiplexed: true },
     ],
-    numbers: table::x86,
+    find: table::x86,
     name: table::x86_name,
 };
 
 /// aarch64 kernels.
 pub static ARM: Family = Family {
     abis: &[
-        Abi { name: "SCMP_ARCH_AARCH64", audit: AUDIT_ARCH_AARCH64, base: 0, private: None, wide: true, multiplexed: false },
-        Abi { name: "SCMP_ARCH_ARM", audit: AUDIT_ARCH_ARM, base: 0, private: Some(0x000f_0000), wide: false, multiplexed: false },
+        Abi { name: "SCMP_ARCH_AARCH64", audit: AUDIT_ARCH_AARCH64, base: 0, private: None, multiplexed: false },
+        Abi { name: "SCMP_ARCH_ARM", audit: AUDIT_ARCH_ARM, base: 0, private: Some(0x000f_0000), multiplexed: false },
     ],
-    numbers: table::arm,
+    find: table::arm,
     name: table::arm_name,
 };
 

@@ -104,7 +104,7 @@ impl Program {
 
     /// Whether all of an argument is equal to a value.
     pub fn argument_equal(&mut self, index: u8, value: u64, yes: Target, no: Target) -> Target {
-        self.condition(Condition { index, test: Test::Equal, mask: u64::MAX, value, negated: false }, true, yes, no)
+        self.condition(Condition { index, test: Test::Equal, mask: u64::MAX, value, negated: false }, yes, no)
     }
 
     /// The program begins here: whatever is written next must be reached by falling through.
@@ -115,21 +115,25 @@ impl Program {
         }
     }
 
-    /// Tests one argument; `wide` if its upper word counts.
-    pub fn condition(&mut self, condition: Condition, wide: bool, yes: Target, no: Target) -> Target {
+    /// Tests one argument. Of a word that its mask leaves out nothing is loaded.
+    pub fn condition(&mut self, condition: Condition, yes: Target, no: Target) -> Target {
         let (yes, no) = if condition.negated { (no, yes) } else { (yes, no) };
         let Condition { index, test, mask, value, .. } = condition;
         let [value_low, value_high] = [value as u32, (value >> 32) as u32];
+        let [mask_low, mask_high] = [mask as u32, (mask >> 32) as u32];
         match test {
             Test::Equal => {
-                let rest = self.masked_equal(low(index), mask as u32, value_low, yes, no);
-                if wide { self.masked_equal(high(index), (mask >> 32) as u32, value_high, rest, no) } else { rest }
+                let rest = self.masked_equal(low(index), mask_low, value_low, yes, no);
+                self.masked_equal(high(index), mask_high, value_high, rest, no)
             }
             Test::Greater | Test::GreaterOrEqual => {
                 let comparison = if test == Test::Greater { BPF_JGT } else { BPF_JGE };
                 self.branch(comparison, value_low, yes, no);
+                if mask_low != u32::MAX {
+                    self.push(AND, 0, 0, mask_low);
+                }
                 let rest = self.load(low(index));
-                if !wide {
+                if mask_high == 0 {
                     return rest;
                 }
                 let tie = self.equal(value_high, rest, no);

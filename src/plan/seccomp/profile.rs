@@ -3,8 +3,8 @@
 use super::BAD_ARCHITECTURE;
 use super::abi::{self, ARCHITECTURES, Abi, Family};
 use super::emit::{Program, Run, Target};
-use super::rules::{self, Condition, Rule};
-use super::table::NONE;
+use super::rules::{self, Condition, Outcome, Rule};
+use super::table::{Entry, NONE, Widths};
 use crate::spec::Seccomp;
 use crate::sys::{Error, Result};
 
@@ -27,6 +27,8 @@ struct Use {
     rule: usize,
     /// For socketcall(2) and ipc(2) the first argument, for all others 0.
     call: u8,
+    /// What the kernel reads of the arguments that the rule looks at.
+    widths: Widths,
 }
 
 /// A profile with its names looked up.
@@ -44,7 +46,7 @@ pub(super) struct Profile<'a> {
 struct Call<'a> {
     name: &'a str,
     rule: usize,
-    numbers: Option<&'static [u32]>,
+    entry: Option<Entry>,
     multiplexer: Option<(u32, u8)>,
 }
 
@@ -69,7 +71,7 @@ impl<'a> Profile<'a> {
             calls.extend(rule.names.iter().map(|name| Call {
                 name,
                 rule: i,
-                numbers: (family.numbers)(name),
+                entry: (family.find)(name),
                 multiplexer: if multiplexed { abi::multiplexer(name) } else { None },
             }));
         }
@@ -117,8 +119,7 @@ impl<'a> Profile<'a> {
                 unlisted = floor.1;
                 runs.push(floor.0, Verdict::Return(unlisted));
             }
-            let wide = abis.iter().rev().find(|abi| abi.base <= number).is_some_and(|abi| abi.wide);
-            runs.push(number, self.verdict(uses, wide, verdicts));
+            runs.push(number, self.verdict(uses, verdicts));
             runs.push(number + 1, Verdict::Return(unlisted));
         }
         for floor in floors {
@@ -133,19 +134,21 @@ impl<'a> Profile<'a> {
         let mut newest = None;
         for call in &self.calls {
             let inert = self.rules[call.rule].action == self.default;
-            if let Some(number) = call.numbers.map(|numbers| numbers[column]).filter(|number| *number != NONE) {
+            let looks_at = |widths: Widths| widths.of(self.rules[call.rule].conditions().map(|condition| condition.index));
+            if let Some(entry) = call.entry.filter(|entry| entry.numbers[column] != NONE) {
+                let number = entry.numbers[column];
                 if abi.private.is_none_or(|private| number < private) {
                     newest = newest.max(Some(abi.base + number));
                 }
                 if !inert {
-                    uses.push(Use { number: abi.base + number, rule: call.rule, call: 0 });
+                    let widths = looks_at(entry.widths[column]);
+                    uses.push(Use { number: abi.base + number, rule: call.rule, call: 0, widths });
                 }
             }
-            if let (Some((number, argument)), true, false) = (call.multiplexer, abi.multiplexed, inert) {
-                let hidden = Use { number, rule: call.rule, call: argument };
-                if !self.leaks(hidden, abi.wide) {
-                    uses.push(hidden);
-                }
+            if let (Some((number, argument)), true, false) = (call.multiplexer, abi.multiplexed, inert)
+                && !self.leaks(call.rule)
+            {
+                uses.push(Use { number, rule: call.rule, call: argument, widths: looks_at(Widths::INT) });
             }
         }
         newest
@@ -155,41 +158,72 @@ impl<'a> Profile<'a> {
     ///
     /// The call's arguments are in memory there, where no filter can look: `socket` with any family but AF_ALG, as docker's
     /// profile has it against CVE-2026-31431, would become `socketcall` with SYS_SOCKET and any family at all.
-    fn leaks(&self, hidden: Use, wide: bool) -> bool {
-        let permits = mildness(self.rules[hidden.rule].action) > mildness(self.default);
-        permits && !self.unconditional(&Use { call: 0, ..hidden }, wide)
+    fn leaks(&self, rule: usize) -> bool {
+        let permits = mildness(self.rules[rule].action) > mildness(self.default);
+        permits && !self.rules[rule].unconditional()
     }
 
-    fn verdict(&self, uses: &[Use], wide: bool, verdicts: &mut Verdicts) -> Verdict {
+    fn verdict(&self, uses: &[Use], verdicts: &mut Verdicts) -> Verdict {
         let action = |u: &Use| self.rules[u.rule].action;
-        if let Some(first) = uses.iter().find(|u| self.unconditional(u, wide)) {
+        if let Some(first) = uses.iter().find(|u| u.call == 0 && self.rules[u.rule].unconditional()) {
             for idle in uses.iter().filter(|u| action(u) != action(first)) {
                 verdicts.idle(idle.rule, first.rule, self);
             }
             return Verdict::Return(action(first));
         }
-        let mut uses = uses.to_vec();
+        let mut uses: Vec<Use> = uses.iter().filter(|u| self.alternatives(u).next().is_some()).copied().collect();
         uses.sort_by_key(|u| mildness(action(u)));
-        verdicts.intern(&uses, wide)
+        let certain = uses.iter().position(|u| self.alternatives(u).any(|conditions| conditions.is_empty()));
+        let otherwise = certain.map_or(self.default, |certain| action(&uses[certain]));
+        uses.truncate(certain.unwrap_or(uses.len()));
+        if uses.is_empty() { Verdict::Return(otherwise) } else { verdicts.intern(&uses, otherwise) }
     }
 
     fn names(&self, rule: usize) -> impl Iterator<Item = &str> {
         self.calls.iter().filter(move |call| call.rule == rule).map(|call| call.name)
     }
 
-    /// Whether a rule applies whatever the arguments are.
-    fn unconditional(&self, u: &Use, wide: bool) -> bool {
-        self.alternatives(u, wide).any(|mut conditions| conditions.next().is_none())
+    /// What must hold for a rule to apply: all conditions of any of these. Left out are conditions
+    /// that always hold, and alternatives with one that never does.
+    fn alternatives(&self, u: &Use) -> impl DoubleEndedIterator<Item = Vec<Condition>> {
+        let Use { call, widths, .. } = *u;
+        self.rules[u.rule].alternatives.iter().filter_map(move |conditions| {
+            let which = (call != 0).then(|| Condition::multiplexed(call));
+            let others = conditions.iter().filter(|condition| call == 0 || condition.index != 0);
+            let mut left: Vec<Condition> = which.into_iter().collect();
+            for condition in others {
+                match condition.read(widths.mask(condition.index)) {
+                    Outcome::Always => {}
+                    Outcome::Never => return None,
+                    Outcome::Depends(condition) => left.push(condition),
+                }
+            }
+            Some(left)
+        })
     }
 
-    /// What must hold for a rule to apply: all conditions of any of these.
-    fn alternatives(&self, u: &Use, wide: bool) -> impl DoubleEndedIterator<Item = impl DoubleEndedIterator<Item = Condition>> {
-        let call = u.call;
-        self.rules[u.rule].alternatives.iter().map(move |conditions| {
-            let which = (call != 0).then(|| Condition::multiplexed(call));
-            let others = conditions.iter().copied().filter(move |c| call == 0 || c.index != 0);
-            which.into_iter().chain(others).map(move |c| if wide { c } else { c.narrow() }).filter(|c| !c.always())
-        })
+    /// Tells of conditions on native calls whose outcome is known, since they ask for bits that the
+    /// kernel never reads.
+    pub fn warn(&self, warnings: &mut Vec<String>) {
+        for (i, rule) in self.rules.iter().enumerate() {
+            let calls = || self.calls.iter().filter(|call| call.rule == i);
+            for (j, condition) in rule.conditions().enumerate().filter(|(_, condition)| !condition.always()) {
+                let known = calls().find_map(|call| {
+                    let bits = call.entry.filter(|entry| entry.numbers[0] != NONE)?.widths[0].mask(condition.index);
+                    match condition.read(bits) {
+                        Outcome::Always => Some((call.name, bits, "always")),
+                        Outcome::Never => Some((call.name, bits, "never")),
+                        Outcome::Depends(_) => None,
+                    }
+                });
+                if let Some((name, bits, when)) = known {
+                    warnings.push(format!(
+                        "linux.seccomp.syscalls[{i}].args[{j}] {when} holds for {name}: the kernel reads only the lower {} bits of this argument",
+                        bits.count_ones()
+                    ));
+                }
+            }
+        }
     }
 }
 
@@ -222,17 +256,19 @@ pub(super) struct Verdicts {
 }
 
 struct Set {
-    wide: bool,
     /// The strictest first; the numbers in them don't matter.
     uses: Vec<Use>,
+    /// What the filter returns if none of them holds.
+    otherwise: u32,
     written: Option<Target>,
 }
 
 impl Verdicts {
-    fn intern(&mut self, uses: &[Use], wide: bool) -> Verdict {
-        let same = |set: &Set| set.wide == wide && set.uses.iter().map(|u| (u.rule, u.call)).eq(uses.iter().map(|u| (u.rule, u.call)));
+    fn intern(&mut self, uses: &[Use], otherwise: u32) -> Verdict {
+        let parts = |u: &Use| (u.rule, u.call, u.widths);
+        let same = |set: &Set| set.otherwise == otherwise && set.uses.iter().map(parts).eq(uses.iter().map(parts));
         Verdict::Rules(self.sets.iter().position(same).unwrap_or_else(|| {
-            self.sets.push(Set { wide, uses: uses.to_vec(), written: None });
+            self.sets.push(Set { uses: uses.to_vec(), otherwise, written: None });
             self.sets.len() - 1
         }))
     }
@@ -258,12 +294,12 @@ impl Verdicts {
         };
         let set = &mut self.sets[index];
         *set.written.get_or_insert_with(|| {
-            let mut otherwise = Target::Return(profile.default);
+            let mut otherwise = Target::Return(set.otherwise);
             for u in set.uses.iter().rev() {
-                for conditions in profile.alternatives(u, set.wide).rev() {
+                for conditions in profile.alternatives(u).rev() {
                     let mut holds = Target::Return(profile.rules[u.rule].action);
-                    for condition in conditions.rev() {
-                        holds = program.condition(condition, set.wide, holds, otherwise);
+                    for condition in conditions.into_iter().rev() {
+                        holds = program.condition(condition, holds, otherwise);
                     }
                     otherwise = holds;
                 }

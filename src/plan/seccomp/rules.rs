@@ -15,7 +15,8 @@ pub(super) struct Rule {
     pub alternatives: Vec<Vec<Condition>>,
 }
 
-/// `(argument & mask) test value`, or its opposite.
+/// `(argument & mask) test value`, or its opposite. The mask of the two that are not `Equal` has
+/// all bits that are read.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) struct Condition {
     pub index: u8,
@@ -23,6 +24,14 @@ pub(super) struct Condition {
     pub mask: u64,
     pub value: u64,
     pub negated: bool,
+}
+
+/// What a condition comes to where the kernel reads only a part of an argument.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Outcome {
+    Always,
+    Never,
+    Depends(Condition),
 }
 
 /// How an argument is compared. The other three of the six comparisons are the opposites of these.
@@ -34,14 +43,30 @@ pub(super) enum Test {
 }
 
 impl Condition {
-    /// The first argument of socketcall(2) or ipc(2) that makes the given call.
+    /// The first argument of socketcall(2) or ipc(2) that makes the given call, in registers of 32 bits.
     pub fn multiplexed(call: u8) -> Self {
-        Self { index: 0, test: Test::Equal, mask: u64::MAX, value: u64::from(call), negated: false }
+        Self { index: 0, test: Test::Equal, mask: u64::from(u32::MAX), value: u64::from(call), negated: false }
     }
 
-    /// What is left to compare in an ABI whose registers have 32 bits.
-    pub fn narrow(self) -> Self {
-        Self { mask: self.mask & 0xffff_ffff, value: self.value & 0xffff_ffff, ..self }
+    /// What becomes of the condition if the kernel reads only these bits of the argument.
+    ///
+    /// It holds of an argument if it would hold of the bits that are read, taken without a sign, as
+    /// seccomp compares. No argument can have the value that needs more bits, so the answer is
+    /// known then. A negative number is the exception: its author means the lower bits, as -1 is
+    /// 0xffffffff to the kernel's `int`.
+    pub fn read(self, bits: u64) -> Outcome {
+        let unread = self.mask & !bits;
+        let sign = bits ^ bits >> 1;
+        let extended = |ones: u64| ones != 0 && self.value & unread == ones;
+        let negative = self.value & sign != 0 && (extended(unread) || extended(unread & u64::from(u32::MAX)));
+        let value = if negative { self.value & bits } else { self.value };
+        let mask = self.mask & bits;
+        let holds = match self.test {
+            _ if value & !bits != 0 => self.negated,
+            Test::Equal if mask == 0 => !self.negated,
+            _ => return Outcome::Depends(Self { mask, value, ..self }),
+        };
+        if holds { Outcome::Always } else { Outcome::Never }
     }
 
     /// Whether every argument fulfils it: a mask without bits compares nothing.
@@ -51,6 +76,18 @@ impl Condition {
 }
 
 impl Rule {
+    /// All conditions, in the order of the profile.
+    pub fn conditions(&self) -> impl Iterator<Item = Condition> {
+        self.alternatives.iter().flatten().copied()
+    }
+
+    /// Whether the profile sets no condition, or one that compares no bit. A condition that holds
+    /// because the kernel reads too little is not meant: the rule would override others, which its
+    /// author did not ask for.
+    pub fn unconditional(&self) -> bool {
+        self.alternatives.iter().any(|conditions| conditions.iter().all(|condition| condition.always()))
+    }
+
     /// `at` makes the path of one of the rule's fields.
     pub fn new(rule: &SyscallRule, at: &dyn Fn(&str) -> String) -> Result<Self> {
         let action = action(&rule.action, rule.errno_ret, ["action", "errnoRet"], at)?;

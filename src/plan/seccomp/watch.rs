@@ -41,7 +41,7 @@ pub fn watched(filter: &Filter, all: bool, mark: u64) -> Filter {
     let mut whole = Program::default();
     let rest = whole.end_with(&program);
     let marked = whole.argument_equal(5, mark, Target::Return(libc::SECCOMP_RET_ALLOW), rest);
-    let number = |name| (NATIVE.numbers)(name).map_or(u32::MAX, |numbers| numbers[0]);
+    let number = |name| (NATIVE.find)(name).map_or(u32::MAX, |entry| entry.numbers[0]);
     let read = whole.equal(number("read"), marked, rest);
     whole.equal(number("sendmsg"), marked, read);
     let number = whole.load(emit::NR);
