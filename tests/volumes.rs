@@ -271,7 +271,7 @@ fn links_in_the_image_do_not_lead_out_of_it() {
     fs::write(place.image.join("file"), "").unwrap();
     refused(place.provide("onfile:/file"), "cannot be mounted over a file");
     let mut deep = place.image.join("deep");
-    (0..250).for_each(|_| deep.push("d"));
+    (0..300).for_each(|_| deep.push("d"));
     fs::create_dir_all(&deep).unwrap();
     refused(place.provide("deep:/deep"), "directories deep");
 }

@@ -11,12 +11,16 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// A directory of its own; removed when dropped, by another program.
+/// A directory of its own; removed when dropped, by another program. It lies so deep that a walk
+/// which goes too far up ends among directories of the test.
 struct Place(PathBuf);
+
+/// More than the levels of the trees that are moved.
+const SHELL: usize = 100;
 
 impl Place {
     fn new() -> Self {
-        let dir = std::env::temp_dir().join(format!("trees-{}", random(12)));
+        let dir = std::env::temp_dir().join(format!("trees-{}", random(12))).join("shell/".repeat(SHELL));
         fs::create_dir_all(dir.join("tree")).unwrap();
         fs::create_dir(dir.join("outside")).unwrap();
         (0..20).for_each(|i| fs::write(dir.join(format!("outside/{i}")), "untouched").unwrap());
@@ -50,7 +54,8 @@ impl Place {
 impl Drop for Place {
     fn drop(&mut self) {
         let _ = unmount(self.tree(), UnmountFlags::DETACH); // only if it was mounted
-        let _ = std::process::Command::new("rm").arg("-rf").arg(&self.0).status();
+        let top = self.0.ancestors().nth(SHELL).unwrap();
+        let _ = std::process::Command::new("rm").arg("-rf").arg(top).status();
     }
 }
 
