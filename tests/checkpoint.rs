@@ -340,6 +340,32 @@ fn a_joined_network_namespace_is_joined_again() {
     Census::of(&saved.bundle).nothing_left(&saved.bundle);
 }
 
+/// CRIU makes its processes right in the pid namespace, with the host's files in sight of who is there (docs/decisions/0024).
+#[test]
+fn a_joined_pid_namespace_is_refused() {
+    let Some(saved) = Saved::new(&["sleep", "1000"]) else { return };
+    let mut holder = Command::new("unshare").args(["--pid", "--fork", "--kill-child", "sleep", "1000"]).spawn().unwrap();
+    let path = format!("/proc/{}/ns/pid_for_children", holder.id());
+    eventually("it has a namespace", || {
+        fs::read_link(&path).is_ok_and(|namespace| namespace != fs::read_link("/proc/self/ns/pid").unwrap())
+    });
+    let saved = saved.with(|c| {
+        let namespaces = c["linux"]["namespaces"].as_array_mut().unwrap();
+        namespaces.iter_mut().find(|n| n["type"] == "pid").unwrap()["path"] = json!(path);
+    });
+    saved.start();
+    let words = ["checkpoint and restore of a container that joins this namespace are not supported", "linux.namespaces[0]"];
+    saved.keel(&["checkpoint", "--image-path", "images", "ID"]).fails(1, &words);
+    assert_eq!(saved.bundle.status(), "running");
+    saved.bundle.delete();
+    fs::create_dir_all(saved.bundle.dir.join("images")).unwrap();
+    fs::write(saved.bundle.dir.join("images/descriptors.json"), "[\"\",\"\",\"\"]").unwrap();
+    saved.keel(&["restore", "--detach", "--image-path", "images", "ID"]).fails(1, &words);
+    holder.kill().unwrap();
+    holder.wait().unwrap();
+    Census::of(&saved.bundle).nothing_left(&saved.bundle);
+}
+
 /// Said in CRIU's words, with its log, and nothing is changed or left.
 #[test]
 fn what_criu_cannot_do_is_told() {

@@ -13,7 +13,7 @@ use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::OnceLock;
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 /// Who looks.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -30,10 +30,10 @@ enum Thief {
 
 const THIEVES: [Thief; 4] = [Thief::Powerless, Thief::Default, Thief::Tracer, Thief::User];
 
-/// Rounds for each thief: a thousand for all together, or as many as a proof wants.
+/// Rounds for each thief: a thousand starts and as many for execs for all tests together, or as many as a proof wants.
 fn rounds() -> usize {
     let wanted = std::env::var("KEEL_THIEF_ROUNDS").ok().and_then(|rounds| rounds.parse().ok());
-    wanted.unwrap_or(ROUNDS / THIEVES.len())
+    wanted.unwrap_or(ROUNDS / 2 / THIEVES.len())
 }
 
 /// Docker's default set.
@@ -66,8 +66,12 @@ fn program() -> &'static Path {
     })
 }
 
+/// One thief at a time: each keeps a CPU busy.
+static ALONE: Mutex<()> = Mutex::new(());
+
 /// Container A with its thief at work.
 struct Watched {
+    _alone: MutexGuard<'static, ()>,
     bundle: Bundle,
     guard: Guard,
     keel: Child,
@@ -75,6 +79,8 @@ struct Watched {
 
 impl Watched {
     fn new(thief: Thief) -> Self {
+        // A test that failed has ended its thief.
+        let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
         let bundle = Bundle::new(&["/thief"]).with(|config| {
             let none: Value = ["bounding", "effective", "permitted"].iter().map(|set| ((*set).to_owned(), json!([]))).collect();
             config["process"]["capabilities"] = none;
@@ -98,7 +104,7 @@ impl Watched {
         writeln!(needles, "{}\n{}", canary(&bundle), guard.secret().display()).unwrap();
         drop(needles);
         eventually("the thief is at work", || bundle.out().starts_with("ready\n"));
-        Self { bundle, guard, keel }
+        Self { _alone: alone, bundle, guard, keel }
     }
 
     /// The thief's pid, as the host sees it.

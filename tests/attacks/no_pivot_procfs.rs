@@ -89,7 +89,7 @@ fn nothing_outside_of_a_callers_chroot_reveals_a_procfs() {
     let bundle = bundle();
     let keel = std::path::Path::new(super::KEEL).parent().unwrap();
     let lines = format!(
-        "mkdir jail p; mount -t proc proc p; for link in /bin /sbin /lib /lib64; do [ ! -L $link ] || cp -d $link jail; done; \
+        "mkdir jail p; mount --bind jail jail; mount -t proc proc p; for link in /bin /sbin /lib /lib64; do [ ! -L $link ] || cp -d $link jail; done; \
          for dir in /proc /sys /dev /usr; do mkdir jail$dir; mount --rbind $dir jail$dir; done; \
          for dir in {} {}; do mkdir -p jail$dir; mount --bind $dir jail$dir; done",
         bundle.dir.display(),
