@@ -131,8 +131,10 @@ fn on_a_small_disk(bundle: &Bundle, size: &str, line: &str) -> std::process::Out
     let root = bundle.state_root();
     fs::create_dir_all(&root).unwrap();
     bundle.write();
-    let script =
-        format!("mount -t tmpfs -o {size} tmpfs {root} || exit 99; {line}; code=$?; ls {root} >&2; exit $code", root = root.display(),);
+    let script = format!(
+        "mount -t tmpfs -o mode=700,{size} tmpfs {root} || exit 99; {line}; code=$?; ls {root} >&2; exit $code",
+        root = root.display(),
+    );
     let mut command = Command::new("/usr/bin/unshare");
     command.args(["--mount", "--propagation", "private", "sh", "-c", &script]).current_dir(&bundle.dir);
     command.env("KEEL", common::KEEL).env("ROOT", &root).env("ID", bundle.id()).output().unwrap()

@@ -131,7 +131,7 @@ const RUNTIME_TOLERATES: &[(&str, &str, &str)] = &[
     ("clock_gettime", "", "a call only where the vDSO has no clock of the CPU's; the record's time of creation is then wrong"),
     ("madvise", "", "memory is given back as a courtesy"),
     ("open", "/proc/self/status", "every signal counts as ignored then"),
-    ("read", "Name:\tkeel", "the same"),
+    ("read", "Name:\\tkeel", "the same"),
     ("readlinkat", "/exe\"", "only where it says that there is none, the program is taken for one that is ending"),
 ];
 
