@@ -142,18 +142,19 @@ impl Streams {
             // poll(2) tells of a hang-up whether it is asked or not, so what is of no interest is left out.
             let idle = || PollFd::new(&self.signals, PollFlags::empty());
             let exit = if ended { idle() } else { PollFd::new(&process.pidfd, PollFlags::IN) };
-            let mut fds = vec![PollFd::new(&self.signals, PollFlags::IN), exit];
-            fds.extend(self.input.as_ref().map_or_else(|| [idle(), idle()], |channel| channel.interests(idle)));
-            for output in &self.outputs {
-                fds.extend(output.as_ref().map_or_else(|| [idle(), idle()], |channel| channel.interests(idle)));
-            }
+            let [input, input_pipe] = self.input.as_ref().map_or_else(|| [idle(), idle()], |channel| channel.interests(idle));
+            let output = |number: usize| self.outputs[number].as_ref().map_or_else(|| [idle(), idle()], |channel| channel.interests(idle));
+            let ([out_pipe, out], [err_pipe, err]) = (output(0), output(1));
+            let mut fds = [PollFd::new(&self.signals, PollFlags::IN), exit, input, input_pipe, out_pipe, out, err_pipe, err];
             match poll(&mut fds, limit.as_ref()) {
                 Err(Errno::INTR) => return Ok(false),
                 other => other.context(|| "wait for the program")?,
             };
-            fds.iter().map(PollFd::revents).collect::<Vec<_>>()
+            fds.each_ref().map(PollFd::revents)
         };
-        self.forward(process);
+        if !revents[0].is_empty() {
+            self.forward(process);
+        }
         if let Some(channel) = &mut self.input {
             match channel.pass(revents[2], revents[3]) {
                 Ok(true) => {}
