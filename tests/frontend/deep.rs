@@ -9,7 +9,7 @@ use std::fs;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-const LEVELS: usize = 3000;
+const LEVELS: usize = 1200;
 
 /// Bytes of the file at the bottom.
 const BYTES: u64 = 50_000_000;
@@ -90,7 +90,7 @@ fn what_a_killed_command_left_is_removed_however_deep() {
     host.run(&["--name", "stopped", "busybox", "true"]).ok();
     deep(&host.container("stopped").join("upper"));
     limited(&host, &["container", "prune", "-f"]).ok();
-    host.ok(&["volume", "create", "x"]);
+    host.ok(&["volume", "create", "data"]);
     let root = host.root();
     let hidden = [root.join("containers/.half"), root.join("volumes/.old.half"), root.join("layers/.half")];
     for path in &hidden {

@@ -4,44 +4,38 @@
 use keel::mydocker::files::{random, tree};
 use rustix::fd::OwnedFd;
 use rustix::fs::{CWD, Mode, OFlags, mkdirat, openat};
-use rustix::mount::{UnmountFlags, mount_bind, unmount};
+use rustix::mount::{MountFlags, UnmountFlags, mount, mount_bind, unmount};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// A directory of its own; removed when dropped, by another program. It lies so deep that a walk
-/// which goes too far up ends among directories of the test.
-struct Place(PathBuf);
-
-/// More than the levels of the trees that are moved.
-const SHELL: usize = 100;
+/// A file system of its own, in memory: a disk takes its time to make a hundred thousand directories.
+/// The place lies so deep in it that a walk which goes too far up ends among directories of the test.
+struct Place {
+    top: PathBuf,
+    dir: PathBuf,
+}
 
 impl Place {
     fn new() -> Self {
-        let dir = std::env::temp_dir().join(format!("trees-{}", random(12))).join("shell/".repeat(SHELL));
+        let top = std::env::temp_dir().join(format!("trees-{}", random(12)));
+        fs::create_dir(&top).unwrap();
+        mount("tmpfs", &top, "tmpfs", MountFlags::empty(), Some(c"nr_inodes=0")).unwrap();
+        let dir = top.join("shell/".repeat(100));
         fs::create_dir_all(dir.join("tree")).unwrap();
         fs::create_dir(dir.join("outside")).unwrap();
         (0..20).for_each(|i| fs::write(dir.join(format!("outside/{i}")), "untouched").unwrap());
-        Self(dir)
-    }
-
-    /// In memory: a disk takes its time to make and remove a hundred thousand directories.
-    fn in_memory() -> Self {
-        let place = Self::new();
-        let none = rustix::mount::MountFlags::empty();
-        rustix::mount::mount("tmpfs", place.tree(), "tmpfs", none, Some(c"nr_inodes=0")).unwrap();
-        fs::create_dir(place.0.join("tree/tree")).unwrap();
-        place
+        Self { top, dir }
     }
 
     fn tree(&self) -> PathBuf {
-        self.0.join("tree")
+        self.dir.join("tree")
     }
 
     fn outside(&self) -> PathBuf {
-        self.0.join("outside")
+        self.dir.join("outside")
     }
 
     #[track_caller]
@@ -53,9 +47,8 @@ impl Place {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        let _ = unmount(self.tree(), UnmountFlags::DETACH); // only if it was mounted
-        let top = self.0.ancestors().nth(SHELL).unwrap();
-        let _ = std::process::Command::new("rm").arg("-rf").arg(top).status();
+        let _ = unmount(&self.top, UnmountFlags::DETACH);
+        let _ = fs::remove_dir(&self.top);
     }
 }
 
@@ -84,8 +77,8 @@ fn resident(field: &str) -> u64 {
 
 #[test]
 fn a_tree_of_any_depth_is_measured_and_removed_with_few_descriptors() {
-    let place = Place::in_memory();
-    let tree = place.tree().join("tree");
+    let place = Place::new();
+    let tree = place.tree();
     // Other tests run beside this one, so that the limit leaves room for theirs.
     let limit = getrlimit(Resource::Nofile);
     setrlimit(Resource::Nofile, Rlimit { current: Some(1024), maximum: limit.maximum }).unwrap();
@@ -120,9 +113,9 @@ fn many_deep_branches_of_a_wide_directory_are_all_removed() {
     assert_eq!(tree::size(&place.tree()).files, 300 * 10 + 1500);
     tree::remove_content(&place.tree()).unwrap();
     assert_eq!(fs::read_dir(place.tree()).unwrap().count(), 0);
-    fs::write(place.0.join("file"), "x").unwrap();
-    tree::remove_path(&place.0.join("file")).unwrap();
-    let missing = tree::remove_path(&place.0.join("file")).unwrap_err();
+    fs::write(place.dir.join("file"), "x").unwrap();
+    tree::remove_path(&place.dir.join("file")).unwrap();
+    let missing = tree::remove_path(&place.dir.join("file")).unwrap_err();
     assert_eq!(missing.kind(), ErrorKind::NotFound);
 }
 

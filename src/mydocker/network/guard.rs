@@ -14,7 +14,6 @@ use super::netavark::TOOLS;
 use super::store::Network;
 use crate::sys::{Context, Error, Result};
 use rustix::fs::{MemfdFlags, memfd_create};
-use std::fmt::Write as _;
 use std::fs::File;
 use std::io::{Seek, Write};
 use std::path::Path;
@@ -41,27 +40,24 @@ fn removal(network: &Network) -> String {
 }
 
 fn table(network: &Network) -> String {
-    let bridge = &network.interface;
-    let mut text = format!("table ip {} {{\n", name(network));
-    // After conntrack (-200), before the addresses are translated (-100); RFC 1122, section
-    // 3.2.1.3: outside of a host there is no 127.
-    let _ = write!(
-        text,
-        "chain loopback {{ type filter hook prerouting priority -160; policy accept;\n\
-         iifname != \"lo\" ip daddr 127.0.0.0/8 drop\n\
-         iifname \"{bridge}\" ip saddr 127.0.0.0/8 drop\n}}\n"
-    );
-    // Only what belongs to a container's own connection, or was sent to a published port, comes in
-    // from elsewhere.
-    let outward = if network.internal { format!("iifname \"{bridge}\" oifname != \"{bridge}\" drop\n") } else { String::new() };
-    let _ = write!(
-        text,
-        "chain forward {{ type filter hook forward priority -160; policy accept;\n\
-         ct state established,related accept\n\
-         ct status dnat accept\n\
-         {outward}iifname != \"{bridge}\" oifname \"{bridge}\" drop\n}}\n}}\n"
-    );
-    text
+    let (name, bridge) = (name(network), &network.interface);
+    // Both chains come after conntrack (-200) and before addresses are translated (-100).
+    // RFC 1122, section 3.2.1.3: outside of a host there is no 127. Only what belongs to a
+    // container's own connection, or was sent to a published port, comes in from elsewhere.
+    format!(
+        "table ip {name} {{
+chain loopback {{ type filter hook prerouting priority -160; policy accept;
+iifname != \"lo\" ip daddr 127.0.0.0/8 drop
+iifname \"{bridge}\" ip saddr 127.0.0.0/8 drop
+}}
+chain forward {{ type filter hook forward priority -160; policy accept;
+ct state established,related accept
+ct status dnat accept
+iifname != \"{bridge}\" oifname \"{bridge}\" drop
+}}
+}}
+"
+    )
 }
 
 /// One call of nft(8), which does all of it or nothing.
