@@ -16,7 +16,7 @@ use strace::{Trace, own, trace};
 // Of these and of EXEC, six are for the caller's closed stdio and ignored signals, four so that nothing of the caller's memory is
 // left (docs/decisions/0024). Of all of them, four are to see whose the state root is.
 const RUN: usize = 421;
-const CREATE: usize = 430; // four of them so that signals end it while it waits
+const CREATE: usize = 424; // four of them so that signals end it while it waits
 const START: usize = 30; // two of them so that the caller may have closed stdio and ignore SIGCHLD
 const EXEC: usize = 179; // five for the second clone, two of them for the container's session keyring, three to know whether setgroups(2) is forbidden here
 const STATE: usize = 26;
