@@ -239,7 +239,8 @@ fn programs_may_be_long_but_not_too_long() {
 fn unread_bits_of_an_argument_change_nothing() {
     const HIGH: u64 = 0xffff_ffff_0000_0000;
     // Operator, value and valueTwo, and arguments for which it holds and does not.
-    let cases: [(&str, u64, u64, &[u64], &[u64]); 19] = [
+    type Case = (&'static str, u64, u64, &'static [u64], &'static [u64]);
+    let cases: [Case; 19] = [
         ("EQ", 40, 0, &[40], &[39, 41]),
         ("NE", 40, 0, &[39, 41], &[40]),
         ("GT", 40, 0, &[41, 0xffff_ffff], &[0, 40]),

@@ -114,7 +114,9 @@ fn entries_without_a_value_and_links_as_working_directories_stay_in_the_containe
     fs::create_dir_all(&canary).unwrap();
     let mut layer = tar::Builder::new(Vec::new());
     let mut link = tar::Header::new_gnu();
-    (link.set_entry_type(tar::EntryType::Symlink), link.set_size(0), link.set_mode(0o777));
+    link.set_entry_type(tar::EntryType::Symlink);
+    link.set_size(0);
+    link.set_mode(0o777);
     layer.append_link(&mut link, "away", &canary).unwrap();
     let mut busybox = fs::File::open("/bin/busybox").unwrap();
     layer.append_file("bin/busybox", &mut busybox).unwrap();
@@ -132,7 +134,8 @@ fn entries_without_a_value_and_links_as_working_directories_stay_in_the_containe
         [("config.json", config.to_string().into_bytes()), ("layer.tar", layer), ("manifest.json", manifest.to_string().into_bytes())];
     for (name, data) in &files {
         let mut header = tar::Header::new_gnu();
-        (header.set_size(data.len() as u64), header.set_mode(0o644));
+        header.set_size(data.len() as u64);
+        header.set_mode(0o644);
         archive.append_data(&mut header, name, &data[..]).unwrap();
     }
     let loaded = host.fed(&["load"], &archive.into_inner().unwrap());

@@ -24,7 +24,10 @@ impl<W: Write> Archive<W> {
         let mut header = Header::new_gnu();
         header.as_mut_bytes()[..path.len()].copy_from_slice(path.as_bytes());
         header.set_entry_type(kind);
-        (header.set_mode(0o755), header.set_uid(0), header.set_gid(0), header.set_mtime(1));
+        header.set_mode(0o755);
+        header.set_uid(0);
+        header.set_gid(0);
+        header.set_mtime(1);
         header.set_size(data.len() as u64);
         header.set_cksum();
         self.0.write_all(header.as_bytes()).unwrap();
@@ -187,7 +190,8 @@ fn a_compressor_that_wants_a_large_window() {
     let host = Host::bare("root");
     let path = host.dir.join("archive");
     let mut out = zstd::Encoder::new(File::create(&path).unwrap(), 1).unwrap();
-    (out.window_log(27).unwrap(), out.long_distance_matching(true).unwrap());
+    out.window_log(27).unwrap();
+    out.long_distance_matching(true).unwrap();
     let mut archive = Archive(out);
     // Bytes without a pattern, a window full of them.
     let mut state = 1_u64;

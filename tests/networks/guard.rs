@@ -20,7 +20,7 @@ fn ip_in(namespace: &Path, args: &str) {
 /// there.
 fn send_loopback_to(namespace: &Path, gateway: Ipv4Addr) {
     let sysctl = |key: &str| run("nsenter", &format!("--net={} sysctl -qw net.ipv4.conf.{key}", namespace.display()));
-    (sysctl("eth0.route_localnet=1"), sysctl("eth0.rp_filter=0"), sysctl("all.rp_filter=0"));
+    ["eth0.route_localnet=1", "eth0.rp_filter=0", "all.rp_filter=0"].into_iter().for_each(|key| drop(sysctl(key)));
     // Its own loopback has the address otherwise.
     ip_in(namespace, "addr flush dev lo");
     ip_in(namespace, "link set lo down");

@@ -3,7 +3,7 @@
 use super::{NONE, Row};
 
 /// Name, then its number and what is read of its arguments for: aarch64 arm.
-pub(super) const ROWS: [Row<2>; 437] = [
+pub(super) static ROWS: [Row<2>; 437] = [
     ("_llseek", [NONE, 140], ["", ""]),
     ("_newselect", [NONE, 142], ["", ""]),
     ("_sysctl", [NONE, 149], ["", ""]),

@@ -3,7 +3,7 @@
 use super::{NONE, Row};
 
 /// Name, then its number and what is read of its arguments for: x86_64 x32 x86.
-pub(super) const ROWS: [Row<3>; 472] = [
+pub(super) static ROWS: [Row<3>; 472] = [
     ("_llseek", [NONE, NONE, 140], ["", "", ""]),
     ("_newselect", [NONE, NONE, 142], ["", "", ""]),
     ("_sysctl", [156, NONE, 149], ["", "", ""]),
