@@ -5,7 +5,7 @@ use super::streams::{self, Streams};
 use super::{OURS, create, options, with_code};
 use crate::arm;
 use crate::lifecycle::{self, ExecOptions};
-use crate::mydocker::container::{Container, Containers, Layers, Record, Status, capabilities, journal, resolve};
+use crate::mydocker::container::{Container, Containers, Layers, Record, Status, capabilities, journal, process_user, resolve};
 use crate::mydocker::files::Dirs;
 use crate::mydocker::monitor::{must_run, protocol::failure_code};
 use crate::spec::{self, Capabilities, Spec};
@@ -89,7 +89,7 @@ fn program(args: &Exec, command: &[String], env: Vec<String>, record: &Record, l
         let user = resolve(user, &record.settings.groups, layers)?;
         process.env.retain(|entry| !entry.starts_with("HOME="));
         process.env.push(format!("HOME={}", user.home));
-        process.user = spec::User { uid: user.uid, gid: user.gid, additional_gids: user.groups, ..spec::User::default() };
+        process.user = process_user(&user, &record.settings.groups);
     }
     if args.privileged || args.user.is_some() {
         let mut settings = record.settings.clone();

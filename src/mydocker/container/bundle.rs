@@ -62,6 +62,15 @@ const MASKED: [&str; 12] = [
 ];
 const READ_ONLY: [&str; 5] = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
 
+/// The `process.user` of a container whose command line asked for the groups `asked`. In a user namespace with one id the
+/// groups of the image's files do not exist and the kernel forbids setgroups(2), so that only groups that were asked for
+/// stay, which are then refused with a reason.
+pub fn process_user(user: &User, asked: &[String]) -> spec::User {
+    let none = asked.is_empty() && is_rootless() && has_one_id();
+    let groups = if none { Vec::new() } else { user.groups.clone() };
+    spec::User { uid: user.uid, gid: user.gid, additional_gids: groups, ..spec::User::default() }
+}
+
 /// The configuration of a container, and who its program runs as.
 pub fn bundle(container: &Container, record: &Record, prepared: &Prepared) -> Result<(Spec, User)> {
     let settings = &record.settings;
@@ -73,7 +82,7 @@ pub fn bundle(container: &Container, record: &Record, prepared: &Prepared) -> Re
     let unmasked = settings.privileged || security.unmasked;
     let process = Process {
         terminal: settings.tty,
-        user: spec::User { uid: user.uid, gid: user.gid, additional_gids: user.groups.clone(), ..spec::User::default() },
+        user: process_user(&user, &settings.groups),
         args: arguments(record, prepared),
         env: environment(settings, hostname, &user.home),
         cwd: if settings.workdir.is_empty() { "/".into() } else { settings.workdir.clone() },

@@ -13,7 +13,7 @@ mod store;
 mod tree;
 mod users;
 
-pub use bundle::{Prepared, bundle, environment, limits};
+pub use bundle::{Prepared, bundle, environment, limits, process_user};
 pub use files::Layers;
 pub use record::Record;
 pub use security::{Security, capabilities, settle_security};

@@ -1,7 +1,6 @@
 //! `-u name|uid[:group|gid]`, looked up in the container's own passwd and group.
 
 use super::Layers;
-use crate::mydocker::userns::{has_one_id, is_rootless};
 use crate::sys::{Error, Result};
 
 /// Who a program runs as.
@@ -74,11 +73,6 @@ pub fn resolve(text: &str, extra: &[String], layers: &Layers) -> Result<User> {
     }
     for group in extra {
         user.groups.push(group_id(group)?);
-    }
-    if extra.is_empty() && is_rootless() && has_one_id() {
-        // The groups of the image's files do not exist here, and the kernel forbids setgroups(2).
-        user.groups.clear();
-        return Ok(user);
     }
     // The primary group too: a program that is set-group-id, or that changes its group, would otherwise
     // leave it and be "others" to a file that denies this group (CVE-2022-36109).
