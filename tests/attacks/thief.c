@@ -1,10 +1,11 @@
 /* The thief of born_blind.rs: it looks, as fast as it can, at every other process that /proc shows, and says what of the
  * host's it finds there. The needles come on its standard input, one a line, so that its own argv and environment have none;
- * the last one is the path of a file that only the host has. It ends when /stop is there.
+ * the last one is the path of a file that only the host has. SIGTERM ends it.
  */
 #define _GNU_SOURCE
 #include <dirent.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -14,6 +15,12 @@
 static char needles[16][256], text[1 << 20];
 static int count, self;
 static unsigned long looks, processes;
+static volatile sig_atomic_t ends;
+
+static void end(int signal)
+{
+	ends = signal;
+}
 
 static void found(const char *where, const char *what)
 {
@@ -135,11 +142,12 @@ int main(void)
 		needles[count][strcspn(needles[count], "\n")] = 0;
 		count++;
 	}
-	if (count == 0 || chdir("/proc"))
+	struct sigaction action = { .sa_handler = end };
+	if (count == 0 || chdir("/proc") || sigaction(SIGTERM, &action, NULL))
 		return 1;
 	puts("ready");
 	fflush(stdout);
-	while (access("/stop", F_OK)) {
+	while (!ends) {
 		DIR *proc = opendir(".");
 		struct dirent *entry;
 		while (proc && (entry = readdir(proc))) {

@@ -8,6 +8,7 @@ mod host;
 mod hostile;
 
 mod archives;
+mod born_blind;
 mod changes;
 mod clearing;
 mod copies;
