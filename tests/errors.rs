@@ -43,6 +43,20 @@ fn fifty_megabytes_of_configuration_are_refused_at_once() {
     Census::of(&bundle).nothing_left(&bundle);
 }
 
+/// conmon reads 8,191 bytes of it, and who reads it wants the cause.
+#[test]
+fn a_message_has_its_cause_within_four_kilobytes() {
+    let bundle = Bundle::new(&["true"]).with(|c| c["process"]["user"]["additionalGids"] = (0..65_537).collect());
+    bundle.write();
+    for args in [&["run", "ID"][..], &["--log", "log", "--log-format", "json", "run", "ID"]] {
+        let error = bundle.keel(args).fails(1, &["additionalGids", "invalid argument"]);
+        assert!(error.len() <= 4096, "{} bytes", error.len());
+    }
+    let line = fs::read_to_string(bundle.dir.join("log")).unwrap();
+    assert!(line.len() <= 4096 && line.contains("invalid argument"), "{} bytes", line.len());
+    Census::of(&bundle).nothing_left(&bundle);
+}
+
 #[test]
 fn fields_with_impossible_values_are_named() {
     refused(|c| c["ociVersion"] = json!("2.0.0"), &["2.0.0", "ociVersion"]);

@@ -134,6 +134,10 @@ fn limits_that_depend_on_each_other_find_their_order() {
     updated(&bundle, &["--memory-swap", "192m"]);
     let expected = if v1() { 192 << 20 } else { 64 << 20 };
     assert_eq!(file(&bundle, "memory.memsw.limit_in_bytes", "memory.swap.max"), expected.to_string());
+    if v1() {
+        let said = bundle.keel(&["update", "--memory", "256m", "ID"]);
+        said.fails(1, &["memory.limit_in_bytes", "memory and swap together", "--memory-swap"]);
+    }
 }
 
 #[test]

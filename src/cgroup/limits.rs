@@ -94,6 +94,9 @@ impl Cgroup {
                 Some(bytes) => error.hint(format!("{bytes} bytes are in use and cannot be reclaimed")),
                 None => error,
             },
+            Errno::INVAL if write.file == "memory.limit_in_bytes" && exceeds(dir, write, "memory.memsw.limit_in_bytes") => {
+                error.hint("the limit of memory and swap together (memory.swap, --memory-swap) is lower and has to be raised too")
+            }
             Errno::INVAL => error.hint("the kernel does not take this value here; an ancestor's limit may be lower"),
             _ => error,
         }
@@ -131,4 +134,10 @@ impl Cgroup {
         let file = if self.version == Version::V1 { "memory.usage_in_bytes" } else { "memory.current" };
         get(open_dir(&self.dir("memory")?).ok()?, file).ok()?.trim().parse().ok()
     }
+}
+
+/// Whether a value that was refused is above another control file's.
+fn exceeds(dir: &OwnedFd, write: &Write, file: &str) -> bool {
+    let other = get(dir, file).ok().and_then(|text| text.trim().parse::<u64>().ok());
+    write.value.parse::<u64>().is_ok_and(|value| other.is_some_and(|other| value > other))
 }

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 
 /// An OCI container runtime that plans every start before it touches anything.
 #[derive(Debug, Parser)]
-#[command(name = "keel", disable_version_flag = true, disable_help_subcommand = true, subcommand_negates_reqs = true)]
+#[command(name = "keel", disable_version_flag = true, subcommand_negates_reqs = true)]
 pub struct Cli {
     #[command(flatten)]
     pub globals: Globals,
@@ -104,6 +104,13 @@ pub enum Command {
     Checkpoint(Checkpoint),
     /// Make a container of what `checkpoint` has saved
     Restore(Restore),
+}
+
+impl Command {
+    /// Whether a container's program gets the standard descriptors of this command.
+    pub fn starts_a_program(&self) -> bool {
+        matches!(self, Self::Create(_) | Self::Start(_) | Self::Run(_) | Self::Exec(_) | Self::Restore(_))
+    }
 }
 
 #[derive(Args, Debug)]

@@ -5,6 +5,7 @@ mod checkpoint;
 mod commands;
 mod events;
 mod exec;
+mod go_flags;
 mod quick;
 mod show;
 mod update;
@@ -15,7 +16,6 @@ use crate::lifecycle::Runtime;
 use crate::store::Root;
 use crate::sys::{Error, Log, Result};
 use args::{CgroupManager, Cli, Command};
-use clap::Parser;
 use clap::error::ErrorKind;
 use std::ffi::OsString;
 use std::io::Write;
@@ -24,13 +24,9 @@ use std::io::Write;
 const COMMIT: Option<&str> = option_env!("KEEL_COMMIT");
 
 /// Runs one command; the exit code.
-pub fn run(mut args: Vec<OsString>) -> i32 {
-    // containerd always passes restore and run this Go-style flag.
-    for arg in args.iter_mut().filter(|arg| *arg == "-no-subreaper") {
-        *arg = "--no-subreaper".into();
-    }
+pub fn run(args: Vec<OsString>) -> i32 {
     let protected = arm::protect_early(&args);
-    let cli = match quick::parse(&args).map_or_else(|| Cli::try_parse_from(&args), Ok) {
+    let cli = match quick::parse(&args).map_or_else(|| go_flags::parse::<Cli>(&args), Ok) {
         Ok(cli) => cli,
         Err(error) => return usage(&error),
     };
@@ -44,6 +40,7 @@ pub fn run(mut args: Vec<OsString>) -> i32 {
     let Some(command) = &cli.command else {
         return fail(Some(&log), &Error::new("no command").hint("keel --help lists them"));
     };
+    let log = if command.starts_a_program() { log.quiet() } else { log };
     let done = protected.and_then(|()| runtime(&cli)).and_then(|runtime| dispatch(&cli, command, &runtime, &log, &args));
     match done {
         Ok(code) => code,

@@ -3,42 +3,43 @@
 //! Whatever is not plain (help, a wrong flag, another command) is left to the whole parser, which says it in its words.
 
 use super::args::{Cli, Command, Globals};
-use clap::{Args, Parser};
+use super::go_flags::{self, Words, lenient};
+use clap::{Args, CommandFactory, FromArgMatches, Parser};
 use std::ffi::OsString;
 
-/// Flags before the command whose value is the next word.
-const VALUED: [&str; 5] = ["--root", "--log", "--log-format", "--cgroup-manager", "--criu"];
-
 #[derive(Parser)]
-#[command(disable_version_flag = true)]
-struct Words<T: Args> {
+#[command(name = "keel", disable_version_flag = true)]
+struct Line<T: Args> {
     #[command(flatten)]
     inner: T,
 }
 
 fn read<T: Args>(words: &[OsString]) -> Option<T> {
-    let name = OsString::from("keel");
-    Words::<T>::try_parse_from(std::iter::once(&name).chain(words)).ok().map(|words| words.inner)
+    let command = lenient(Line::<T>::command());
+    let Words { words, .. } = go_flags::words(&command, words, false);
+    let matches = command.no_binary_name(true).try_get_matches_from(words).ok()?;
+    Line::<T>::from_arg_matches(&matches).ok().map(|line| line.inner)
 }
 
 /// The command line, if it is one of those.
 pub fn parse(args: &[OsString]) -> Option<Cli> {
-    let mut at = 1;
-    while let Some(flag) = args.get(at)?.to_str()?.strip_prefix("--").map(|_| &args[at]) {
-        at += if VALUED.iter().any(|valued| flag == valued) { 2 } else { 1 };
-    }
-    let words = &args[at + 1..];
-    let command = match args.get(at)?.to_str()? {
-        "create" => Command::Create(read(words)?),
-        "start" => Command::Start(read(words)?),
-        "run" => Command::Run(read(words)?),
-        "exec" => Command::Exec(read(words)?),
-        "state" => Command::State(read(words)?),
-        "kill" => Command::Kill(read(words)?),
-        "delete" => Command::Delete(read(words)?),
+    let command = lenient(Line::<Globals>::command());
+    let Words { words, read: globals } = go_flags::words(&command, args.get(1..)?, true);
+    let name = args.get(1 + globals)?.to_str()?;
+    let rest = &args[2 + globals..];
+    let parsed = match name {
+        "create" => Command::Create(read(rest)?),
+        "start" => Command::Start(read(rest)?),
+        "run" => Command::Run(read(rest)?),
+        "exec" => Command::Exec(read(rest)?),
+        "state" => Command::State(read(rest)?),
+        "kill" => Command::Kill(read(rest)?),
+        "delete" => Command::Delete(read(rest)?),
         _ => return None,
     };
-    Some(Cli { globals: read::<Globals>(&args[1..at])?, version: false, command: Some(command) })
+    let matches = command.no_binary_name(true).try_get_matches_from(words).ok()?;
+    let globals = Line::<Globals>::from_arg_matches(&matches).ok()?.inner;
+    Some(Cli { globals, version: false, command: Some(parsed) })
 }
 
 #[cfg(test)]
@@ -48,7 +49,7 @@ mod tests {
     fn both(line: &str) -> (Option<String>, Option<String>) {
         let args: Vec<OsString> = line.split(' ').map(OsString::from).collect();
         let show = |cli: Cli| format!("{cli:?}");
-        (parse(&args).map(show), Cli::try_parse_from(&args).ok().map(show))
+        (parse(&args).map(show), go_flags::parse::<Cli>(&args).ok().map(show))
     }
 
     #[test]
@@ -64,6 +65,11 @@ mod tests {
             "keel kill --all id KILL",
             "keel kill id",
             "keel delete --force id",
+            "keel -root /run/x -log=/l -log-format json -debug=true create -bundle b -pid-file p -no-pivot=false id",
+            "keel --root /a --root /b --debug --debug=false --log-format json --log-format text start id",
+            "keel exec -env A=1 -env B=2 -cwd /x -cwd /y -tty=T -t=false id sh -c -root --debug=x",
+            "keel run -no-subreaper --detach=0 -d=1 id",
+            "keel delete id -force",
         ] {
             let (quick, whole) = both(line);
             assert!(quick.is_some(), "{line}");
@@ -82,6 +88,8 @@ mod tests {
             "keel state -v id",
             "keel --nosuch state id",
             "keel --log-format xml state id",
+            "keel --debug=maybe state id",
+            "keel -nosuch state id",
             "keel list",
             "keel delete id other",
         ] {

@@ -12,7 +12,7 @@ use crate::sandbox::in_root;
 use crate::spec::Spec;
 use crate::spec::options::LOCKABLE;
 use crate::store::ContainerId;
-use crate::sys::{Context, Error, Log, MountAttr, Result, ns};
+use crate::sys::{Context, Error, Log, MountAttr, Result, ns, unescape_mount_path};
 use rustix::fd::{AsRawFd, OwnedFd};
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, StatxAttributes, StatxFlags, fstat, makedev, statx};
 use rustix::io::Errno;
@@ -342,8 +342,11 @@ fn is_external(mount: &Mounted, pid: i32, path: &str) -> Result<bool> {
 fn hides_null(pid: i32, path: &str) -> Result<bool> {
     let file = format!("/proc/{pid}/mountinfo");
     let text = std::fs::read_to_string(&file).context(|| format!("read {file}"))?;
-    let shown = path.replace('\\', "\\134").replace(' ', "\\040").replace('\t', "\\011");
-    Ok(text.lines().any(|line| line.split(' ').skip(3).take(2).eq(["/null", &shown])))
+    let hidden = |line: &str| {
+        let mut fields = line.split(' ').skip(3);
+        fields.next() == Some("/null") && fields.next().is_some_and(|at| unescape_mount_path(at) == Path::new(path))
+    };
+    Ok(text.lines().any(hidden))
 }
 
 /// Whether a path of the container is /dev/null: a masked file is, and not a masked directory or one that was never there.

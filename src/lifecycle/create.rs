@@ -184,7 +184,7 @@ impl Made {
         self.prepare(!self.decided.plan.ops.contains(&Op::AwaitCgroup), timeline)?;
         let decided = &mut self.decided;
         if console.is_some() && options.console_socket.is_none() {
-            foreground::size_console(&mut decided.plan);
+            foreground::fit_console(&mut decided.plan);
         }
         self.record.start_at = decided.plan.last as u32;
         let resctrl = resctrl_of(&self.record)?.map(|groups| groups.create()).transpose()?;

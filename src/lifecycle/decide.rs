@@ -17,7 +17,7 @@ use rustix::fd::OwnedFd;
 use std::collections::BTreeMap;
 use std::ffi::CString;
 use std::os::unix::ffi::OsStringExt;
-use std::path::Path;
+use std::path::{Component, Path, PathBuf};
 
 /// Everything that is decided before anything is touched.
 pub(super) struct Decided {
@@ -57,7 +57,7 @@ pub fn plan(runtime: &Runtime, id: &ContainerId, options: &CreateOptions) -> Res
 /// Reads and checks everything, and lists what there is to do.
 pub(super) fn decide(runtime: &Runtime, id: &ContainerId, options: &CreateOptions, park: bool, timeline: &Timeline) -> Result<Decided> {
     options.pid_file.iter().try_for_each(|file| output::check(super::PID_FILE, file))?;
-    let bundle = std::path::absolute(&options.bundle).context(|| format!("--bundle {}", options.bundle.display()))?;
+    let bundle = absolute(&options.bundle)?;
     let spec::Loaded { mut spec, warnings: found } = timeline.step("load", "", || match &options.config {
         Some(file) => spec::load_file(&bundle, file),
         None => spec::load(&bundle),
@@ -108,6 +108,14 @@ pub(super) fn decide(runtime: &Runtime, id: &ContainerId, options: &CreateOption
     let resctrl = spec.linux.intel_rdt.as_ref().map(|rdt| Resctrl::locate(rdt, id.as_str())).transpose()?;
     warnings.append(&mut plan.warnings);
     Ok(Decided { options: chosen, spec, facts, plan, filter, watcher, cgroup, resctrl, notifies, limits, devices, warnings, unknown })
+}
+
+/// The bundle's path, which the state has for hooks and engines: absolute, links in it as the caller has named them, unless
+/// there is a `..`, before which they count.
+fn absolute(bundle: &Path) -> Result<PathBuf> {
+    let up = bundle.components().any(|part| part == Component::ParentDir);
+    let found = if up { bundle.canonicalize() } else { std::path::absolute(bundle) };
+    found.context(|| format!("--bundle {}", bundle.display()))
 }
 
 /// As from runc `_ses.ID`, by which administrators know it, and a number that is not known before: nobody else's keyring is

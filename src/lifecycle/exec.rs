@@ -129,7 +129,7 @@ fn exec_in(
     let filter = spec.linux.seccomp.as_ref().map(compile).transpose()?;
     let relay = attached.then(|| foreground::Relay::prepare(process.terminal && options.console_socket.is_none())).transpose()?;
     if relay.as_ref().is_some_and(foreground::Relay::has_terminal) {
-        foreground::size_console(&mut plan);
+        foreground::fit_console(&mut plan);
     }
     let steps = timeline.steps(&plan)?;
     let mut armed = timeline.step("arm", "", || Armed::new(&plan, filter, steps))?;
@@ -144,7 +144,11 @@ fn exec_in(
     let agent = |_: Stage, process: &Process| agent::tell(&spec, &present.record, present.status, process);
     let started = timeline.step("spawn", "", || enter(&plan, armed, entry, &facts, &cgroup, beside, agent));
     timeline.child(&plan, steps);
-    let started = started?;
+    let started = started.map_err(|error| match look(runtime, id, false).map(|present| present.status) {
+        // The kernel kills whoever is on the way into a pid namespace that ends: that is the reason, and not what failed.
+        Ok(Status::Stopped) if error.get_kind() != Kind::Exec => not_running(id).within("cannot exec in a stopped container"),
+        _ => error,
+    })?;
     warnings.iter().for_each(|warning| log.warning(warning));
     if let Some(path) = &options.pidfd_socket {
         super::send_pidfd(path, &started)?;

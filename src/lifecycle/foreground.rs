@@ -3,47 +3,26 @@
 use super::notify::Notify;
 use crate::plan::{Op, Plan};
 use crate::sandbox::Process;
-use crate::sys::{Context, Error, Result};
+use crate::sys::{Context, Error, Result, Signals, signal_from_raw};
 use nix::sys::signal::{SigSet, SigmaskHow, Signal as Number, sigprocmask};
-use nix::sys::signalfd::{SfdFlags, SignalFd};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SocketFlags, SocketType, recvmsg, socketpair};
-use rustix::process::{Signal, pidfd_send_signal};
+use rustix::process::{Signal, getpid, pidfd_send_signal};
 use rustix::termios::{OptionalActions, OutputModes, SpecialCodeIndex, Termios, isatty, tcgetattr, tcgetwinsize, tcsetattr, tcsetwinsize};
-
-/// Signals that reach the program instead of us. Not SIGCHLD, SIGURG and those the kernel raises for our own faults.
-const FORWARDED: [Number; 11] = [
-    Number::SIGHUP,
-    Number::SIGINT,
-    Number::SIGQUIT,
-    Number::SIGTERM,
-    Number::SIGUSR1,
-    Number::SIGUSR2,
-    Number::SIGALRM,
-    Number::SIGCONT,
-    Number::SIGVTALRM,
-    Number::SIGPWR,
-    Number::SIGWINCH,
-];
 
 /// What the foreground needs, prepared before the clone: the child puts its own signal mask back.
 pub(super) struct Relay {
-    signals: SignalFd,
+    signals: Signals,
     sockets: Option<(OwnedFd, OwnedFd)>,
 }
 
 impl Relay {
-    /// Blocks the forwarded signals, and with a terminal makes the socket that its master comes through.
+    /// Catches every signal, because all of them are the program's (as below runc and crun) and none may end us before the
+    /// program. With a terminal it makes the socket that its master comes through.
     pub fn prepare(terminal: bool) -> Result<Self> {
-        let mask = FORWARDED.iter().fold(SigSet::empty(), |mut set, signal| {
-            set.add(*signal);
-            set
-        });
-        let blocked = sigprocmask(SigmaskHow::SIG_BLOCK, Some(&mask), None);
-        let signals = blocked.and_then(|()| SignalFd::with_flags(&mask, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK));
-        let signals = signals.map_err(|errno| Error::new("prepare to forward signals").errno(Errno::from_raw_os_error(errno as i32)))?;
+        let signals = Signals::catch_all().context(|| "prepare to forward signals")?;
         let sockets = terminal.then(|| socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)).transpose();
         Ok(Self { signals, sockets: sockets.context(|| "make a socket pair for the terminal")? })
     }
@@ -90,26 +69,33 @@ impl Relay {
     }
 }
 
-/// The program finds its terminal as large as ours from the start, unless the configuration says how large.
-pub(super) fn size_console(plan: &mut Plan) {
-    let Ok(ours) = tcgetwinsize(rustix::stdio::stdin()) else { return };
+/// The program finds a terminal that fits ours from the start: as large, unless the configuration says how large, and without
+/// carriage returns, which ours adds.
+pub(super) fn fit_console(plan: &mut Plan) {
+    let ours = tcgetwinsize(rustix::stdio::stdin()).ok().map(|ours| (ours.ws_row, ours.ws_col));
     for op in &mut plan.ops {
-        if let Op::Console { size: size @ None, .. } = op {
-            *size = Some((ours.ws_row, ours.ws_col));
+        if let Op::Console { size, bare_newlines, .. } = op {
+            *size = size.or(ours);
+            *bare_newlines = true;
         }
     }
 }
 
-/// Takes one pending signal and sends it on; gives it back.
-fn forward(signals: &SignalFd, process: &Process) -> Option<Number> {
-    let info = signals.read_signal().ok().flatten()?;
-    let number = Number::try_from(info.ssi_signo.cast_signed()).ok()?;
-    if number != Number::SIGWINCH
-        && let Some(signal) = Signal::from_named_raw(number as i32)
-    {
-        let _ = pidfd_send_signal(&process.pidfd, signal);
+/// Takes one pending signal and sends it on, and gives it back. What the kernel tells us of our own writes (SIGPIPE, SIGXFSZ)
+/// is not for the program.
+fn forward(signals: &Signals, process: &Process) -> Option<Signal> {
+    loop {
+        let caught = signals.next()?;
+        let Some(signal) = signal_from_raw(caught.number) else { continue };
+        if caught.sender == getpid().as_raw_nonzero().get().cast_unsigned() {
+            continue;
+        }
+        // With a terminal its new size tells the program; without one the signal is all that there is.
+        if signal != Signal::WINCH {
+            let _ = pidfd_send_signal(&process.pidfd, signal);
+        }
+        return Some(signal);
     }
-    Some(number)
 }
 
 /// The terminal's other end, as it comes through a console socket.
@@ -141,9 +127,15 @@ impl Terminal {
         if let Some(before) = &before {
             let mut raw = before.clone();
             raw.make_raw();
-            // The container's terminal adds no carriage returns (its ONLCR is cleared), so ours goes on doing so.
+            // The container's terminal adds no carriage returns (`fit_console`), so ours goes on doing so.
             raw.output_modes |= before.output_modes & (OutputModes::OPOST | OutputModes::ONLCR);
-            tcsetattr(stdin, OptionalActions::Now, &raw).context(|| "put our terminal into raw mode")?;
+            // In the background this stops us until we are in the foreground, as it does any program (SIGTTOU).
+            let mut stops = SigSet::empty();
+            stops.add(Number::SIGTTOU);
+            let _ = sigprocmask(SigmaskHow::SIG_UNBLOCK, Some(&stops), None);
+            let done = tcsetattr(stdin, OptionalActions::Now, &raw);
+            let _ = sigprocmask(SigmaskHow::SIG_BLOCK, Some(&stops), None);
+            done.context(|| "put our terminal into raw mode")?;
         }
         let terminal = Self { master, before };
         terminal.resize();
@@ -170,7 +162,7 @@ impl Terminal {
     }
 
     /// Copies both ways with a buffer for each, so that neither side's silence stops the other.
-    fn relay(&self, signals: &SignalFd, process: &Process) -> Result<()> {
+    fn relay(&self, signals: &Signals, process: &Process) -> Result<()> {
         let mut input = Pump::default();
         let mut output = Pump::default();
         // What the program wrote is in the terminal when it has ended. Somebody else may still have it, and go on writing.
@@ -200,7 +192,7 @@ impl Terminal {
             let readable = on_master.intersects(PollFlags::IN | PollFlags::HUP | PollFlags::ERR);
             if !on_signal.is_empty() {
                 while let Some(signal) = forward(signals, process) {
-                    if signal == Number::SIGWINCH {
+                    if signal == Signal::WINCH {
                         self.resize();
                     }
                 }

@@ -4,7 +4,7 @@
 use crate::sandbox::Process;
 use crate::spec::Spec;
 use crate::store::{Record, RootMount};
-use crate::sys::{self, Cloned, Context, Error, Result, ns};
+use crate::sys::{self, Context, Error, Result, ns};
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
@@ -30,10 +30,7 @@ pub(super) fn place(record: &Record) -> Result<Option<(CString, u64)>> {
 /// Unmounts it. One that is not there any more, or never was, is no error.
 pub(super) fn remove(record: &Record) -> Result<()> {
     let Some(mount) = &record.root_mount else { return Ok(()) };
-    let done = match &mount.namespace {
-        None => unmount(&record.rootfs, mount),
-        Some(namespace) => unmount_in(namespace, &record.rootfs, mount),
-    };
+    let done = apart(mount.namespace.as_deref(), || unmount(&record.rootfs, mount));
     done.context(|| format!("unmount the root file system {}", record.rootfs.display())).map_err(|error| match error.get_errno() {
         Some(Errno::BUSY) => error.hint("something else is mounted over it: that has to go first"),
         _ => error,
@@ -50,36 +47,32 @@ fn unmount(path: &Path, mount: &RootMount) -> rustix::io::Result<()> {
     }
     // Not on top: either it is gone, or covered.
     let shown = |line: &str| line.split(' ').next().and_then(|id| id.parse().ok()) == Some(mount.shown);
-    let covered = |line: &str| shown(line) && line.split(' ').nth(4).is_some_and(|at| path.as_os_str() == at);
+    let covered = |line: &str| shown(line) && line.split(' ').nth(4).is_some_and(|at| sys::unescape_mount_path(at) == path);
     let mounts = std::fs::read_to_string("/proc/thread-self/mountinfo").map_err(|_| Errno::IO)?;
     if mounts.lines().any(covered) { Err(Errno::BUSY) } else { Ok(()) }
 }
 
 /// umount2(2) by way of the working directory: the mount that was looked at, whatever is at its path by now.
 fn unmount_fd(root: &OwnedFd) -> rustix::io::Result<()> {
-    let before = rustix::fs::open(c".", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
     rustix::process::fchdir(root)?;
-    let done = rustix::mount::unmount(c".", rustix::mount::UnmountFlags::DETACH);
-    rustix::process::fchdir(before).and(done)
+    rustix::mount::unmount(c".", rustix::mount::UnmountFlags::DETACH)
 }
 
-/// A process that has joined a mount namespace does not come back to its working directory: another one does it. If the namespace is
-/// gone, its mounts are.
-fn unmount_in(namespace: &Path, path: &Path, mount: &RootMount) -> rustix::io::Result<()> {
-    let Ok(namespace) = rustix::fs::open(namespace, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()) else { return Ok(()) };
-    match sys::clone3(0, None)? {
-        Cloned::Child(_) => {
-            let done = match sys::setns(namespace.as_fd(), ns::MOUNT) {
-                // Another process has the number of the one that the path told of.
-                Err(Errno::INVAL) => Ok(()),
-                joined => joined.and_then(|()| unmount(path, mount)),
-            };
-            sys::exit(done.err().map_or(0, Errno::raw_os_error))
+/// Does something in a thread that has a working directory of its own, in a mount namespace that is joined if there is one:
+/// neither is ours afterwards. A namespace that is gone has no mounts left.
+fn apart(namespace: Option<&Path>, action: impl FnOnce() -> rustix::io::Result<()> + Send) -> rustix::io::Result<()> {
+    let open = |path: &Path| rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty());
+    let namespace = match namespace.map(open).transpose() {
+        Ok(namespace) => namespace,
+        Err(_) => return Ok(()),
+    };
+    let thread = || {
+        sys::unshare_directories()?;
+        match namespace.map_or(Ok(()), |namespace| sys::setns(namespace.as_fd(), ns::MOUNT)) {
+            // Another process has the number of the one that the path told of.
+            Err(Errno::INVAL) => Ok(()),
+            joined => joined.and_then(|()| action()),
         }
-        Cloned::Parent(pid, pidfd) => match (Process { pid, pidfd, handed: None }).wait() {
-            Ok(0) => Ok(()),
-            Ok(errno) => Err(Errno::from_raw_os_error(errno)),
-            Err(error) => Err(error.get_errno().unwrap_or(Errno::CHILD)),
-        },
-    }
+    };
+    std::thread::scope(|scope| scope.spawn(thread).join()).unwrap_or(Err(Errno::IO))
 }

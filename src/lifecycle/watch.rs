@@ -179,7 +179,7 @@ impl Helper<'_> {
                 let first = call(arch, nr, args[0]).multiplexed.map_or(0, |_| args[0]);
                 heard.used.insert((arch, nr, first));
             } else if let (Some(log), true) = (self.log, told.insert((arch, nr, verdict))) {
-                log.warning(&refusal(&waiting, verdict));
+                log.notice(&refusal(&waiting, verdict));
             }
             match self.answer(&waiting, verdict) {
                 Ok(killed) => heard.killed |= killed,

@@ -31,7 +31,7 @@ fn enter(mut plan: Plan, spec: &Spec, process: &Process, kinds: u64, facts: &Fac
     }
     if plan.process.terminal {
         let size = process.console_size.as_ref().map(|s| (s.height, s.width));
-        plan.ops.push(Op::Console { bind: false, size });
+        plan.ops.push(Op::Console { bind: false, size, bare_newlines: false });
     }
     plan.ops.push(Op::CloseFds);
     plan.groups_denied = facts.groups_denied

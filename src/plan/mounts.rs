@@ -44,6 +44,8 @@ const LINKS: [(&str, &str); 6] = [
 
 /// What mount(2) takes as options, in bytes.
 const PAGE: usize = 4096;
+/// The longest value that fsconfig(2) takes.
+const PARAMETER: usize = 255;
 
 /// The MS_* flags of a `rootfsPropagation`; runc's default is a recursive slave.
 pub(super) fn propagation(name: &str) -> Result<u64> {
@@ -228,22 +230,28 @@ fn bound(plan: &mut Plan, ops: &[Op], mount: &Mount, parsed: &MountOptions, at: 
 /// A first mount at `/` is the root file system, in place of what `root.path` has: an overlay, say, that nobody on the
 /// host sees. crun takes it for the same.
 fn root_mount(mount: &Mount, parsed: &MountOptions, common: &Common<'_>, at: At) -> Result<Op> {
+    let data = page(mount, parsed, common, at)?;
+    let source = if mount.source.is_empty() { &mount.kind } else { &mount.source };
+    // One mount, of which those of the tree come last.
+    let (own, tree) = (parsed.attr, parsed.rec_attr);
+    let attr = MountAttr { attr_set: own.set & !tree.clear | tree.set, attr_clr: own.clear | tree.clear, ..MountAttr::default() };
+    let (kind, source) = (cstring(&mount.kind, at)?, cstring(source, at)?);
+    Ok(Op::MountRoot { kind, source, data, attr, copy_up: parsed.tmpcopyup, at })
+}
+
+/// The options as mount(2) takes them: separated by commas, and no more than a page.
+fn page(mount: &Mount, parsed: &MountOptions, common: &Common<'_>, at: At) -> Result<CString> {
     let words = SUPERBLOCK.iter().filter(|(flag, _)| parsed.superblock & flag != 0).map(|(_, word)| (*word).to_owned());
     let options = parsed.data.iter().map(|(key, value)| value.as_ref().map_or_else(|| key.clone(), |value| format!("{key}={value}")));
     // A label may have commas.
     let label = label(mount, parsed, common).map(|label| format!("context=\"{label}\""));
     let data = words.chain(options).chain(label).collect::<Vec<_>>().join(",");
     if data.len() >= PAGE {
-        return Err(Error::new(format!("the options of the root's {} take {} bytes, more than a page", mount.kind, data.len()))
+        return Err(Error::new(format!("the options of the {} take {} bytes, more than a page", mount.kind, data.len()))
             .at(format!("{at}.options"))
             .hint("fewer layers, or shorter paths to them"));
     }
-    let source = if mount.source.is_empty() { &mount.kind } else { &mount.source };
-    // One mount, of which those of the tree come last.
-    let (own, tree) = (parsed.attr, parsed.rec_attr);
-    let attr = MountAttr { attr_set: own.set & !tree.clear | tree.set, attr_clr: own.clear | tree.clear, ..MountAttr::default() };
-    let (kind, source, data) = (cstring(&mount.kind, at)?, cstring(source, at)?, cstring(&data, at)?);
-    Ok(Op::MountRoot { kind, source, data, attr, copy_up: parsed.tmpcopyup, at })
+    cstring(&data, at)
 }
 
 /// The parameter by which a whole new file system has an SELinux label.
@@ -302,7 +310,10 @@ fn fs(mount: &Mount, parsed: &MountOptions, common: &Common<'_>, at: At) -> Resu
     let source = if mount.source.is_empty() { &mount.kind } else { &mount.source };
     let late = if mount.kind == "tmpfs" { libc::MOUNT_ATTR_RDONLY } else { 0 };
     let attr = (parsed.attr.set | parsed.rec_attr.set) & !late;
-    Ok(Fs { kind: cstring(&mount.kind, at)?, source: cstring(source, at)?, params, attr, copy_up: parsed.tmpcopyup, root_label })
+    let long = source.len() > PARAMETER || parsed.data.iter().any(|(_, value)| value.as_ref().is_some_and(|value| value.len() > PARAMETER));
+    let data = long.then(|| page(mount, parsed, common, at)).transpose()?;
+    let (kind, source) = (cstring(&mount.kind, at)?, cstring(source, at)?);
+    Ok(Fs { kind, source, params, data, attr, copy_up: parsed.tmpcopyup, root_label })
 }
 
 /// A tmpfs of the spec becomes read-only when all is in it: devices in /dev, mount points, what was copied up.
@@ -393,7 +404,7 @@ fn cgroup(
     let mut params = vec![(c"mode".into(), Some(c"755".into()))];
     params.extend((!common.label.is_empty()).then(|| context(common.label)).transpose()?);
     let attr_set = attr.attr_set & !libc::MOUNT_ATTR_RDONLY;
-    let tmpfs = Fs { kind: c"tmpfs".into(), source: c"tmpfs".into(), params, attr: attr_set, copy_up: false, root_label: None };
+    let tmpfs = Fs { kind: c"tmpfs".into(), source: c"tmpfs".into(), params, attr: attr_set, ..Fs::default() };
     ops.push(Op::Mount { fs: Box::new(tmpfs), to: to.clone(), fallback: None, at });
     let below = |name: &str| -> Result<CString> { cstring(&format!("{}/{name}", to.path.to_string_lossy()), at) };
     for (name, source) in &view.mounts {

@@ -101,6 +101,9 @@ pub struct Fs {
     pub source: CString,
     /// Parameters; those without a value are flags.
     pub params: Vec<(CString, Option<CString>)>,
+    /// The parameters as mount(2) takes them, where one of them is longer than fsconfig(2) takes (255 bytes). They may take a
+    /// page together.
+    pub data: Option<CString>,
     /// MOUNT_ATTR_* of fsmount(2).
     pub attr: u64,
     /// What it covers is copied into it first (`tmpcopyup`).
@@ -318,6 +321,9 @@ pub enum Op {
         bind: bool,
         /// Rows and columns.
         size: Option<(u16, u16)>,
+        /// The output gets no carriage returns (ONLCR is cleared), because the terminal that it is shown on adds them: so it is
+        /// when keel's own foreground relays it. Behind a console socket the terminal is as the kernel made it.
+        bare_newlines: bool,
     },
     /// Cover a path with /dev/null or an empty read-only directory.
     Mask(CString, At),

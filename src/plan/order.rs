@@ -2,7 +2,7 @@
 
 use super::seccomp::Handover;
 use super::{At, Facts, Join, NetDevice, Op, Options, Plan, Program, Stage, below_root, cstring, join_keyring, mounts, process};
-use crate::spec::{IdMapping, Namespace, Spec, names, numbers, sysctl};
+use crate::spec::{self, IdMapping, Namespace, Spec, names, numbers, sysctl};
 use crate::sys::{Error, Result, ns};
 use std::fmt::Write;
 use std::os::unix::ffi::OsStrExt;
@@ -66,7 +66,7 @@ pub fn create(spec: &Spec, facts: &Facts, options: &Options) -> Result<Plan> {
     sysctls(&mut plan, spec)?;
     if plan.process.terminal {
         let size = process.console_size.as_ref().map(|s| (s.height, s.width));
-        plan.ops.push(Op::Console { bind: true, size });
+        plan.ops.push(Op::Console { bind: true, size, bare_newlines: false });
     }
     hooks_before_pivot(&mut plan, spec);
     working_directory(&mut plan, &process.cwd)?;
@@ -182,15 +182,24 @@ fn working_directory(plan: &mut Plan, cwd: &str) -> Result<()> {
 
 /// Masks and read-only paths are resolved below the root before pivot_root, while the host's /dev/null is in sight:
 /// the container's own may be anything (CVE-2025-31133). The same for a read-only root.
-fn after_hooks(plan: &mut Plan, spec: &Spec, readonly: bool, jail: Op) -> Result<()> {
+fn after_hooks(plan: &mut Plan, spec: &Spec, mut readonly: bool, jail: Op) -> Result<()> {
+    // A mount upon the root is not seen by who has the root already, so neither of these can be a mount of its own there.
+    let is_root = |path: &str| spec::clean(path).is_empty();
     for (i, path) in spec.linux.readonly_paths.iter().enumerate() {
         let at = At::entry("linux.readonlyPaths", i);
+        if is_root(path) {
+            readonly = true;
+            continue;
+        }
         plan.ops.push(Op::ReadOnly(below_root(path, at)?, at));
     }
     let label = &spec.linux.mount_label;
     plan.mask_label = (!label.is_empty()).then(|| cstring(label, At::field("linux.mountLabel"))).transpose()?;
     for (i, path) in spec.linux.masked_paths.iter().enumerate() {
         let at = At::entry("linux.maskedPaths", i);
+        if is_root(path) {
+            return Err(Error::new("the root cannot be masked: there would be no program to execute").at(at.to_string()));
+        }
         let path = below_root(path, at)?;
         if !plan.ops.iter().any(|op| matches!(op, Op::Mask(masked, _) if *masked == path)) {
             plan.ops.push(Op::Mask(path, at));

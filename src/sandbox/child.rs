@@ -25,18 +25,20 @@ struct State<'p> {
     null: Option<OwnedFd>,
     empty: Option<OwnedFd>,
     proc: Option<OwnedFd>,
+    /// The file system that is being made (fsopen(2)).
+    context: Option<OwnedFd>,
 }
 
 /// Runs the plan to its exec.
 pub fn run(plan: &Plan, armed: &mut Armed, sync: OwnedFd, alone: Forked) -> ! {
-    let mut state = State { sync, ground: None, null: None, empty: None, proc: None };
+    let mut state = State { sync, ground: None, null: None, empty: None, proc: None, context: None };
     // The caller's mask must not shape what is made below the root.
     rustix::process::umask(Mode::empty());
     for (index, op) in plan.ops.iter().take(plan.tail).enumerate() {
         begin(armed.steps, index);
         match step(op, index as u32, plan, armed, &mut state) {
             Ok(()) => end(armed.steps, index),
-            Err(errno) => report(&state.sync, index as u32, errno, armed.steps),
+            Err(errno) => report(&state, index as u32, errno, armed.steps),
         }
     }
     match armed.tail.take() {
@@ -57,11 +59,16 @@ fn end(steps: Option<Steps>, index: usize) {
     }
 }
 
-fn report(sync: &OwnedFd, index: u32, errno: Errno, steps: Option<Steps>) -> ! {
+fn report(state: &State<'_>, index: u32, errno: Errno, steps: Option<Steps>) -> ! {
     if let Some(steps) = steps {
         steps.child(index as usize).fail(errno.raw_os_error());
     }
-    let _ = Report { op: index, errno: errno.raw_os_error() }.send(sync);
+    let report = Report { op: index, errno: errno.raw_os_error() };
+    let _ = match &state.context {
+        // The parent reads what the kernel says about it.
+        Some(context) => report.send_with(&state.sync, context.as_fd()),
+        None => report.send(&state.sync),
+    };
     sys::exit(REPORTED)
 }
 
@@ -120,8 +127,11 @@ fn step<'p>(op: &'p Op, index: u32, plan: &'p Plan, armed: &mut Armed, state: &m
         }
         Op::Attach { tree, to } => attach(*tree, to, plan, armed, state),
         Op::Mount { fs, to, fallback, .. } => {
-            let context = if plan.enters_pids && fs.kind.as_bytes() == b"proc" { armed.procs.pop() } else { None };
-            mount::mount(fs, context, to, fallback.as_deref(), ground(state)?)
+            if plan.enters_pids && fs.kind.as_bytes() == b"proc" {
+                state.context = armed.procs.pop();
+            }
+            let State { ground, context, .. } = state;
+            mount::mount(fs, context, to, fallback.as_deref(), ground.as_mut().ok_or(Errno::BADF)?)
         }
         Op::SetAttr { path, attr, recursive, .. } => mount::set_attr(root(state)?, path, attr, *recursive),
         Op::Symlink { target, path } => mount::symlink(ground(state)?, target, path),
@@ -137,11 +147,12 @@ fn step<'p>(op: &'p Op, index: u32, plan: &'p Plan, armed: &mut Armed, state: &m
             }
             mount::write_proc(state.proc.as_ref().ok_or(Errno::BADF)?.as_fd(), path, value.as_bytes())
         }
-        Op::Console { bind, size } => {
+        Op::Console { bind, size, bare_newlines } => {
             let here = if state.ground.is_none() { Some(open_host(c"/", OFlags::PATH)?) } else { None };
             let root = here.as_ref().map_or_else(|| root(state), |fd| Ok(fd.as_fd()))?;
             // Taken, so that the next `CloseFds` does not keep it.
-            console::open(root, armed.console.take().ok_or(Errno::BADF)?.as_fd(), *bind, *size)
+            let socket = armed.console.take().ok_or(Errno::BADF)?;
+            console::open(root, socket.as_fd(), *bind, *size, *bare_newlines)
         }
         Op::Mask(path, _) => {
             let State { ground, null, empty, .. } = state;

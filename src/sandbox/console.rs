@@ -18,7 +18,7 @@ use std::io::IoSlice;
 ///
 /// The slave is opened by TIOCGPTPEER, never by name (CVE-2025-52565 redirected /dev/pts/N), and ptmx is checked to be
 /// the multiplexer of a devpts.
-pub fn open(root: BorrowedFd<'_>, socket: BorrowedFd<'_>, bind: bool, size: Option<(u16, u16)>) -> Result<()> {
+pub fn open(root: BorrowedFd<'_>, socket: BorrowedFd<'_>, bind: bool, size: Option<(u16, u16)>, bare_newlines: bool) -> Result<()> {
     let how = ResolveFlags::IN_ROOT | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
     let master = openat2(root, c"dev/pts/ptmx", OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC, Mode::empty(), how)?;
     if fstatfs(&master)?.f_type != DEVPTS_SUPER_MAGIC || fstat(&master)?.st_rdev != makedev(5, 2) {
@@ -26,10 +26,11 @@ pub fn open(root: BorrowedFd<'_>, socket: BorrowedFd<'_>, bind: bool, size: Opti
     }
     unlockpt(&master)?;
     let slave = ioctl_tiocgptpeer(&master, OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC)?;
-    // As runc does: the caller's terminal, or its log, adds the carriage returns.
-    let mut modes = tcgetattr(&slave)?;
-    modes.output_modes.remove(OutputModes::ONLCR);
-    tcsetattr(&slave, OptionalActions::Now, &modes)?;
+    if bare_newlines {
+        let mut modes = tcgetattr(&slave)?;
+        modes.output_modes.remove(OutputModes::ONLCR);
+        tcsetattr(&slave, OptionalActions::Now, &modes)?;
+    }
     if let Some((rows, columns)) = size {
         tcsetwinsize(&slave, Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 })?;
     }

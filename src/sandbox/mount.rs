@@ -14,8 +14,8 @@ use rustix::fs::{
 };
 use rustix::io::{Errno, Result};
 use rustix::mount::{
-    FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags, fsconfig_create, fsconfig_set_flag, fsconfig_set_string,
-    fsmount, fsopen, move_mount, open_tree,
+    FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, MoveMountFlags, OpenTreeFlags, fsconfig_create, fsconfig_set_flag,
+    fsconfig_set_string, fsmount, fsopen, move_mount, open_tree,
 };
 use std::ffi::CStr;
 
@@ -24,15 +24,18 @@ pub const PROC_SUPER_MAGIC: i64 = 0x9fa0;
 /// linux/magic.h
 pub const DEVPTS_SUPER_MAGIC: i64 = 0x1cd1;
 
-/// fsopen(2), unless `context` was opened already, to fsmount(2). A tmpfs without a mode takes that of the directory it will cover,
-/// as in runc.
-pub fn new_fs(fs: &Fs, context: Option<OwnedFd>, root: BorrowedFd<'_>, at: &CStr) -> Result<OwnedFd> {
-    let context = context.map_or_else(|| fsopen(&*fs.kind, FsOpenFlags::FSOPEN_CLOEXEC), Ok)?;
-    fsconfig_set_string(&context, c"source", &*fs.source)?;
+/// fsopen(2), unless `opened` was opened already, to fsmount(2). A tmpfs without a mode takes that of the directory it will cover,
+/// as in runc. On failure `opened` is what the kernel's words about it can be read from.
+fn new_fs(fs: &Fs, opened: &mut Option<OwnedFd>, root: BorrowedFd<'_>, at: &CStr) -> Result<OwnedFd> {
+    if opened.is_none() {
+        *opened = Some(fsopen(&*fs.kind, FsOpenFlags::FSOPEN_CLOEXEC)?);
+    }
+    let context = opened.as_ref().ok_or(Errno::BADF)?;
+    fsconfig_set_string(context, c"source", &*fs.source)?;
     for (key, value) in &fs.params {
         match value {
-            Some(value) => fsconfig_set_string(&context, &**key, &**value)?,
-            None => fsconfig_set_flag(&context, &**key)?,
+            Some(value) => fsconfig_set_string(context, &**key, &**value)?,
+            None => fsconfig_set_flag(context, &**key)?,
         }
     }
     if fs.kind.as_bytes() == b"tmpfs"
@@ -42,12 +45,35 @@ pub fn new_fs(fs: &Fs, context: Option<OwnedFd>, root: BorrowedFd<'_>, at: &CStr
         let mode = fstat(&covered)?.st_mode & 0o7777;
         let digits = [6u32, 3, 0].map(|shift| b'0' + (mode >> shift & 7) as u8);
         let text = [b'0' + (mode >> 9 & 7) as u8, digits[0], digits[1], digits[2], 0];
-        fsconfig_set_string(&context, c"mode", CStr::from_bytes_with_nul(&text).map_err(|_| Errno::INVAL)?)?;
+        fsconfig_set_string(context, c"mode", CStr::from_bytes_with_nul(&text).map_err(|_| Errno::INVAL)?)?;
     }
-    fsconfig_create(&context)?;
-    let mount = fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::from_bits_retain(fs.attr as u32));
-    leave_open(context);
-    mount
+    fsconfig_create(context)?;
+    let mount = fsmount(context, FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::from_bits_retain(fs.attr as u32))?;
+    opened.take().map(leave_open);
+    Ok(mount)
+}
+
+/// mount(2) at its place, for options that fsconfig(2) does not take. The working directory is the mount point meanwhile, as its
+/// path may have become another one's.
+fn mount_at<'p>(fs: &Fs, data: &CStr, ground: &mut Ground<'p>, to: &'p Target) -> Result<()> {
+    const FLAGS: [(u64, MountFlags); 8] = [
+        (libc::MOUNT_ATTR_RDONLY, MountFlags::RDONLY),
+        (libc::MOUNT_ATTR_NOSUID, MountFlags::NOSUID),
+        (libc::MOUNT_ATTR_NODEV, MountFlags::NODEV),
+        (libc::MOUNT_ATTR_NOEXEC, MountFlags::NOEXEC),
+        (libc::MOUNT_ATTR_NOATIME, MountFlags::NOATIME),
+        (libc::MOUNT_ATTR_STRICTATIME, MountFlags::STRICTATIME),
+        (libc::MOUNT_ATTR_NODIRATIME, MountFlags::NODIRATIME),
+        (libc::MOUNT_ATTR_NOSYMFOLLOW, MountFlags::from_bits_retain(libc::MS_NOSYMFOLLOW as u32)),
+    ];
+    let flags = FLAGS.iter().filter(|(attr, _)| fs.attr & attr != 0).fold(MountFlags::empty(), |all, (_, flag)| all | *flag);
+    let point = point(ground.root(), to, true)?;
+    let before = rustix::fs::open(c".", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+    rustix::process::fchdir(&point)?;
+    let done = rustix::mount::mount(&*fs.source, c".", &*fs.kind, flags, data);
+    rustix::process::fchdir(before)?;
+    ground.covered(&to.path, None);
+    done
 }
 
 /// Attaches `mount` at `to`, making the mount point: a directory for a directory, a file for anything else.
@@ -65,8 +91,20 @@ pub fn attach<'p>(mount: BorrowedFd<'_>, directory: bool, ground: &mut Ground<'p
             other => return other.map(|()| ground.covered(&to.path, None)),
         }
     }
-    let root = ground.root();
-    let point = match to.rule {
+    let point = point(ground.root(), to, directory)?;
+    move_onto(mount, point.as_fd()).map_err(|error| match is_directory(&point) {
+        // The kernel has no word of its own for a directory on a file, or a file on a directory.
+        Ok(other) if error == Errno::INVAL && other != directory => Errno::NOTDIR,
+        _ => error,
+    })?;
+    leave_open(point);
+    ground.covered(&to.path, None);
+    Ok(())
+}
+
+/// The mount point, made if it is not there: a directory, or a file.
+fn point(root: BorrowedFd<'_>, to: &Target, directory: bool) -> Result<OwnedFd> {
+    Ok(match to.rule {
         Rule::RealDirectory | Rule::ProcRoot => match resolve(root, &to.path, OFlags::DIRECTORY, ResolveFlags::NO_SYMLINKS) {
             Err(Errno::NOENT) => {
                 resolve_or_make(root, &to.path, true)?;
@@ -91,15 +129,7 @@ pub fn attach<'p>(mount: BorrowedFd<'_>, directory: bool, ground: &mut Ground<'p
             }
             point
         }
-    };
-    move_onto(mount, point.as_fd()).map_err(|error| match is_directory(&point) {
-        // The kernel has no word of its own for a directory on a file, or a file on a directory.
-        Ok(other) if error == Errno::INVAL && other != directory => Errno::NOTDIR,
-        _ => error,
-    })?;
-    leave_open(point);
-    ground.covered(&to.path, None);
-    Ok(())
+    })
 }
 
 /// move_mount(2) from descriptor to descriptor.
@@ -133,10 +163,16 @@ pub fn empty() -> Result<OwnedFd> {
 }
 
 /// Mounts a new file system. Where the kernel refuses it with EPERM or EBUSY (sysfs without a network namespace, cgroup2
-/// in a foreign cgroup namespace), the host's own is shown instead, as in runc.
-pub fn mount<'p>(fs: &Fs, context: Option<OwnedFd>, to: &'p Target, fallback: Option<&CStr>, ground: &mut Ground<'p>) -> Result<()> {
-    let mount = match new_fs(fs, context, ground.root(), &to.path) {
-        Err(error @ (Errno::PERM | Errno::BUSY)) => clone_host(fallback.ok_or(error)?, fs.attr)?,
+/// in a foreign cgroup namespace), the host's own is shown instead, as in runc. `opened` as in [`new_fs`].
+pub fn mount<'p>(fs: &Fs, opened: &mut Option<OwnedFd>, to: &'p Target, fallback: Option<&CStr>, ground: &mut Ground<'p>) -> Result<()> {
+    if let Some(data) = &fs.data {
+        return mount_at(fs, data, ground, to);
+    }
+    let mount = match new_fs(fs, opened, ground.root(), &to.path) {
+        Err(error @ (Errno::PERM | Errno::BUSY)) if fallback.is_some() => {
+            opened.take().map(leave_open);
+            clone_host(fallback.ok_or(error)?, fs.attr)?
+        }
         other => other?,
     };
     if let Some(label) = &fs.root_label {

@@ -7,12 +7,12 @@ use crate::arm::{ID_MAP_REFUSED, LOCKED};
 use crate::plan::seccomp::Handover;
 use crate::plan::{At, Op, Plan, Stage, TASKS_MAX};
 use crate::sys::{Error, Kind};
-use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use rustix::io::Errno;
 use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, recvmsg, send, sendmsg,
 };
-use std::io::{IoSlice, IoSliceMut};
+use std::io::{IoSlice, IoSliceMut, Read};
 use std::mem::MaybeUninit;
 
 /// What a child sent.
@@ -111,6 +111,29 @@ pub(super) fn receive_tasks(socket: impl AsFd, tasks: &mut Vec<OwnedFd>) -> rust
     Ok(length == 1)
 }
 
+/// What the kernel says about a file system that could not be made, which is read from its descriptor (fsopen(2)): one read for
+/// each message, which begins with `e `, `w ` or `i `.
+pub(super) fn words_of_context(context: OwnedFd) -> Option<String> {
+    const MESSAGES_MAX: usize = 8;
+    // Any other file might be one that is never read to an end.
+    let link = format!("/proc/self/fd/{}", context.as_raw_fd());
+    if std::fs::read_link(link).ok()?.as_os_str() != "anon_inode:[fscontext]" {
+        return None;
+    }
+    let mut file = std::fs::File::from(context);
+    let mut said = Vec::new();
+    let mut space = [0; 512];
+    while said.len() < MESSAGES_MAX
+        && let Ok(length) = file.read(&mut space)
+        && length > 0
+    {
+        let text = String::from_utf8_lossy(&space[..length]);
+        let text = text.trim_end();
+        said.push(text.get(2..).unwrap_or(text).to_owned());
+    }
+    (!said.is_empty()).then(|| said.join("; "))
+}
+
 /// The error for operation `index` of the plan.
 pub fn failure(plan: &Plan, index: u32, errno: i32) -> Error {
     let errno = Errno::from_raw_os_error(errno);
@@ -161,7 +184,9 @@ fn hint(plan: &Plan, op: &Op, errno: Errno) -> Option<&'static str> {
             "in a user namespace, or over a file of the image, a device is a bind of the host's node of that path, which is another device"
         }
         (Op::Attach { .. } | Op::Mount { .. }, Errno::REMOTE) => "the mount point leads into /proc, which a container must not fake",
-        (Op::Attach { .. }, Errno::NOTDIR) => "a directory can only be mounted on a directory, a file on a file",
+        (Op::Attach { .. }, Errno::NOTDIR) => {
+            "a directory can only be mounted on a directory, a file on a file, and every other part of the path is a directory"
+        }
         (Op::Mount { fs, .. }, Errno::PERM) if fs.kind.as_bytes() == b"proc" => {
             "proc needs a pid namespace of its own, and in a user namespace a host /proc without anything mounted over it"
         }

@@ -210,7 +210,11 @@ impl Reports {
 /// The stage that a report tells of, or the error.
 fn reached(plan: &Plan, report: Report, sent: Sent, process: &mut Process) -> Result<Stage> {
     if report.errno > 0 {
-        return Err(failure(plan, report.op, report.errno));
+        let error = failure(plan, report.op, report.errno);
+        return Err(match sent.fd.and_then(report::words_of_context) {
+            Some(words) => error.hint(words),
+            None => error,
+        });
     }
     let Some(Op::Sync(reached)) = plan.ops.get(report.op as usize) else {
         return Err(Error::new(format!("the child reported operation {} out of turn", report.op)));

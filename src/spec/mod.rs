@@ -17,4 +17,5 @@ pub use features::features;
 pub use load::{Loaded, UNKNOWN, load, load_file, load_process, load_resources, parse, parse_process, parse_resources};
 pub use model::*;
 pub use sample::sample;
+pub(crate) use validate::clean;
 pub use validate::{VERSIONS, faults, validate, validate_process, validate_resources};

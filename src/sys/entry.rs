@@ -39,6 +39,8 @@ pub fn executed_as() -> &'static CStr {
 ///   these numbers, and be the container's.
 /// - SIGCHLD has its default action: a caller's SIG_IGN survives execve(2), and with it the kernel keeps no exit status of a child
 ///   (wait(2), "Notes").
+/// - SIGXFSZ is ignored, so that below a limit of file sizes (RLIMIT_FSIZE) a write fails with a sentence, and what was begun
+///   is taken back. Programs of containers have its default action again (`default_signals`).
 ///
 /// Ends the process with a sentence and exit code 1 where that cannot be done.
 ///
@@ -48,7 +50,7 @@ pub unsafe fn begin(argc: c_int, argv: *const *const c_char) -> Vec<OsString> {
     // SAFETY: the C library passes `argc` valid strings.
     let argument = |i| OsString::from_vec(unsafe { CStr::from_ptr(*argv.add(i)) }.to_bytes().to_vec());
     let arguments: Vec<_> = (0..usize::try_from(argc).unwrap_or(0)).map(argument).collect();
-    if let Err(error) = open_standard_descriptors().and_then(|()| hear_of_children()) {
+    if let Err(error) = open_standard_descriptors().and_then(|()| set_signals()) {
         let name = arguments.first().and_then(|path| Path::new(path).file_name()).unwrap_or_default();
         let _ = writeln!(std::io::stderr(), "{}: error: {error}", name.display());
         super::exit(1);
@@ -69,10 +71,13 @@ fn open_standard_descriptors() -> Result<()> {
     Ok(())
 }
 
-fn hear_of_children() -> Result<()> {
-    // SAFETY: installs the default action; no other thread runs yet.
-    match unsafe { libc::signal(libc::SIGCHLD, libc::SIG_DFL) } {
-        libc::SIG_ERR => Err(std::io::Error::last_os_error()).context(|| "set SIGCHLD to its default action"),
-        _ => Ok(()),
+fn set_signals() -> Result<()> {
+    for (signal, action) in [(libc::SIGCHLD, libc::SIG_DFL), (libc::SIGXFSZ, libc::SIG_IGN)] {
+        // SAFETY: installs no handler; no other thread runs yet.
+        if unsafe { libc::signal(signal, action) } == libc::SIG_ERR {
+            let error = std::io::Error::last_os_error();
+            return Err(error).context(|| format!("set the action of signal {signal}"));
+        }
     }
+    Ok(())
 }

@@ -1,6 +1,8 @@
 //! One error type: what was done, to what, where in `config.json`, the errno, and a hint where errno misleads.
 
+use super::errno_words::WORDS;
 use rustix::io::Errno;
+use std::borrow::Cow;
 use std::fmt;
 
 /// What callers act upon; everything else about an error is words.
@@ -88,17 +90,22 @@ impl Error {
     }
 }
 
+/// The most bytes that a message has of what failed, of its place, and of its hint: less than 4 KiB together, as conmon reads
+/// 8,191 bytes and shows its user the beginning.
+const PARTS: [usize; 3] = [2000, 500, 1000];
+
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", plain(&self.what))?;
+        let part = |text: &str, number: usize| shorten(&plain(text).to_string(), PARTS[number]).into_owned();
+        write!(f, "{}", part(&self.what, 0))?;
         if let Some(at) = &self.at {
-            write!(f, " (config.json: {})", plain(at))?;
+            write!(f, " (config.json: {})", part(at, 1))?;
         }
         if let Some(errno) = self.errno {
             write!(f, ": {}", strerror(errno))?;
         }
         if let Some(hint) = &self.hint {
-            write!(f, " ({})", plain(hint))?;
+            write!(f, " ({})", part(hint, 2))?;
         }
         Ok(())
     }
@@ -121,36 +128,24 @@ pub fn plain(text: &str) -> impl fmt::Display {
 
 impl std::error::Error for Error {}
 
-/// What musl, which a release is linked with, says otherwise than Go and glibc: a message must not depend on the linker.
-const WORDS: &[(Errno, &str)] = &[
-    (Errno::BUSY, "device or resource busy"),
-    (Errno::IO, "input/output error"),
-    (Errno::LOOP, "too many levels of symbolic links"),
-    (Errno::MFILE, "too many open files"),
-    (Errno::NAMETOOLONG, "file name too long"),
-    (Errno::NFILE, "too many open files in system"),
-    (Errno::NODATA, "no data available"),
-    (Errno::NOMEM, "cannot allocate memory"),
-    (Errno::NOTTY, "inappropriate ioctl for device"),
-    (Errno::OPNOTSUPP, "operation not supported"),
-    (Errno::OVERFLOW, "value too large for defined data type"),
-    (Errno::XDEV, "invalid cross-device link"),
-];
-
-/// The words for an errno, without Rust's `(os error N)` tail, in lower case as Go's and so runc's callers expect them
-/// ("no such file or directory" is searched for by podman and docker).
+/// The words for an errno, in lower case as Go's and so runc's callers expect them ("no such file or directory" is searched
+/// for by podman and docker). Not by strerror(3), whose words in musl, which a release is linked with, are others.
 fn strerror(errno: Errno) -> String {
-    if let Some((_, words)) = WORDS.iter().find(|(known, _)| *known == errno) {
-        return (*words).to_owned();
+    let number = errno.raw_os_error();
+    let words = usize::try_from(number).ok().and_then(|number| WORDS.get(number)).copied().unwrap_or_default();
+    if words.is_empty() { format!("errno {number}") } else { words.to_owned() }
+}
+
+/// A text of at most so many bytes: the middle of a longer one is left out, so that what it is about and its cause stay.
+pub fn shorten(text: &str, most: usize) -> Cow<'_, str> {
+    const GAP: &str = " […] ";
+    if text.len() <= most {
+        return text.into();
     }
-    let text = std::io::Error::from(errno).to_string();
-    let text = text.split(" (os error").next().unwrap_or(&text);
-    // musl has no words for the rare ones.
-    if text == "No error information" {
-        return format!("errno {}", errno.raw_os_error());
-    }
-    let mut chars = text.chars();
-    chars.next().map_or_else(String::new, |first| first.to_lowercase().collect::<String>() + chars.as_str())
+    let left = most.saturating_sub(GAP.len());
+    let head = &text[..text.floor_char_boundary(left * 2 / 3)];
+    let tail = &text[text.ceil_char_boundary(text.len() - left / 3)..];
+    format!("{head}{GAP}{tail}").into()
 }
 
 /// Turns the errno of a system call or an I/O error into an [`Error`] that says what was being done.

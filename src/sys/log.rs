@@ -1,10 +1,13 @@
 //! `--log`, `--log-format`, `--debug`: lines that callers parse.
 
-use super::{Context, Result, plain, rfc3339_now};
+use super::{Context, Result, plain, rfc3339_now, shorten};
 use rustix::fd::{AsFd, BorrowedFd};
 use std::fs::File;
 use std::io::Write;
 use std::path::Path;
+
+/// The most bytes of a message, which is then less than 4 KiB also with its time and level.
+const MESSAGE: usize = 3900;
 
 /// Where messages go. Nothing is written unless there is something to say.
 #[derive(Debug)]
@@ -12,6 +15,7 @@ pub struct Log {
     file: Option<File>,
     json: bool,
     debug: bool,
+    quiet: bool,
 }
 
 impl Log {
@@ -21,7 +25,14 @@ impl Log {
             let file = std::fs::OpenOptions::new().append(true).create(true).open(path);
             file.context(|| format!("open the log {}", path.display()))
         };
-        Ok(Self { file: path.map(open).transpose()?, json, debug })
+        Ok(Self { file: path.map(open).transpose()?, json, debug, quiet: false })
+    }
+
+    /// Keeps warnings off stderr, for the commands that start a container's program: their stderr is the program's own, and
+    /// conmon for one shows it as the first lines of a container's log. A log file has them, and `--debug` shows them.
+    #[must_use]
+    pub fn quiet(self) -> Self {
+        Self { quiet: true, ..self }
     }
 
     /// The log file, for a process that closes everything else.
@@ -39,6 +50,13 @@ impl Log {
 
     /// Something was asked for that has no effect, or could not be done and does no harm.
     pub fn warning(&self, message: &str) {
+        if self.file.is_some() || self.debug || !self.quiet {
+            self.notice(message);
+        }
+    }
+
+    /// What the caller has asked for by a flag, such as `--seccomp-log`: it is said as a warning, also by a quiet log.
+    pub fn notice(&self, message: &str) {
         if self.file.is_some() || self.json { self.write("warning", message) } else { say("warning", message) }
     }
 
@@ -52,6 +70,7 @@ impl Log {
 
     /// One line, one write. A log that cannot be written must not end a container.
     fn write(&self, level: &str, message: &str) {
+        let message = &*shorten(message, MESSAGE);
         let time = rfc3339_now();
         let line = if self.json {
             let quoted = |text: &str| serde_json::Value::from(text).to_string();
@@ -67,5 +86,6 @@ impl Log {
 }
 
 fn say(level: &str, message: &str) {
-    let _ = std::io::stderr().write_all(format!("keel: {level}: {}\n", plain(message)).as_bytes());
+    let line = format!("keel: {level}: {}\n", shorten(&plain(message).to_string(), MESSAGE));
+    let _ = std::io::stderr().write_all(line.as_bytes());
 }

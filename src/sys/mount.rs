@@ -3,6 +3,8 @@
 use rustix::fd::{AsFd, AsRawFd};
 use rustix::io::{Errno, Result};
 use std::ffi::CStr;
+use std::os::unix::ffi::OsStringExt;
+use std::path::PathBuf;
 
 /// `struct mount_attr` of mount_setattr(2): what to set, what to clear, the propagation, a user namespace for idmaps.
 #[repr(C)]
@@ -60,6 +62,19 @@ pub fn mount_id(fd: impl AsFd) -> Result<u64> {
 /// The number that mountinfo shows of the mount that `fd` is on.
 pub fn mountinfo_id(fd: impl AsFd) -> Result<u64> {
     mount_id_by(fd, libc::STATX_MNT_ID)
+}
+
+/// A path as proc_pid_mountinfo(5) writes it, in which white space and backslashes are three octal digits.
+pub fn unescape_mount_path(field: &str) -> PathBuf {
+    let bytes = field.as_bytes();
+    let (mut path, mut at) = (Vec::new(), 0);
+    while let Some(&byte) = bytes.get(at) {
+        let digits = bytes.get(at + 1..at + 4).filter(|_| byte == b'\\').and_then(|digits| str::from_utf8(digits).ok());
+        let escaped = digits.and_then(|digits| u8::from_str_radix(digits, 8).ok());
+        path.push(escaped.unwrap_or(byte));
+        at += if escaped.is_some() { 4 } else { 1 };
+    }
+    std::ffi::OsString::from_vec(path).into()
 }
 
 fn mount_id_by(fd: impl AsFd, mask: u32) -> Result<u64> {

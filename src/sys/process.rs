@@ -128,6 +128,13 @@ pub fn set_fs_ids(uid: u32, gid: u32) -> Result<()> {
     Ok(())
 }
 
+/// Working directory, root directory and umask of this thread are its own from now on (`CLONE_FS` of unshare(2)), without
+/// which a thread cannot join a mount namespace (setns(2)).
+pub fn unshare_directories() -> Result<()> {
+    // SAFETY: nothing of the address space or the descriptor table is unshared.
+    check(unsafe { libc::syscall(libc::SYS_unshare, libc::CLONE_FS) }).map(drop)
+}
+
 /// unshare(2) for namespaces.
 pub fn unshare(flags: u64) -> Result<()> {
     // SAFETY: namespace flags only; nothing of the address space or the descriptor table is unshared.

@@ -1,6 +1,8 @@
-//! Signals of a process between its clone and its exec: only system calls, without the C library, but for what the parent asks.
+//! Signals: of a process between its clone and its exec by system calls alone, without the C library; and of one that waits
+//! for another.
 
 use super::raw::syscall;
+use rustix::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Result;
 
@@ -28,6 +30,54 @@ pub fn ignored_signals() -> u64 {
     let mut lines = text[..length].split(|&byte| byte == b'\n');
     let digits = lines.find_map(|line| str::from_utf8(line.strip_prefix(b"SigIgn:")?).ok());
     digits.and_then(|digits| u64::from_str_radix(digits.trim(), 16).ok()).unwrap_or(u64::MAX)
+}
+
+/// Signals that a process reads instead of dying of them: signalfd(2).
+pub struct Signals(OwnedFd);
+
+/// A signal that has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Caught {
+    /// Its number, 1 to 64.
+    pub number: i32,
+    /// Who has sent it: 0 for the kernel. What the kernel tells the writer of a broken pipe seems to come from the writer.
+    pub sender: u32,
+}
+
+impl Signals {
+    /// From now on every signal that can be caught comes through the descriptor and does nothing else: not SIGCHLD, by which
+    /// children are waited for, nor 32 and 33, which the C library keeps for itself (nptl(7)). A fault of our own (SIGSEGV …)
+    /// ends us all the same.
+    pub fn catch_all() -> Result<Self> {
+        const KEPT: [i32; 5] = [libc::SIGKILL, libc::SIGSTOP, libc::SIGCHLD, 32, 33];
+        let mask = KEPT.iter().fold(u64::MAX, |mask, signal| mask & !(1 << (signal - 1)));
+        let at = (&raw const mask) as usize;
+        // SAFETY: rt_sigprocmask(2) reads a set of 8 bytes.
+        unsafe { syscall(libc::SYS_rt_sigprocmask, [libc::SIG_BLOCK as usize, at, 0, 8]) }?;
+        let flags = (libc::SFD_CLOEXEC | libc::SFD_NONBLOCK) as usize;
+        // SAFETY: signalfd4(2) reads a set of 8 bytes; -1 asks for a new descriptor.
+        let fd = unsafe { syscall(libc::SYS_signalfd4, [usize::MAX, at, 8, flags]) }?;
+        // SAFETY: the descriptor is new, so nobody else owns it.
+        Ok(Self(unsafe { OwnedFd::from_raw_fd(fd as i32) }))
+    }
+
+    /// The next one that waits.
+    pub fn next(&self) -> Option<Caught> {
+        // `struct signalfd_siginfo`: the signal's number, two fields more, the sender's pid.
+        let mut info = [0; 128];
+        let length = rustix::io::retry_on_intr(|| rustix::io::read(&self.0, &mut info)).ok()?;
+        let field = |index: usize| info[index * 4..][..4].try_into().map(u32::from_ne_bytes);
+        if length < info.len() {
+            return None;
+        }
+        Some(Caught { number: field(0).ok()?.cast_signed(), sender: field(3).ok()? })
+    }
+}
+
+impl AsFd for Signals {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
 }
 
 /// Puts these signals, which the parent ignores, back to their default action, and empties the signal mask: both survive

@@ -174,6 +174,19 @@ impl Bundle {
         self.keel(&["run", "ID"])
     }
 
+    /// As [`Bundle::run`] of a program that succeeds; its stdout, and keel's warnings out of a log file. stderr, which is the
+    /// container's too, has none of them.
+    #[track_caller]
+    pub fn run_with_log(&self) -> (String, Vec<String>) {
+        self.write();
+        let said = self.keel(&["--log", "keel.log", "--log-format", "json", "run", "ID"]);
+        assert!(said.code == 0 && !said.err.lines().any(|line| line.starts_with("keel:")), "{said:?}");
+        let log = fs::read_to_string(self.dir.join("keel.log")).unwrap();
+        let lines = log.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+        let warnings = lines.filter(|line| line["level"] == "warning");
+        (said.out, warnings.map(|line| line["msg"].as_str().unwrap().to_owned()).collect())
+    }
+
     /// Writes config.json, then create and start. stdio goes to files, since a container keeps its pipes open.
     pub fn start(&self) -> &Self {
         self.create();

@@ -1,7 +1,7 @@
 //! What works every day.
 
-use crate::background;
-use crate::common::{Bundle, Census, eventually};
+use crate::common::{self, Bundle, Census, Said, eventually};
+use crate::{background, host_shell};
 use serde_json::{Value, json};
 use std::fs;
 
@@ -68,8 +68,7 @@ fn the_pid_file_has_digits_only_and_is_not_written_on_failure() {
 #[test]
 fn what_is_for_other_platforms_is_a_warning_and_an_unknown_key_is_not() {
     let bundle = Bundle::new(&["true"]).with(|c| (c["windows"], c["colour"]) = (serde_json::json!({}), serde_json::json!(1)));
-    let said = bundle.run();
-    assert_eq!((said.code, said.err.as_str()), (0, "keel: warning: windows is not for Linux and is ignored\n"), "{said:?}");
+    assert_eq!(bundle.run_with_log().1, ["windows is not for Linux and is ignored"]);
 }
 
 /// `start` and `delete` are so fast that a caller who has seen the program's last word may come before its end.
@@ -258,6 +257,105 @@ fn run_in_the_foreground_hands_signals_to_the_program() {
     nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGUSR1).unwrap();
     assert_eq!(keel.wait().unwrap().code(), Some(9));
     assert_eq!(bundle.out(), "ready\ncaught\n");
+    Census::of(&bundle).nothing_left(&bundle);
+}
+
+/// Whatever the program may catch is handed on, real-time signals too, and none of them ends or stops keel, which would leave the
+/// container alone.
+#[test]
+fn every_signal_that_can_be_handed_on_is() {
+    let kept = [libc::SIGKILL, libc::SIGSTOP, libc::SIGCHLD, 32, 33];
+    // Without a terminal a change of its size reaches nobody, and a shell has no trap for faults of its own.
+    let own = [libc::SIGWINCH, libc::SIGSEGV, libc::SIGBUS, libc::SIGFPE, libc::SIGILL];
+    let signals: Vec<i32> = (1..=64).filter(|signal| !kept.contains(signal) && !own.contains(signal)).collect();
+    let traps: String = signals.iter().map(|signal| format!("trap 'echo got {signal}' {signal}; ")).collect();
+    let bundle = Bundle::new(&["sh", "-c", &format!("{traps} trap 'exit 9' 64; echo ready; while :; do usleep 5000; done")]);
+    bundle.write();
+    let mut keel = background(&bundle, &["run", &bundle.id()]);
+    eventually("the program", || bundle.out().contains("ready"));
+    for signal in signals.iter().filter(|signal| **signal != 64) {
+        rustix::process::kill_process(rustix::process::Pid::from_child(&keel), keel::sys::signal_from_raw(*signal).unwrap()).unwrap();
+        eventually(&format!("signal {signal}"), || bundle.out().contains(&format!("got {signal}\n")));
+    }
+    rustix::process::kill_process(rustix::process::Pid::from_child(&keel), keel::sys::signal_from_raw(64).unwrap()).unwrap();
+    assert_eq!(keel.wait().unwrap().code(), Some(9));
+    Census::of(&bundle).nothing_left(&bundle);
+}
+
+/// conmon gives keel the container's own standard output and error, whose first lines would be keel's.
+#[test]
+fn what_succeeds_writes_nothing_where_the_container_writes() {
+    let bundle = Bundle::new(&["sleep", "1000"]).with(|c| {
+        c["windows"] = serde_json::json!({});
+        c["process"]["capabilities"]["bounding"] = serde_json::json!(["CAP_FUTURE"]);
+        for set in ["effective", "permitted"] {
+            c["process"]["capabilities"][set] = serde_json::json!([]);
+        }
+        let rule = serde_json::json!({"names": ["no_such_call"], "action": "SCMP_ACT_ERRNO"});
+        c["linux"]["seccomp"] = serde_json::json!({"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [rule]});
+        c["hooks"] = serde_json::json!({"poststart": [{"path": "/bin/true"}]});
+    });
+    bundle.create();
+    assert_eq!((bundle.out().as_str(), fs::read_to_string(bundle.dir.join("err")).unwrap().as_str()), ("", ""));
+    for command in [&["start", "ID"][..], &["exec", "ID", "true"], &["exec", "--cap", "CAP_FUTURE", "ID", "true"]] {
+        let said = bundle.keel(command);
+        assert_eq!((said.code, said.out.as_str(), said.err.as_str()), (0, "", ""), "{command:?}: {said:?}");
+    }
+    bundle.delete();
+    let said = bundle.detached(&["run", "--detach", "ID"]);
+    assert_eq!((said.code, said.out.as_str(), said.err.as_str()), (0, "", ""), "{said:?}");
+    bundle.delete();
+    // Who asks is told.
+    let said = bundle.detached(&["--debug", "create", "ID"]);
+    assert!(said.err.contains("warning: windows is not for Linux"), "{said:?}");
+    bundle.delete();
+    assert!(bundle.keel(&["validate", "--bundle", "."]).ok().contains("warning: windows is not for Linux"));
+}
+
+/// Hooks and engines open files by it.
+#[test]
+fn the_bundle_of_the_state_has_no_parent_directories() {
+    let bundle = Bundle::new(&["sleep", "1000"]);
+    bundle.write();
+    let name = bundle.dir.file_name().unwrap().to_str().unwrap();
+    bundle.detached(&["create", "--bundle", &format!("../{name}/rootfs/.."), "ID"]).ok();
+    assert_eq!(state(&bundle)["bundle"], bundle.dir.to_str().unwrap());
+    bundle.delete();
+}
+
+/// Its limit of file sizes would end keel by SIGXFSZ, without a word and with a directory left behind.
+#[test]
+fn a_caller_that_may_write_no_file_is_told_so() {
+    let bundle = Bundle::new(&["true"]);
+    bundle.write();
+    let output = host_shell(&bundle, "ulimit -f 0; $KEEL run $ID | cat; $KEEL run $ID > /dev/null");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.code() == Some(1) && said.contains("file too large"), "{output:?}");
+    Census::of(&bundle).nothing_left(&bundle);
+}
+
+/// Engines add flags beside the administrator's own (`runtimeArgs`), and write some of them as Go's programs do.
+#[test]
+fn flags_are_taken_as_runc_takes_them() {
+    let bundle = Bundle::new(&["sleep", "1000"]);
+    bundle.write();
+    let root = bundle.state_root();
+    let go = |args: &[&str]| {
+        let mut command = std::process::Command::new(common::KEEL);
+        command.args(["-root", "/nowhere", "--root"]).arg(&root).args(args).current_dir(&bundle.dir);
+        // A container in the background would keep a pipe open.
+        let file = |name: &str| fs::File::create(bundle.dir.join(name)).unwrap();
+        let status = command.stdout(file("said")).stderr(file("errors")).status().unwrap();
+        let read = |name: &str| fs::read_to_string(bundle.dir.join(name)).unwrap();
+        Said { code: status.code().unwrap_or(-1), out: read("said"), err: read("errors") }
+    };
+    let id = bundle.id();
+    go(&["-debug=true", "-debug=false", "run", "-detach", "-d=false", "-detach=1", "-bundle", "/nowhere", "-b", ".", &id]).ok();
+    assert_eq!(go(&["exec", "-env", "A=1", "-cwd", "/nowhere", "-cwd", "/bin", &id, "sh", "-c", "echo $A; pwd"]).ok(), "1\n/bin\n");
+    go(&["delete", "-force", &id]).ok();
+    assert!(bundle.keel(&["help"]).ok().contains("create"));
+    assert!(bundle.keel(&["help", "create"]).ok().contains("--console-socket"));
+    go(&["--debug=perhaps", "list"]).fails(1, &["perhaps"]);
     Census::of(&bundle).nothing_left(&bundle);
 }
 

@@ -32,6 +32,40 @@ fn the_cgroup_mount_shows_the_containers_own_cgroup() {
     assert_eq!(said.out, format!("{}\n", 64 << 20), "{said:?}");
 }
 
+/// fsconfig(2) takes 255 bytes; BuildKit mounts overlays of many layers, and not at the root.
+#[test]
+fn options_may_take_a_page() {
+    let bundle = Bundle::new(&["sh", "-c", "ls /data; touch /data/new || echo refused; cat /proc/self/mountinfo"]);
+    let layer = |number: u32| {
+        let dir = bundle.dir.join(format!("layers/snapshot-with-a-long-name-as-buildkit-gives-them-{number}/fs"));
+        std::fs::create_dir_all(&dir).unwrap();
+        std::fs::write(dir.join(format!("file{number}")), "").unwrap();
+        dir.to_str().unwrap().to_owned()
+    };
+    let layers = (0..6).map(layer).collect::<Vec<_>>().join(":");
+    let bundle = bundle.with(|c| add(c, "/data", "overlay", "overlay", &["ro", "nosuid", "noatime", &format!("lowerdir={layers}")]));
+    let said = bundle.run().ok();
+    assert!(said.starts_with("file0\nfile1\nfile2\nfile3\nfile4\nfile5\nrefused\n"), "{said}");
+    let info = said.split_once("refused\n").unwrap().1;
+    find(info, "/data").has(&["ro", "nosuid", "noatime"]);
+    // A link of the image leads nowhere but into the container.
+    let bundle = mountinfo().with(|c| add(c, "/link", "overlay", "overlay", &[&format!("lowerdir={layers}")]));
+    std::os::unix::fs::symlink("/../../inside", bundle.rootfs().join("link")).unwrap();
+    assert_eq!(find(&bundle.run().ok(), "/inside").kind, "overlay");
+    let long = format!("lowerdir=/{}", "x".repeat(5000));
+    let bundle = Bundle::new(&["true"]).with(|c| add(c, "/data", "overlay", "overlay", &[&long]));
+    bundle.run().fails(1, &["more than a page", "mounts["]);
+}
+
+/// It tells by the descriptor of fsopen(2) what its errno does not.
+#[test]
+fn what_the_kernel_says_about_a_file_system_is_told() {
+    let bundle = Bundle::new(&["true"]).with(|c| add(c, "/data", "tmpfs", "tmpfs", &["size=many"]));
+    bundle.run().fails(1, &["Bad value for 'size'", "mounts["]);
+    let bundle = Bundle::new(&["true"]).with(|c| add(c, "/data", "tmpfs", "tmpfs", &["colour=red"]));
+    bundle.run().fails(1, &["Unknown parameter 'colour'", "mounts["]);
+}
+
 #[test]
 fn every_flag_of_a_mount_is_seen_in_mountinfo() {
     let flags = ["ro", "nosuid", "nodev", "noexec", "noatime", "nodiratime", "relatime", "nosymfollow"];

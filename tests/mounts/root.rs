@@ -138,11 +138,25 @@ fn masked_paths_are_empty_and_read_only_paths_refuse_writes() {
         fs::create_dir(root.join(dir)).unwrap();
         fs::write(root.join(dir).join("leaf"), "").unwrap();
     }
-    let said = bundle.run();
-    assert_eq!(said.out, "1:3\nmasked\nro1\nro2\nvisible\nleaf\n", "{said:?}");
-    assert!(said.err.contains("linux.readonlyPaths[1]: the path \"tree\" is not absolute"), "{said:?}");
+    let (out, warnings) = bundle.run_with_log();
+    assert_eq!(out, "1:3\nmasked\nro1\nro2\nvisible\nleaf\n");
+    let relative = |warning: &String| warning.contains("linux.readonlyPaths[1]: the path \"tree\" is not absolute");
+    assert!(warnings.iter().any(relative), "{warnings:?}");
     assert!(!root.join("no").exists());
     Census::of(&bundle).nothing_left(&bundle);
+}
+
+/// A mount upon the root would be seen by nobody who has the root already.
+#[test]
+fn the_root_can_be_among_the_read_only_paths_and_not_among_the_masked() {
+    for root in ["/", "//.", "/etc/.."] {
+        let bundle = Bundle::new(&["sh", "-c", "touch /new || echo refused; touch /dev/shm/new && echo written"]);
+        let said = bundle.with(|c| c["linux"]["readonlyPaths"] = json!(["/proc/sys", root])).run();
+        assert_eq!(said.out, "refused\nwritten\n", "{root}: {said:?}");
+        let bundle = Bundle::new(&["true"]).with(|c| c["linux"]["maskedPaths"] = json!(["/proc/kcore", root]));
+        bundle.run().fails(1, &["the root cannot be masked", "linux.maskedPaths[1]"]);
+        Census::of(&bundle).nothing_left(&bundle);
+    }
 }
 
 #[test]

@@ -81,6 +81,23 @@ fn only_the_containers_own_mount_is_unmounted() {
     Census::of(&bundle).nothing_left(&bundle);
 }
 
+/// mountinfo writes a space as octal digits.
+#[test]
+fn the_same_where_the_path_has_a_space() {
+    let bundle = namespaces(Bundle::new(&["sleep", "1000"]), &[]).with(|c| c["root"]["path"] = json!("a root"));
+    std::fs::rename(bundle.rootfs(), bundle.dir.join("a root")).unwrap();
+    bundle.start();
+    let root = bundle.dir.join("a root");
+    let busybox = |args: &[&str]| assert!(Command::new("busybox").args(args).arg(&root).status().unwrap().success());
+    busybox(&["mount", "-t", "tmpfs", "tmpfs"]);
+    bundle.keel(&["delete", "--force", "ID"]).fails(1, &["unmount the root file system", "something else is mounted over it"]);
+    busybox(&["umount"]);
+    bundle.keel(&["delete", "ID"]).ok();
+    let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
+    assert!(!mounts.contains("a\\040root"), "{mounts}");
+    Census::of(&bundle).nothing_left(&bundle);
+}
+
 /// A shared mount above the root would send everything on to the namespaces that are its peers.
 #[test]
 fn below_a_shared_mount_too_the_mounts_stay_in_the_namespace() {

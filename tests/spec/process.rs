@@ -93,11 +93,6 @@ fn capabilities() {
             json!({"bounding": ["kill"]}),
             "process.capabilities.bounding[0]: \"kill\" is not a capability keel knows and is ignored",
         ),
-        (
-            "/process/capabilities",
-            sets(kill, kill, &[], kill),
-            "process.capabilities.ambient: CAP_KILL cannot be raised unless permitted and inheritable, capabilities(7)",
-        ),
     ]);
     refused(&[(
         "/process/capabilities",

@@ -13,7 +13,7 @@ use crate::mydocker::monitor;
 use crate::mydocker::network::{Namespace, Networks};
 use crate::mydocker::volume::Volumes;
 use crate::store::{ContainerId, Root};
-use crate::sys::{Context, Error, Kind, Log, Result};
+use crate::sys::{Context, Error, Kind, Log, Result, unescape_mount_path};
 use clap::Args;
 use rustix::mount::{UnmountFlags, unmount};
 use serde_json::{Value, json};
@@ -238,33 +238,12 @@ fn in_namespace(pin: &Path) -> Vec<i32> {
     processes(|dir| fs::metadata(dir.join("ns/net")).is_ok_and(|meta| (meta.dev(), meta.ino()) == (wanted.dev(), wanted.ino())))
 }
 
-/// A field of proc_pid_mountinfo(5), in which white space and backslashes are octal.
-fn unescape(text: &str) -> PathBuf {
-    use std::os::unix::ffi::OsStringExt;
-    let bytes = text.as_bytes();
-    let (mut out, mut at) = (Vec::new(), 0);
-    while at < bytes.len() {
-        let octal = bytes.get(at + 1..at + 4).filter(|_| bytes[at] == b'\\').and_then(|digits| std::str::from_utf8(digits).ok());
-        match octal.and_then(|digits| u8::from_str_radix(digits, 8).ok()) {
-            Some(byte) => {
-                out.push(byte);
-                at += 4;
-            }
-            None => {
-                out.push(bytes[at]);
-                at += 1;
-            }
-        }
-    }
-    std::ffi::OsString::from_vec(out).into()
-}
-
 /// Mounts of the host inside a container's directory: the runtime mounts inside containers only, so nothing of ours is there.
 fn mounts(dirs: &Dirs, all: &mut Vec<Finding>) -> Result<()> {
     let Ok(base) = fs::canonicalize(dirs.containers()) else { return Ok(()) };
     let path = "/proc/self/mountinfo";
     let text = fs::read_to_string(path).context(|| format!("read {path}"))?;
-    let places = text.lines().filter_map(|line| line.split(' ').nth(4)).map(unescape);
+    let places = text.lines().filter_map(|line| line.split(' ').nth(4)).map(unescape_mount_path);
     let places: Vec<PathBuf> = places.filter(|place| place.starts_with(&base) && *place != base).collect();
     // Later ones lie upon or in earlier ones.
     for place in places.into_iter().rev() {
@@ -355,6 +334,6 @@ pub fn mend_all(dirs: &Dirs) -> Result<()> {
 mod tests {
     #[test]
     fn paths_of_mountinfo() {
-        assert_eq!(super::unescape("/a\\040b\\134c\\x"), std::path::PathBuf::from("/a b\\c\\x"));
+        assert_eq!(super::unescape_mount_path("/a\\040b\\134c\\x"), std::path::PathBuf::from("/a b\\c\\x"));
     }
 }

@@ -15,7 +15,6 @@ use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{Mode as FileMode, OFlags};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 use rustix::pipe::{PipeFlags, pipe_with};
-use rustix::termios::{OptionalActions, OutputModes, tcgetattr, tcsetattr};
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 
@@ -234,10 +233,6 @@ fn execute(container: &Container, record: &Record, uid: u32, ready: impl FnOnce(
         options.console_socket = Some(socket.path.clone());
         create(container, &options)?;
         let master = socket.receive()?;
-        // As docker's: the container's terminal adds the carriage returns, and a client's adds nothing in raw mode.
-        let mut modes = tcgetattr(&master).context(what)?;
-        modes.output_modes |= OutputModes::OPOST | OutputModes::ONLCR;
-        tcsetattr(&master, OptionalActions::Now, &modes).context(what)?;
         outputs = [Some(master.try_clone().context(what)?), None];
         input = Some(master);
     } else {

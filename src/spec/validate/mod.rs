@@ -11,6 +11,8 @@ mod process;
 mod resources;
 mod scheduling;
 
+pub(crate) use mounts::clean;
+
 use super::{Process, Resources, Spec};
 use crate::sys::{Error, Result};
 

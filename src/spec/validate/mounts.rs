@@ -115,7 +115,7 @@ fn over_proc(mount: &Mount, options: &MountOptions) -> Result<()> {
 }
 
 /// The names of a path without `.`, and with `..` resolved by name, never above the root.
-fn clean(path: &str) -> Vec<&str> {
+pub(crate) fn clean(path: &str) -> Vec<&str> {
     let mut names = Vec::new();
     for name in path.split('/') {
         match name {

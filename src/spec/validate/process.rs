@@ -90,16 +90,9 @@ fn capabilities(sets: &Capabilities, warnings: &mut Vec<String>) -> Result<()> {
             }
         }
     }
-    let [_, effective, inheritable, permitted, ambient] = bits;
+    let [_, effective, _, permitted, _] = bits;
     if let Some(cap) = sets.effective.iter().find(|cap| capability(cap).is_some_and(|n| effective & !permitted & 1 << n != 0)) {
         return Err(Error::new(format!("{cap} is effective but not permitted, capset(2)")).at("process.capabilities.effective"));
-    }
-    let lost = ambient & !(permitted & inheritable);
-    if lost != 0 {
-        let names: Vec<_> =
-            sets.ambient.iter().filter(|cap| capability(cap).is_some_and(|n| lost & 1 << n != 0)).map(String::as_str).collect();
-        let names = names.join(", ");
-        warnings.push(format!("process.capabilities.ambient: {names} cannot be raised unless permitted and inheritable, capabilities(7)"));
     }
     Ok(())
 }
