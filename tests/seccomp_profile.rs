@@ -347,6 +347,30 @@ fn conditions_on_what_the_kernel_never_reads_are_told() {
     assert!(!docker.warnings.iter().any(|warning| warning.contains("the kernel reads")), "{:?}", docker.warnings);
 }
 
+/// libseccomp fits 2,000 rules with an argument each into what the kernel takes; architectures of 32 and of 64 bits look at the
+/// lower word by the same instructions.
+#[test]
+fn two_thousand_values_of_an_argument_fit_on_three_architectures() {
+    // Values that stand alone, neighbours, and both ends; above 32 bits for every seventh.
+    let value = |i: u64| (if i.is_multiple_of(3) { i * 5 } else { i * 5 + 1 }) | if i.is_multiple_of(7) { 1 << 32 } else { 0 };
+    let mut values: Vec<u64> = (0..1998).map(value).collect();
+    values.extend([u64::from(u32::MAX), u64::from(u32::MAX) - 1]);
+    let rule = |value: &u64| {
+        let args = format!(r#"[{{"index": 1, "value": {value}, "op": "SCMP_CMP_EQ"}}]"#);
+        format!(r#"{{"names": ["mmap"], "action": "SCMP_ACT_ALLOW", "args": {args}}}"#)
+    };
+    let rules = values.iter().map(rule).collect::<Vec<_>>().join(",");
+    let json = format!(
+        r#"{{"defaultAction": "SCMP_ACT_ERRNO", "architectures": ["SCMP_ARCH_X86_64", "SCMP_ARCH_X86", "SCMP_ARCH_X32"], "syscalls": [{rules}]}}"#
+    );
+    let program = program(&profile(&json));
+    assert!(program.len() <= 4096, "{} instructions", program.len());
+    let second = |value| bpf::run(&program, &bpf::Data { nr: 9, arch: 0xc000_003e, args: [0, value, 0, 0, 0, 0] });
+    for candidate in (0..10_000).chain(u64::from(u32::MAX) - 3..u64::from(u32::MAX) + 10_000) {
+        assert_eq!(second(candidate) == 0x7fff_0000, values.contains(&candidate), "{candidate}");
+    }
+}
+
 /// Arguments whose types are known from man pages, by every kind of type.
 #[test]
 fn argument_widths_are_those_of_the_kernels_types() {

@@ -6,7 +6,7 @@ use super::{Cgroup, Tree};
 use crate::sys::{Context, Error, Result};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fd::OwnedFd;
-use rustix::fs::{Mode, OFlags, openat};
+use rustix::fs::{CWD, Mode, OFlags, openat};
 use rustix::io::{Errno, pread};
 use std::time::{Duration, Instant};
 
@@ -97,12 +97,12 @@ impl Cgroup {
 
     /// Whether the container is paused: it itself, not an ancestor. A container without a freezer never is.
     pub fn is_frozen(&self) -> Result<bool> {
-        let Ok(freezer) = self.freezer() else { return Ok(false) };
-        let (dir, file) = match &freezer {
-            Freezer::V1(dir) => (dir, "freezer.self_freezing"),
-            Freezer::V2(dir) => (dir, "cgroup.freeze"),
-        };
-        match get(dir, file) {
+        let v1 = self.trees.iter().find(|tree| tree.has("freezer")).map(|tree| (tree, "freezer.self_freezing"));
+        let v2 = || self.unified().map(|tree| (tree, "cgroup.freeze"));
+        let Some((tree, name)) = v1.or_else(v2) else { return Ok(false) };
+        let file = format!("{}/{name}", tree.dir());
+        // By its whole path, as `list` asks this of each container.
+        match get(CWD, &file) {
             Ok(text) => Ok(text.trim() == "1"),
             // The cgroup is being removed.
             Err(Errno::NODEV | Errno::NOENT) => Ok(false),

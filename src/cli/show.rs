@@ -6,7 +6,7 @@ use crate::lifecycle::{self, CreateOptions, Finding, Runtime, State};
 use crate::plan::Op;
 use crate::spec;
 use crate::store::ContainerId;
-use crate::sys::{Context, Error, Kind, Log, Result};
+use crate::sys::{Context, Error, Log, Result};
 use serde_json::{Value, json};
 use std::fmt::Write;
 
@@ -24,19 +24,11 @@ pub fn features() -> Result<i32> {
 }
 
 pub fn list(options: &args::List, runtime: &Runtime) -> Result<i32> {
-    let ids = runtime.root.list()?;
     if options.quiet {
+        let ids = runtime.root.list()?;
         return print(&ids.iter().fold(String::new(), |text, id| text + id.as_str() + "\n")).map(|()| 0);
     }
-    let mut states = Vec::with_capacity(ids.len());
-    for id in &ids {
-        match lifecycle::state(runtime, id) {
-            Ok(state) => states.push(state),
-            // Deleted since the directory was read.
-            Err(error) if error.get_kind() == Kind::NoContainer => {}
-            Err(error) => return Err(error),
-        }
-    }
+    let states = lifecycle::states(runtime)?;
     let text = match options.format {
         Format::Json if states.is_empty() => "null\n".into(),
         Format::Json => serde_json::to_string(&states).map_err(|e| Error::new(format!("write JSON: {e}")))? + "\n",

@@ -35,7 +35,7 @@ pub use lint::{Finding, lint};
 pub use pause::{pause, resume};
 pub use restore::{RestoreOptions, restore};
 pub use start::start;
-pub use status::{State, Status, state, state_of};
+pub use status::{State, Status, state, state_of, states};
 pub use update::update;
 
 use crate::cgroup::{Cgroup, Manager, Resctrl};

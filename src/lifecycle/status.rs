@@ -1,8 +1,8 @@
 //! The state of a container, asked of the kernel each time: no file says what may not be so any more.
 
 use super::{Runtime, cgroup_of};
-use crate::store::{Container, ContainerId, Record};
-use crate::sys::{Error, Result};
+use crate::store::{Container, ContainerId, ProcessId, Record};
+use crate::sys::{Error, Kind, NAME, Result};
 use rustix::fd::OwnedFd;
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with};
@@ -87,8 +87,8 @@ pub(super) fn look(runtime: &Runtime, id: &ContainerId, lock: bool) -> Result<Pr
         }
         record = container.record()?;
     }
-    let init = record.init.and_then(crate::store::ProcessId::open);
-    let (status, door) = status(&container, &record, init.as_ref())?;
+    let (init, name) = record.init.and_then(ProcessId::open_named).unzip();
+    let (status, door) = status(&container, &record, name.as_deref())?;
     Ok(Present { container, record, status, init, door })
 }
 
@@ -97,17 +97,19 @@ fn held(id: &ContainerId) -> Error {
         .hint("its process is frozen by a cgroup above the container's, or in uninterruptible sleep in the kernel")
 }
 
-fn status(container: &Container, record: &Record, init: Option<&OwnedFd>) -> Result<(Status, Option<OwnedFd>)> {
+/// What a container is doing, whose first process has this command name, if it lives.
+fn status(container: &Container, record: &Record, name: Option<&[u8]>) -> Result<(Status, Option<OwnedFd>)> {
     if record.creator.is_some_and(|creator| creator.open().is_some()) {
         return Ok((Status::Creating, None));
     }
-    if init.is_none() || record.creator.is_some() {
+    let Some(name) = name.filter(|_| record.creator.is_none()) else {
         return Ok((Status::Stopped, None));
-    }
+    };
     if cgroup_of(record)?.is_some_and(|cgroup| cgroup.is_frozen().unwrap_or(false)) {
         return Ok((Status::Paused, None));
     }
-    let door = knock(container);
+    // A process that waits for `start` has this name. A program may give itself the same: then its socket tells.
+    let door = if name == NAME.to_bytes() { knock(container) } else { None };
     Ok((if door.is_some() { Status::Created } else { Status::Running }, door))
 }
 
@@ -140,6 +142,23 @@ fn document(record: Record, status: Status) -> State {
 /// What hooks get on stdin while a command of ours changes the container.
 pub fn state_of(record: &Record, status: Status) -> State {
     document(record.clone(), status)
+}
+
+/// `keel list`: the states of all containers, sorted by id.
+pub fn states(runtime: &Runtime) -> Result<Vec<State>> {
+    let mut states = Vec::new();
+    for container in runtime.root.containers()? {
+        let container = container?;
+        let record = match container.record() {
+            // Deleted since it was opened.
+            Err(error) if error.get_kind() == Kind::NoContainer => continue,
+            record => record?,
+        };
+        let name = record.init.and_then(ProcessId::name);
+        let (status, _) = status(&container, &record, name.as_deref())?;
+        states.push(document(record, status));
+    }
+    Ok(states)
 }
 
 /// `keel state`. Takes no lock: the record is replaced atomically.

@@ -119,6 +119,7 @@ pub(super) fn plan(plan: &mut Plan, spec: &Spec, facts: &Facts, options: &Option
     if !binds_dev(spec) {
         devices(&mut ops, spec)?;
     }
+    mount_at_once(&mut ops);
     if shared && of_its_own {
         let (first, rest) = ops.into_iter().partition(|op| matches!(op, Op::OpenTree(_)));
         plan.ops.extend::<Vec<Op>>(first);
@@ -129,6 +130,33 @@ pub(super) fn plan(plan: &mut Plan, spec: &Spec, facts: &Facts, options: &Option
     }
     plan.ops.append(&mut ops);
     Ok(())
+}
+
+/// A tmpfs in which nothing else is made is mounted by one mount(2), where fsopen(2) and its relatives need a call for each
+/// option. Another one keeps the descriptor that fsmount(2) gives, by which what is made in it needs no look-up.
+fn mount_at_once(ops: &mut [Op]) {
+    for i in 0..ops.len() {
+        let (before, after) = ops.split_at_mut(i + 1);
+        let Some(Op::Mount { fs, to, .. }) = before.last_mut() else { continue };
+        let is_plain = |(_, value): &(CString, Option<CString>)| value.as_ref().is_none_or(|value| !value.as_bytes().contains(&b','));
+        if fs.kind.as_bytes() != b"tmpfs" || fs.copy_up || fs.data.is_some() || !fs.params.iter().all(is_plain) {
+            continue;
+        }
+        let inside = |path: &CString| path.as_bytes().strip_prefix(to.path.as_bytes()).is_some_and(|rest| rest.starts_with(b"/"));
+        let is_used = after.iter().any(|op| match op {
+            Op::Mount { to, .. } | Op::Attach { to, .. } => inside(&to.path),
+            Op::Symlink { path, .. } | Op::CopyLink { path, .. } => inside(path),
+            Op::Device(node, _) => inside(&node.path),
+            _ => false,
+        });
+        if !is_used {
+            let word = |(key, value): &(CString, Option<CString>)| match value {
+                Some(value) => [key.as_bytes(), value.as_bytes()].join(&b'='),
+                None => key.as_bytes().to_vec(),
+            };
+            fs.data = CString::new(fs.params.iter().map(word).collect::<Vec<_>>().join(&b',')).ok();
+        }
+    }
 }
 
 /// Adds a tree, opened by the child unless the parent does; its number.

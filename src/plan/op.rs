@@ -101,8 +101,8 @@ pub struct Fs {
     pub source: CString,
     /// Parameters; those without a value are flags.
     pub params: Vec<(CString, Option<CString>)>,
-    /// The parameters as mount(2) takes them, where one of them is longer than fsconfig(2) takes (255 bytes). They may take a
-    /// page together.
+    /// The parameters as mount(2) takes them, for a file system that is mounted at its place at once: where one is longer than
+    /// fsconfig(2) takes (255 bytes), or where that spares system calls.
     pub data: Option<CString>,
     /// MOUNT_ATTR_* of fsmount(2).
     pub attr: u64,

@@ -4,7 +4,7 @@
 
 use super::copy_up::copy_up;
 use super::ground::{Ground, leave_open};
-use super::path::{PATH_MAX, create, is_directory, parent, resolve, resolve_or_make};
+use super::path::{Buffer, PATH_MAX, create, is_directory, parent, resolve, resolve_or_make};
 use crate::plan::{Fs, Node, Rule, Target};
 use crate::sys::{MountAttr, mount_setattr};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -38,13 +38,10 @@ fn new_fs(fs: &Fs, opened: &mut Option<OwnedFd>, root: BorrowedFd<'_>, at: &CStr
             None => fsconfig_set_flag(context, &**key)?,
         }
     }
-    if fs.kind.as_bytes() == b"tmpfs"
-        && !fs.params.iter().any(|(key, _)| key.as_bytes() == b"mode")
+    if takes_mode(fs)
         && let Ok(covered) = resolve(root, at, OFlags::DIRECTORY, ResolveFlags::empty())
     {
-        let mode = fstat(&covered)?.st_mode & 0o7777;
-        let digits = [6u32, 3, 0].map(|shift| b'0' + (mode >> shift & 7) as u8);
-        let text = [b'0' + (mode >> 9 & 7) as u8, digits[0], digits[1], digits[2], 0];
+        let text = octal(fstat(&covered)?.st_mode);
         fsconfig_set_string(context, c"mode", CStr::from_bytes_with_nul(&text).map_err(|_| Errno::INVAL)?)?;
     }
     fsconfig_create(context)?;
@@ -53,8 +50,19 @@ fn new_fs(fs: &Fs, opened: &mut Option<OwnedFd>, root: BorrowedFd<'_>, at: &CStr
     Ok(mount)
 }
 
-/// mount(2) at its place, for options that fsconfig(2) does not take. The working directory is the mount point meanwhile, as its
-/// path may have become another one's.
+/// Whether it takes the mode of the directory that it covers.
+fn takes_mode(fs: &Fs) -> bool {
+    fs.kind.as_bytes() == b"tmpfs" && !fs.params.iter().any(|(key, _)| key.as_bytes() == b"mode")
+}
+
+/// The permission bits as text, with its NUL.
+fn octal(mode: u32) -> [u8; 5] {
+    let [high, user, group, others] = [9u32, 6, 3, 0].map(|shift| b'0' + (mode >> shift & 7) as u8);
+    [high, user, group, others, 0]
+}
+
+/// mount(2) at its place. The working directory is the mount point from then on, as its path may be another's by now; the root
+/// becomes it later.
 fn mount_at<'p>(fs: &Fs, data: &CStr, ground: &mut Ground<'p>, to: &'p Target) -> Result<()> {
     const FLAGS: [(u64, MountFlags); 8] = [
         (libc::MOUNT_ATTR_RDONLY, MountFlags::RDONLY),
@@ -67,13 +75,21 @@ fn mount_at<'p>(fs: &Fs, data: &CStr, ground: &mut Ground<'p>, to: &'p Target) -
         (libc::MOUNT_ATTR_NOSYMFOLLOW, MountFlags::from_bits_retain(libc::MS_NOSYMFOLLOW as u32)),
     ];
     let flags = FLAGS.iter().filter(|(attr, _)| fs.attr & attr != 0).fold(MountFlags::empty(), |all, (_, flag)| all | *flag);
+    let mode = match takes_mode(fs).then(|| resolve(ground.root(), &to.path, OFlags::DIRECTORY, ResolveFlags::empty())) {
+        Some(Ok(covered)) => Some(fstat(&covered)?.st_mode),
+        _ => None,
+    };
     let point = point(ground.root(), to, true)?;
-    let before = rustix::fs::open(c".", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
     rustix::process::fchdir(&point)?;
-    let done = rustix::mount::mount(&*fs.source, c".", &*fs.kind, flags, data);
-    rustix::process::fchdir(before)?;
+    let mut data = Buffer::new(data.to_bytes())?;
+    if let Some(mode) = mode {
+        data.push(b",mode=")?;
+        data.push(&octal(mode)[..4])?;
+    }
+    rustix::mount::mount(&*fs.source, c".", &*fs.kind, flags, data.options()?)?;
+    leave_open(point);
     ground.covered(&to.path, None);
-    done
+    Ok(())
 }
 
 /// Attaches `mount` at `to`, making the mount point: a directory for a directory, a file for anything else.
@@ -165,8 +181,11 @@ pub fn empty() -> Result<OwnedFd> {
 /// Mounts a new file system. Where the kernel refuses it with EPERM or EBUSY (sysfs without a network namespace, cgroup2
 /// in a foreign cgroup namespace), the host's own is shown instead, as in runc. `opened` as in [`new_fs`].
 pub fn mount<'p>(fs: &Fs, opened: &mut Option<OwnedFd>, to: &'p Target, fallback: Option<&CStr>, ground: &mut Ground<'p>) -> Result<()> {
-    if let Some(data) = &fs.data {
-        return mount_at(fs, data, ground, to);
+    match fs.data.as_ref().map(|data| mount_at(fs, data, ground, to)) {
+        None => {}
+        // The other way the kernel says why.
+        Some(Err(Errno::INVAL)) => {}
+        Some(done) => return done,
     }
     let mount = match new_fs(fs, opened, ground.root(), &to.path) {
         Err(error @ (Errno::PERM | Errno::BUSY)) if fallback.is_some() => {

@@ -2,6 +2,7 @@
 //!
 //! Allocates nothing: runs between clone and exec.
 
+use super::ground::leave_open;
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags, fstat, fstatfs, mkdirat, openat, openat2, readlinkat_raw, statat};
 use rustix::io::{Errno, Result};
@@ -35,25 +36,40 @@ pub fn in_root(root: &std::path::Path, path: &str) -> Result<OwnedFd> {
 /// Resolves `path`, making what is missing: directories 0755, and at the end a directory or an empty file.
 pub fn resolve_or_make(root: BorrowedFd<'_>, path: &CStr, directory: bool) -> Result<OwnedFd> {
     match resolve(root, path, OFlags::empty(), ResolveFlags::empty()) {
-        Err(Errno::NOENT) => make(root, path, directory),
-        other => other,
+        Err(Errno::NOENT) => {}
+        other => return other,
     }
+    // Often only the last component is missing.
+    let (above, name) = split(path);
+    let above = Buffer::new(above)?;
+    if ![&b""[..], b".", b".."].contains(&name.to_bytes())
+        && let Ok(parent) = resolve(root, above.c_str()?, OFlags::DIRECTORY, ResolveFlags::empty())
+    {
+        create(parent.as_fd(), name, directory)?;
+        leave_open(parent);
+        match resolve(root, path, OFlags::empty(), ResolveFlags::empty()) {
+            // There is a link that leads to nothing.
+            Err(Errno::NOENT) => {}
+            other => return other,
+        }
+    }
+    make(root, path, directory)
 }
 
-/// A NUL-terminated path in a fixed buffer.
-struct Buffer {
+/// NUL-terminated text in a fixed buffer: a path, or the options of mount(2).
+pub struct Buffer {
     bytes: [u8; PATH_MAX],
     length: usize,
 }
 
 impl Buffer {
-    fn new(text: &[u8]) -> Result<Self> {
+    pub fn new(text: &[u8]) -> Result<Self> {
         let mut buffer = Self { bytes: [0; PATH_MAX], length: 0 };
         buffer.push(text)?;
         Ok(buffer)
     }
 
-    fn push(&mut self, text: &[u8]) -> Result<()> {
+    pub fn push(&mut self, text: &[u8]) -> Result<()> {
         if self.length + text.len() >= PATH_MAX {
             return Err(Errno::NAMETOOLONG);
         }
@@ -71,8 +87,13 @@ impl Buffer {
         &self.bytes[..self.length]
     }
 
+    /// As a path: nothing is the present directory.
     fn c_str(&self) -> Result<&CStr> {
-        if self.length == 0 { Ok(c".") } else { CStr::from_bytes_until_nul(&self.bytes).map_err(|_| Errno::INVAL) }
+        if self.length == 0 { Ok(c".") } else { self.options() }
+    }
+
+    pub fn options(&self) -> Result<&CStr> {
+        CStr::from_bytes_until_nul(&self.bytes).map_err(|_| Errno::INVAL)
     }
 }
 

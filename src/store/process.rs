@@ -19,8 +19,8 @@ pub struct ProcessId {
 impl ProcessId {
     /// Looks the start time of a living process (or a zombie) up.
     pub fn of(pid: i32) -> Result<Self> {
-        let (_, start_time) = stat(pid).context(|| format!("read /proc/{pid}/stat"))?;
-        Ok(Self { pid, start_time })
+        let stat = stat(pid).context(|| format!("read /proc/{pid}/stat"))?;
+        Ok(Self { pid, start_time: stat.start_time })
     }
 
     /// This process.
@@ -40,22 +40,41 @@ impl ProcessId {
     /// A pidfd if the process still lives: the same start time, no zombie. Opened first, checked then, so that what was
     /// checked is what the descriptor names.
     pub fn open(self) -> Option<OwnedFd> {
+        self.open_named().map(|(pidfd, _)| pidfd)
+    }
+
+    /// As [`ProcessId::open`], with the command name that the process has now.
+    pub fn open_named(self) -> Option<(OwnedFd, Vec<u8>)> {
         let pidfd = pidfd_open(Pid::from_raw(self.pid)?, PidfdFlags::empty()).ok()?;
-        let (state, start_time) = stat(self.pid).ok()?;
-        (start_time == self.start_time && state != b'Z' && state != b'X').then_some(pidfd)
+        self.name().map(|name| (pidfd, name))
+    }
+
+    /// The command name that the process has now, if it still lives.
+    pub fn name(self) -> Option<Vec<u8>> {
+        let stat = stat(self.pid).ok()?;
+        (stat.start_time == self.start_time && stat.state != b'Z' && stat.state != b'X').then_some(stat.name)
     }
 }
 
-/// State letter and start time. The command name, in parentheses, may hold anything, so fields count from the last `)`.
-fn stat(pid: i32) -> rustix::io::Result<(u8, u64)> {
+/// What keel wants of a process's line (proc_pid_stat(5)).
+struct Stat {
+    name: Vec<u8>,
+    state: u8,
+    start_time: u64,
+}
+
+/// The command name, in parentheses, may hold anything, so fields count from the last `)`.
+fn stat(pid: i32) -> rustix::io::Result<Stat> {
     let file = rustix::fs::open(format!("/proc/{pid}/stat"), OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
     // One line of 52 numbers and a name of at most 64 bytes.
     let mut space = [0; 2048];
     let length = rustix::io::read(file, &mut space)?;
     let text = &space[..length];
-    let after = text.iter().rposition(|&b| b == b')').map_or(0, |at| at + 2);
+    let end = text.iter().rposition(|&b| b == b')').ok_or(Errno::IO)?;
+    let name = text.iter().position(|&b| b == b'(').and_then(|begin| text.get(begin + 1..end)).unwrap_or_default().to_vec();
+    let after = (end + 2).min(text.len());
     let fields: Vec<&str> = std::str::from_utf8(&text[after..]).unwrap_or_default().split(' ').collect();
     let state = fields.first().and_then(|f| f.bytes().next()).ok_or(Errno::IO)?;
     let start_time = fields.get(19).and_then(|f| f.parse().ok()).ok_or(Errno::IO)?;
-    Ok((state, start_time))
+    Ok(Stat { name, state, start_time })
 }

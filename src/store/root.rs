@@ -2,7 +2,7 @@
 
 use super::ContainerId;
 use super::container::{Container, missing};
-use crate::sys::{Context, Error, Result, in_user_namespace};
+use crate::sys::{Context, Error, Kind, Result, in_user_namespace};
 use rustix::fd::OwnedFd;
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, fstat, mkdirat, open, openat, statat, unlinkat};
 use rustix::io::Errno;
@@ -101,15 +101,27 @@ impl Root {
 
     /// The ids of all containers, sorted. A missing root has none.
     pub fn list(&self) -> Result<Vec<ContainerId>> {
+        self.directory()?.map_or_else(|| Ok(Vec::new()), |directory| self.list_in(&directory))
+    }
+
+    /// All containers, sorted by id, each opened when its turn comes. One that is deleted meanwhile is left out.
+    pub fn containers(&self) -> Result<impl Iterator<Item = Result<Container>>> {
+        let directory = self.directory()?;
+        let ids = directory.as_ref().map_or_else(|| Ok(Vec::new()), |directory| self.list_in(directory))?;
+        let open = move |id| directory.as_ref().map(|directory| self.open_in(directory, &id));
+        let there = |opened: &Result<Container>| !opened.as_ref().is_err_and(|error| error.get_kind() == Kind::NoContainer);
+        Ok(ids.into_iter().filter_map(open).filter(there))
+    }
+
+    fn list_in(&self, directory: &OwnedFd) -> Result<Vec<ContainerId>> {
         let what = || format!("read the state root {}", self.0.display());
-        let Some(directory) = self.directory()? else { return Ok(Vec::new()) };
         let mut ids = Vec::new();
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let entries = openat(&directory, c".", flags, Mode::empty()).and_then(Dir::new);
+        let entries = openat(directory, c".", flags, Mode::empty()).and_then(Dir::new);
         for entry in entries.context(what)? {
             let entry = entry.context(what)?;
             let is_directory = || match entry.file_type() {
-                FileType::Unknown => statat(&directory, entry.file_name(), AtFlags::SYMLINK_NOFOLLOW)
+                FileType::Unknown => statat(directory, entry.file_name(), AtFlags::SYMLINK_NOFOLLOW)
                     .is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Directory),
                 kind => kind == FileType::Directory,
             };

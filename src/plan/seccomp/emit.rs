@@ -29,7 +29,7 @@ pub(super) const ANY_BIT: u32 = BPF_JMP | BPF_K | BPF_JSET;
 pub(super) const RETURN: u32 = BPF_RET | BPF_K;
 
 /// Where a jump goes.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Target {
     /// The filter returns this value.
     Return(u32),
@@ -141,6 +141,28 @@ impl Program {
                 self.load(high(index))
             }
         }
+    }
+
+    /// Whether the lower word of an argument is one of some values, of which there are at least one and which ascend: a search
+    /// takes one instruction for a few of them each, where conditions of their own take two.
+    pub fn low_word_is_one_of(&mut self, index: u8, values: &[u32], yes: Target, no: Target) -> Target {
+        let mut runs: Vec<Run<bool>> = vec![Run { first: 0, verdict: false }];
+        for &value in values {
+            // The value before this one has ended its own run here.
+            runs.pop_if(|last| last.first == value);
+            if runs.last().is_none_or(|last| !last.verdict) {
+                runs.push(Run { first: value, verdict: true });
+            }
+            runs.extend(value.checked_add(1).map(|first| Run { first, verdict: false }));
+        }
+        let search = self.search(&runs, &mut |_, is_one| if is_one { yes } else { no });
+        self.begin(search);
+        self.load(low(index))
+    }
+
+    /// Loads the upper word of an argument for the instruction that was written last.
+    pub fn load_upper(&mut self, index: u8) -> Target {
+        self.load(high(index))
     }
 
     fn masked_equal(&mut self, offset: u32, mask: u32, value: u32, yes: Target, no: Target) -> Target {

@@ -3,10 +3,11 @@
 use super::BAD_ARCHITECTURE;
 use super::abi::{self, ARCHITECTURES, Abi, Family};
 use super::emit::{Program, Run, Target};
-use super::rules::{self, Condition, Outcome, Rule};
+use super::rules::{self, Condition, Outcome, Rule, Test};
 use super::table::{Entry, NONE, Widths};
 use crate::spec::Seccomp;
 use crate::sys::{Error, Result};
+use std::collections::{BTreeMap, BTreeSet};
 
 /// What a tracer puts in place of a system call that it skips; without x32, no architecture's business.
 const SKIPPED: u32 = u32::MAX;
@@ -249,6 +250,9 @@ impl Runs {
 #[derive(Default)]
 pub(super) struct Verdicts {
     sets: Vec<Set>,
+    /// Searches for the lower word of an argument: the argument, the values, what is returned for them, and where it goes on for
+    /// others.
+    searches: Vec<((u8, Vec<u32>, u32, Target), Target)>,
     /// Rules that another leaves without effect, and the other.
     idle: Vec<(usize, usize)>,
     /// A sentence on each of these.
@@ -292,19 +296,79 @@ impl Verdicts {
             Verdict::Return(value) => return Target::Return(value),
             Verdict::Rules(index) => index,
         };
-        let set = &mut self.sets[index];
-        *set.written.get_or_insert_with(|| {
-            let mut otherwise = Target::Return(set.otherwise);
-            for u in set.uses.iter().rev() {
-                for conditions in profile.alternatives(u).rev() {
-                    let mut holds = Target::Return(profile.rules[u.rule].action);
-                    for condition in conditions.into_iter().rev() {
-                        holds = program.condition(condition, holds, otherwise);
-                    }
-                    otherwise = holds;
-                }
-            }
-            otherwise
-        })
+        if let Some(written) = self.sets[index].written {
+            return written;
+        }
+        let set = &self.sets[index];
+        // The conditions of each alternative, and what the filter returns if they hold.
+        let alternatives = set.uses.iter().flat_map(|u| {
+            let action = profile.rules[u.rule].action;
+            profile.alternatives(u).map(move |conditions| (conditions, action))
+        });
+        let mut alternatives: Vec<Alternative> = alternatives.collect();
+        // Of those with one action any will do, so that their order is free.
+        alternatives.chunk_by_mut(|a, b| a.1 == b.1).for_each(|same| same.sort_by_key(Values::of));
+        let mut target = Target::Return(set.otherwise);
+        for group in alternatives.chunk_by(|a, b| Values::of(a).is_some_and(|values| Some(values) == Values::of(b))).rev() {
+            target = match (Values::of(&group[0]), group) {
+                (Some(kind), [_, _, ..]) => self.one_of(kind, group, target, program),
+                (_, group) => group.iter().rev().fold(target, |otherwise, (conditions, action)| {
+                    let holds = Target::Return(*action);
+                    conditions.iter().rev().fold(holds, |holds, condition| program.condition(*condition, holds, otherwise))
+                }),
+            };
+        }
+        self.sets[index].written = Some(target);
+        target
+    }
+
+    /// A test for many values of one argument: which upper word, then a search for the lower one. The search may be there
+    /// already, for an architecture whose arguments have no upper word.
+    fn one_of(&mut self, kind: Values, group: &[Alternative], otherwise: Target, program: &mut Program) -> Target {
+        let mut lower: BTreeMap<u32, BTreeSet<u32>> = BTreeMap::new();
+        for (conditions, _) in group {
+            let value = conditions[0].value;
+            lower.entry((value >> 32) as u32).or_default().insert(value as u32);
+        }
+        let mut target = otherwise;
+        for (upper, values) in lower {
+            let low = self.search(kind, values.into_iter().collect(), otherwise, program);
+            target = if kind.wide { program.equal(upper, low, target) } else { low };
+        }
+        if kind.wide { program.load_upper(kind.index) } else { target }
+    }
+
+    fn search(&mut self, kind: Values, values: Vec<u32>, otherwise: Target, program: &mut Program) -> Target {
+        let key = (kind.index, values, kind.action, otherwise);
+        if let Some((_, place)) = self.searches.iter().find(|(known, _)| *known == key) {
+            return *place;
+        }
+        let place = program.low_word_is_one_of(kind.index, &key.1, Target::Return(kind.action), otherwise);
+        self.searches.push((key, place));
+        place
+    }
+}
+
+/// Conditions that must all hold, and what the filter returns then.
+type Alternative = (Vec<Condition>, u32);
+
+/// What alternatives have in common that ask for one value of one argument each, and so can be searched.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Values {
+    index: u8,
+    /// The kernel reads the upper word too.
+    wide: bool,
+    action: u32,
+}
+
+impl Values {
+    fn of((conditions, action): &Alternative) -> Option<Self> {
+        let [Condition { index, test: Test::Equal, mask, value, negated: false }] = conditions[..] else { return None };
+        let wide = match (mask as u32, (mask >> 32) as u32) {
+            (u32::MAX, u32::MAX) => true,
+            (u32::MAX, 0) if value >> 32 == 0 => false,
+            _ => return None,
+        };
+        Some(Self { index, wide, action: *action })
     }
 }
