@@ -474,3 +474,53 @@ fn an_ordinary_user_has_scopes_of_his_own_systemd() {
     let left = Said::of(left.env("XDG_RUNTIME_DIR", format!("/run/user/{USER}")).output().unwrap());
     assert_eq!(left.ok(), "", "units of the user's systemd");
 }
+
+/// Neighbours in one slice with other limits each, as a pod's containers are: whenever one comes or goes, systemd gives the others
+/// other controllers. An exec is on its way when the container ends, and a kill comes before `start` or after it.
+#[test]
+fn a_hundred_rounds_leave_no_scope() {
+    need_systemd!();
+    let slice = format!("kt{}soak.slice", std::process::id());
+    let directory = |name: &str| {
+        let top = if v1() { "/sys/fs/cgroup/systemd" } else { "/sys/fs/cgroup" };
+        Path::new(top).join(&slice).join(name)
+    };
+    let limits =
+        [json!({"pids": {"limit": 50}}), json!({"cpu": {"shares": 512}}), json!({"cpu": {"quota": 50_000, "period": 100_000}}), json!({})];
+    std::thread::scope(|scope| {
+        for limits in &limits {
+            let (slice, directory) = (&slice, &directory);
+            scope.spawn(move || {
+                let bundle = Bundle::new(&["sleep", "1000"]);
+                let id = bundle.id();
+                let bundle = bundle.with(|c| {
+                    c["linux"]["cgroupsPath"] = json!(format!("{slice}:soak:{id}"));
+                    merge(c, limits);
+                });
+                for round in 0..25 {
+                    create(&bundle).ok();
+                    if round % 3 > 0 {
+                        bundle.keel(&["start", "ID"]).ok();
+                    }
+                    let exec = bundle.command(&["exec", &id, "sleep", "1000"]).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
+                    let mut exec = exec.unwrap();
+                    std::thread::sleep(std::time::Duration::from_millis(round % 7));
+                    if round % 2 > 0 {
+                        bundle.keel(&["kill", "ID", "KILL"]).ok();
+                    }
+                    bundle.keel(&["delete", "--force", "ID"]).ok();
+                    let left = directory(&format!("soak-{id}.scope"));
+                    assert!(!left.exists(), "round {round}: {}", left.display());
+                    exec.wait().unwrap();
+                }
+                gone(&bundle, &format!("soak-{id}.scope"));
+            });
+        }
+    });
+    let scopes = || {
+        let entries = fs::read_dir(directory("")).into_iter().flatten().flatten();
+        entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).filter(|name| name.ends_with(".scope")).collect::<Vec<_>>()
+    };
+    assert_eq!(scopes(), Vec::<String>::new());
+    systemctl(&["stop", &slice]);
+}

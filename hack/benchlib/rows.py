@@ -4,7 +4,7 @@ import re
 import statistics
 from pathlib import Path
 
-from benchlib.runtimes import Failure, Floor, Hung
+from benchlib.runtimes import RULES, TMPFS, Failure, Floor, Hung
 
 
 class Goal:
@@ -24,6 +24,11 @@ class Row:
 
 STATIC = "crun-static"
 
+# How much work a row grows to; benchlib.runtimes makes the configurations.
+PARKED = 200
+CROWD = 64
+AT_ONCE = (1, 8, 64)
+
 
 def rows(view):
     v2 = view == "v2"
@@ -36,6 +41,10 @@ def rows(view):
         Row("exec", "exec", "ms", [Goal(0.6, STATIC)] if v2 else [Goal(2, "floor")]),
         Row("state", "state", "ms", [Goal(0.5, STATIC)]),
         Row("run-docker", "run, docker-like (seccomp, limits, caps)", "ms", [Goal(1.5, "floor")], views=("v1", "native")),
+        Row("run-tmpfs", f"run with {TMPFS} tmpfs mounts", "ms", [Goal(1, STATIC)]),
+        Row("run-rules", f"run with {RULES} seccomp rules with an argument", "ms", [Goal(1, STATIC)]),
+        Row("list", f"list of {PARKED} containers", "ms", [Goal(1, STATIC)]),
+        *(Row(f"create-by-{n}", f"create, each of {CROWD}, {n} at once", "ms", [Goal(1, STATIC)]) for n in AT_ONCE),
         Row("memory", "peak memory of run", "MiB", [Goal(limit=1.6)]),
         Row("parked", "parked init, PSS", "MiB", [Goal(limit=0.4)]),
         Row("parked-ten", "parked init, PSS, each of ten", "MiB", [Goal(limit=0.15)]),
@@ -70,6 +79,10 @@ class Group:
 class Run(Group):
     def __init__(self, row, kind):
         self.rows, self.kind = (row,), kind
+
+    @property
+    def floor_too(self):
+        return self.kind in ("spec", "docker")
 
     def round(self, runtime, context):
         return {self.rows[0]: runtime.run(self.kind).ns / 1e6}
@@ -107,6 +120,31 @@ class Live(Group):
 
     def teardown(self, runtime, container):
         container.delete("--force")
+
+
+class List(Group):
+    rows = ("list",)
+    floor_too = False
+
+    def setup(self, runtime):
+        return [runtime.parked(number) for number in range(PARKED)]
+
+    def round(self, runtime, context):
+        return {"list": runtime.measure(runtime.command("list")).ns / 1e6}
+
+
+class Crowd(Group):
+    """Creates that run at once: the time from the first's start to the last's end, divided by their number."""
+
+    floor_too = False
+    most_rounds = 10
+
+    def __init__(self, at_once):
+        self.rows, self.at_once = (f"create-by-{at_once}",), at_once
+
+    def round(self, runtime, context):
+        nanoseconds = runtime.create_all(CROWD, self.at_once)
+        return {self.rows[0]: nanoseconds / CROWD / 1e6}
 
 
 class Memory(Group):
@@ -148,7 +186,8 @@ class Counts(Group):
         return {"syscalls": sum(number for name, number in calls.items() if name != "total"), "forks": forks}
 
 
-GROUPS = (Run("run", "spec"), Cycle(), Force(), Live(), Run("run-docker", "docker"), Memory(), Parked(), Counts())
+GROUPS = (Run("run", "spec"), Cycle(), Force(), Live(), Run("run-docker", "docker"), Run("run-tmpfs", "tmpfs"), Run("run-rules", "rules"),
+          List(), *map(Crowd, AT_ONCE), Memory(), Parked(), Counts())
 
 
 MOST_REPEATS = 8

@@ -8,6 +8,8 @@ import subprocess
 import time
 from pathlib import Path
 
+# Mounts of the kind "tmpfs", rules of the kind "rules".
+TMPFS, RULES = 100, 600
 SPEC_CAPABILITIES = ["CAP_AUDIT_WRITE", "CAP_KILL", "CAP_NET_BIND_SERVICE"]
 
 
@@ -42,7 +44,17 @@ class Bundles:
         linux["cgroupsPath"] = f"/{cgroup}"
         if self.view != "v2":  # as `runc spec` and docker do: a cgroup namespace on v2 only
             linux["namespaces"] = [n for n in linux["namespaces"] if n["type"] != "cgroup"]
-        if kind == "spec":
+        if kind == "tmpfs":
+            options = ["nosuid", "nodev", "size=64k", "mode=755"]
+            config["mounts"] += [
+                {"destination": f"/run/{i}", "type": "tmpfs", "source": "tmpfs", "options": options} for i in range(TMPFS)]
+        elif kind == "rules":
+            linux["seccomp"] = {
+                "defaultAction": "SCMP_ACT_ALLOW", "architectures": self.seccomp["architectures"],
+                "syscalls": [
+                    {"names": ["ioctl"], "action": "SCMP_ACT_ERRNO", "args": [{"index": 1, "value": 0x7000 + 3 * i, "op": "SCMP_CMP_EQ"}]}
+                    for i in range(RULES)]}
+        elif kind == "spec":
             for name in ("bounding", "effective", "permitted"):
                 process["capabilities"][name] = SPEC_CAPABILITIES
         else:
@@ -94,6 +106,23 @@ class Runtime:
         pid_file = f"{bundle}/pid"
         sample = self.measure(self.command("create", "--bundle", bundle, "--pid-file", pid_file, name))
         return Container(self, name, int(Path(pid_file).read_text())), sample
+
+    def create_all(self, count, at_once):
+        """Creates so many containers, some at once; the nanoseconds that takes. They are deleted again, untimed."""
+        made = [self.bundles.path(self.name, "spec", ["/bin/true"], number) for number in range(count)]
+        words = "".join(f"{bundle}\n{name}\n" for bundle, name in made)
+        command = ["xargs", "-d", "\n", "-n", "2", "-P", str(at_once),
+                   "sh", "-c", 'bundle=$3; name=$4; exec "$0" --root "$1" create --bundle "$bundle" "$name" < /dev/null > /dev/null 2>> "$2"',
+                   self.program, self.root, self.errors]
+        before = time.monotonic_ns()
+        done = subprocess.run(command, input=words, text=True, timeout=120)
+        taken = time.monotonic_ns() - before
+        for _, name in made:
+            subprocess.run(self.command("delete", "--force", name), capture_output=True)
+        if done.returncode:
+            lines = Path(self.errors).read_text(errors="replace").strip().splitlines()
+            raise Failure(lines[-1] if lines else f"xargs ended with {done.returncode}")
+        return taken
 
     def live(self):
         """A running container, for exec and state."""

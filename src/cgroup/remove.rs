@@ -19,6 +19,14 @@ impl Cgroup {
     /// for processes that are ending; all hierarchies are tried, the first failure is told. A scope is gone for systemd too.
     pub fn remove(&self) -> Result<()> {
         let deadline = Instant::now() + PATIENCE;
+        let Some(unit) = &self.unit else { return self.remove_directories(deadline) };
+        self.remove_directories(deadline)?;
+        unit.stop()?;
+        // systemd makes the directory of a scope anew where it gives the neighbours in a slice other controllers meanwhile.
+        self.remove_directories(deadline)
+    }
+
+    fn remove_directories(&self, deadline: Instant) -> Result<()> {
         let mut result = Ok(());
         // cgroup2 first: it can be waited for without looking for processes.
         let (unified, others): (Vec<&Tree>, Vec<&Tree>) = self.trees.iter().partition(|tree| tree.is_unified());
@@ -29,10 +37,7 @@ impl Cgroup {
             });
             result = result.and(removed);
         }
-        match &self.unit {
-            Some(unit) => result.and_then(|()| unit.stop()),
-            None => result,
-        }
+        result
     }
 }
 

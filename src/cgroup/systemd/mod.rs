@@ -254,7 +254,10 @@ impl Connection {
             let error = failed("start", unit, &refusal.text).at(AT);
             if refusal.name.ends_with(".UnitExists") { error.hint("another container or service uses it") } else { error.nowhere() }
         })?;
-        self.done("start", unit, &job)
+        self.done("start", unit, &job).inspect_err(|_| {
+            // It is queued perhaps, and would come to be when nobody waits for it any more.
+            let _ = self.call(manager("StopUnit"), &[Value::text(unit), Value::text("replace")]);
+        })
     }
 
     /// Waits for the end of a job.
