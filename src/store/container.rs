@@ -294,18 +294,17 @@ impl Container {
 
     fn read(&self, name: &CStr) -> rustix::io::Result<Vec<u8>> {
         let file = openat(&self.dir, name, OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())?;
-        let mut bytes = vec![0; 16 << 10];
-        let mut held = 0;
+        let mut bytes = Vec::new();
+        // On the stack, as `list` reads thousands.
+        let mut space = [0; 16 << 10];
         loop {
-            held += rustix::io::retry_on_intr(|| rustix::io::read(&file, &mut bytes[held..]))?;
+            let length = rustix::io::retry_on_intr(|| rustix::io::read(&file, &mut space))?;
+            bytes.extend_from_slice(&space[..length]);
             // Less than asked for is the end of a regular file.
-            if held < bytes.len() {
-                break;
+            if length < space.len() {
+                return Ok(bytes);
             }
-            bytes.resize(2 * held, 0);
         }
-        bytes.truncate(held);
-        Ok(bytes)
     }
 
     fn append(&self, line: &[u8]) -> rustix::io::Result<()> {

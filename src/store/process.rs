@@ -73,8 +73,9 @@ fn stat(pid: i32) -> rustix::io::Result<Stat> {
     let end = text.iter().rposition(|&b| b == b')').ok_or(Errno::IO)?;
     let name = text.iter().position(|&b| b == b'(').and_then(|begin| text.get(begin + 1..end)).unwrap_or_default().to_vec();
     let after = (end + 2).min(text.len());
-    let fields: Vec<&str> = std::str::from_utf8(&text[after..]).unwrap_or_default().split(' ').collect();
-    let state = fields.first().and_then(|f| f.bytes().next()).ok_or(Errno::IO)?;
-    let start_time = fields.get(19).and_then(|f| f.parse().ok()).ok_or(Errno::IO)?;
+    let mut fields = str::from_utf8(&text[after..]).unwrap_or_default().split(' ');
+    let state = fields.next().and_then(|field| field.bytes().next()).ok_or(Errno::IO)?;
+    // `state` is the third field of the line, `starttime` the twenty-second.
+    let start_time = fields.nth(22 - 3 - 1).and_then(|field| field.parse().ok()).ok_or(Errno::IO)?;
     Ok(Stat { name, state, start_time })
 }
