@@ -14,7 +14,7 @@ use crate::sandbox::{Process, joined_proc, spawn};
 use crate::spec::{self, Spec};
 use crate::store::{Container, ContainerId, ProcessId, Record};
 use crate::sys::{Context, Error, Kind, Log, Result, bind_private, ns, rfc3339_now};
-use rustix::fd::{AsFd, OwnedFd};
+use rustix::fd::OwnedFd;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, listen, socket_with};
 use std::path::PathBuf;
 
@@ -187,6 +187,7 @@ impl Made {
             foreground::size_console(&mut decided.plan);
         }
         self.record.start_at = decided.plan.last as u32;
+        self.record.hands_namespaces = decided.plan.ops.iter().any(|op| matches!(op, Op::Sync(Stage::Namespaces(_))));
         let resctrl = resctrl_of(&self.record)?.map(|groups| groups.create()).transpose()?;
         let steps = timeline.steps(&decided.plan)?;
         let mut armed = timeline.step("arm", "", || Armed::new(&decided.plan, decided.filter.take(), steps))?;
@@ -345,9 +346,9 @@ fn reached(
     }
     // A hook before pivot_root has the host's files in sight: it does not enter a pid namespace of others, who would see it.
     let kinds = record.namespaces & if record.owns_pid_namespace { !ns::TIME } else { !(ns::TIME | ns::PID) };
-    let inside = Place { container: Some((process.pidfd.as_fd(), kinds)), ..*host };
+    let inside = Place { container: Some((process, kinds)), ..*host };
     match stage {
-        Stage::Ids | Stage::IdMap(_) | Stage::NetDevices => Ok(()),
+        Stage::Ids | Stage::IdMap(_) | Stage::NetDevices | Stage::Namespaces(_) => Ok(()),
         Stage::Root(_) => {
             record.root_mount = Some(root_mount::of(process, spec)?);
             container.save(record)
@@ -358,7 +359,7 @@ fn reached(
         }
         Stage::CreateContainer => hooks::run("createContainer", &spec.hooks.create_container, record, Status::Creating, &inside),
         Stage::StartContainer => {
-            hooks::start(spec, record, &process.pidfd, host.facts, host.timeline)?;
+            hooks::start(spec, record, process, host.facts, host.timeline)?;
             finish(process, record, container, options)
         }
         Stage::Created => finish(process, record, container, options),

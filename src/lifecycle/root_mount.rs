@@ -76,7 +76,7 @@ fn unmount_in(namespace: &Path, path: &Path, mount: &RootMount) -> rustix::io::R
             };
             sys::exit(done.err().map_or(0, Errno::raw_os_error))
         }
-        Cloned::Parent(pid, pidfd) => match (Process { pid, pidfd, handed: None }).wait() {
+        Cloned::Parent(pid, pidfd) => match Process::new(pid, pidfd).wait() {
             Ok(0) => Ok(()),
             Ok(errno) => Err(Errno::from_raw_os_error(errno)),
             Err(error) => Err(error.get_errno().unwrap_or(Errno::CHILD)),

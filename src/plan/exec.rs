@@ -34,8 +34,9 @@ fn enter(mut plan: Plan, spec: &Spec, process: &Process, kinds: u64, facts: &Fac
         plan.ops.push(Op::Console { bind: false, size });
     }
     plan.ops.push(Op::CloseFds);
-    plan.groups_denied = facts.groups_denied
-        || kinds & ns::USER != 0 && !facts.privileged && spec.linux.gid_mappings.len() == 1 && spec.linux.gid_mappings[0].size == 1;
+    let (ordinary, gids) = (kinds & ns::USER != 0 && !facts.privileged, &spec.linux.gid_mappings);
+    plan.groups_denied = facts.groups_denied || ordinary && gids.len() == 1 && gids[0].size == 1;
+    plan.groups_may_stay = ordinary;
     plan.keeps_groups = process::keeps_groups(spec);
     process::begin_tail(&mut plan);
     process::identity(&mut plan, process, &spec.linux, facts, before)?;
@@ -108,8 +109,8 @@ pub fn hook(hook: &Hook, inherited: &[std::ffi::CString], kinds: u64, root: &CSt
         args: vec![hook.path.clone()],
         ..Program::default()
     };
-    let mut plan =
-        Plan { process: program, groups_denied: facts.groups_denied || kinds & ns::USER != 0 && !facts.privileged, ..Plan::default() };
+    let groups_may_stay = kinds & ns::USER != 0 && !facts.privileged;
+    let mut plan = Plan { process: program, groups_denied: facts.groups_denied, groups_may_stay, ..Plan::default() };
     plan.ops.push(Op::Stdio);
     if kinds != 0 {
         join_init(&mut plan, kinds, facts);

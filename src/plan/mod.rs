@@ -55,6 +55,12 @@ pub struct Facts {
 }
 
 impl Facts {
+    /// Whether the caller may look into a process that is not dumpable.
+    pub fn may_trace(&self) -> bool {
+        const CAP_SYS_PTRACE: u64 = 1 << 19;
+        self.capabilities & CAP_SYS_PTRACE != 0
+    }
+
     /// Whether the caller is an ordinary user, who may not make everything that the specification asks for.
     pub fn rootless(&self) -> bool {
         !self.privileged || self.uid != 0
@@ -124,6 +130,9 @@ pub struct Plan {
     pub in_user_namespace: bool,
     /// The kernel forbids setgroups(2) in the user namespace, as only the user's own group is mapped.
     pub groups_denied: bool,
+    /// An ordinary user enters a user namespace, and only the kernel knows whether it forbids setgroups(2): the caller's groups
+    /// are given up where that is possible. They are the user's own in either case.
+    pub groups_may_stay: bool,
     /// The caller's supplementary groups are to stay.
     pub keeps_groups: bool,
     /// Limits and priorities that the parent sets, since the child has no privileges for them.

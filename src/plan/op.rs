@@ -161,6 +161,9 @@ pub enum Stage {
     IdMap(usize),
     /// The parent moves network devices of the host into the container's namespace.
     NetDevices,
+    /// The parent takes the descriptors of the child's namespaces of these kinds: without CAP_SYS_PTRACE it may not open those
+    /// of a non-dumpable process (ptrace(2), "Ptrace access mode checking").
+    Namespaces(u64),
     /// The hooks `prestart` and `createRuntime` in the runtime's namespaces.
     CreateRuntime,
     /// The hooks `createContainer` in the container's namespaces, before pivot_root.

@@ -199,6 +199,8 @@ pub(super) fn identity(plan: &mut Plan, process: &spec::Process, linux: &spec::L
             let ignored = format!("process.user.additionalGids is ignored, as the annotation {KEEP_GROUPS} keeps the caller's groups");
             plan.warnings.push(ignored);
         }
+    } else if plan.groups_may_stay && user.additional_gids.is_empty() {
+        // `BecomeRoot` has given up what can be given up.
     } else if !plan.groups_denied {
         ops.push(Op::Groups(user.additional_gids.clone()));
     } else if !user.additional_gids.is_empty() {

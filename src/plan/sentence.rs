@@ -99,6 +99,7 @@ impl Plan {
                     let names: Vec<_> = self.net_devices.iter().map(|device| format!("{} as {}", device.host, device.name)).collect();
                     format!("wait for the network devices: {}", names.join(", "))
                 }
+                Stage::Namespaces(kinds) => format!("hand over the namespaces: {}", namespace_names(*kinds)),
                 Stage::CreateRuntime => "wait for the hooks prestart and createRuntime".into(),
                 Stage::CreateContainer => "wait for the hooks createContainer".into(),
                 Stage::StartContainer => "wait for the hooks startContainer".into(),

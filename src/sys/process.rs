@@ -26,6 +26,25 @@ pub mod ns {
     pub const PID: u64 = libc::CLONE_NEWPID as u64;
     /// Network namespace.
     pub const NET: u64 = libc::CLONE_NEWNET as u64;
+
+    /// The files of a process's own namespaces, in the order in which setns(2) takes them: the user namespace gives the rights
+    /// for the others, and the mount namespace changes what paths mean. The pid namespace is that of the children, since a
+    /// process that has joined one is not in it (pid_namespaces(7)).
+    pub const FILES: [(u64, &std::ffi::CStr); 8] = [
+        (USER, c"/proc/self/ns/user"),
+        (CGROUP, c"/proc/self/ns/cgroup"),
+        (IPC, c"/proc/self/ns/ipc"),
+        (UTS, c"/proc/self/ns/uts"),
+        (NET, c"/proc/self/ns/net"),
+        (PID, c"/proc/self/ns/pid_for_children"),
+        (TIME, c"/proc/self/ns/time"),
+        (MOUNT, c"/proc/self/ns/mnt"),
+    ];
+
+    /// The files of the namespaces of these kinds.
+    pub fn files(kinds: u64) -> impl Iterator<Item = (u64, &'static std::ffi::CStr)> {
+        FILES.into_iter().filter(move |(kind, _)| kinds & kind != 0)
+    }
 }
 
 /// The new process becomes a sibling of the caller (clone(2)).
