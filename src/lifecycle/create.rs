@@ -13,7 +13,7 @@ use crate::plan::{Op, Stage};
 use crate::sandbox::{Process, joined_proc, spawn};
 use crate::spec::{self, Spec};
 use crate::store::{Container, ContainerId, ProcessId, Record};
-use crate::sys::{Context, Error, Kind, Log, Result, bind_private, ns, rfc3339_now};
+use crate::sys::{Context, Error, Kind, Log, Result, bind_private, ns, prlimit, rfc3339_now};
 use rustix::fd::OwnedFd;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, listen, socket_with};
 use std::path::PathBuf;
@@ -189,6 +189,7 @@ impl Made {
         self.record.start_at = decided.plan.last as u32;
         self.record.hands_namespaces = decided.plan.ops.iter().any(|op| matches!(op, Op::Sync(Stage::Namespaces(_))));
         let resctrl = resctrl_of(&self.record)?.map(|groups| groups.create()).transpose()?;
+        let _raised = decided.plan.descriptors.map(Descriptors::raise).transpose()?;
         let steps = timeline.steps(&decided.plan)?;
         let mut armed = timeline.step("arm", "", || Armed::new(&decided.plan, decided.filter.take(), steps))?;
         armed.procs = joined_proc::open(&decided.plan, &armed, &decided.facts)?;
@@ -300,6 +301,23 @@ impl Made {
         }
         let _ = root_mount::remove(&self.record);
         let _ = self.container.remove();
+    }
+}
+
+/// The soft limit of open descriptors is as high as it may be; dropped, it is the caller's again.
+struct Descriptors([u64; 2]);
+
+impl Descriptors {
+    fn raise([soft, hard]: [u64; 2]) -> Result<Self> {
+        prlimit(0, libc::RLIMIT_NOFILE, hard, hard).context(|| "raise the soft limit of open descriptors")?;
+        Ok(Self([soft, hard]))
+    }
+}
+
+impl Drop for Descriptors {
+    fn drop(&mut self) {
+        let [soft, hard] = self.0;
+        let _ = prlimit(0, libc::RLIMIT_NOFILE, soft, hard);
     }
 }
 

@@ -12,7 +12,7 @@ use crate::plan::{self, CgroupView, Facts, Options, Plan};
 use crate::spec::options::MountOptions;
 use crate::spec::{self, Mount, Spec};
 use crate::store::{Container, ContainerId};
-use crate::sys::{Context, Error, Result};
+use crate::sys::{Context, Error, Result, limits_of};
 use rustix::fd::OwnedFd;
 use std::collections::BTreeMap;
 use std::ffi::CString;
@@ -81,6 +81,7 @@ pub(super) fn decide(runtime: &Runtime, id: &ContainerId, options: &CreateOption
     let limits = limits::writes(&spec.linux.resources, cgroup.version())?;
     warnings.extend_from_slice(&limits.warnings);
     let devices = if cgroup.is_none() { None } else { Some(Devices::new(&spec.linux.resources.devices)?) };
+    facts.descriptors = Some(limits_of(0, libc::RLIMIT_NOFILE).context(|| "ask for the limit of open descriptors")?);
     facts.cgroup = view(&cgroup);
     facts.links = links(&spec, &bundle);
     facts.cgroup.beside = facts.cgroup.tasks > 0 && runtime.manager == Manager::Cgroupfs && !facts.rootless() && !facts.in_user_namespace;

@@ -2,6 +2,7 @@
 //!
 //! Nothing here touches the host. [`order`] is the one place that states the sequence and why it is so.
 
+mod devices;
 mod exec;
 pub mod limits;
 mod mounts;
@@ -40,6 +41,8 @@ pub struct Facts {
     pub in_user_namespace: bool,
     /// The kernel forbids setgroups(2) in our own user namespace.
     pub groups_denied: bool,
+    /// The caller's limits of open descriptors, soft and hard (create and run).
+    pub descriptors: Option<[u64; 2]>,
     /// AppArmor is enabled.
     pub apparmor: bool,
     /// SELinux is enabled.
@@ -137,6 +140,9 @@ pub struct Plan {
     pub keeps_groups: bool,
     /// Limits and priorities that the parent sets, since the child has no privileges for them.
     pub outside: Vec<Op>,
+    /// The caller's limits of open descriptors, soft and hard, where keel raises the soft one for its own work: the program gets
+    /// them, unless the configuration has others.
+    pub descriptors: Option<[u64; 2]>,
     /// The CPUs that the parent goes to before the clone (exec).
     pub affinity: Option<numbers::Set>,
     /// What the child does, in this order.

@@ -6,7 +6,7 @@
 
 use super::ground::{Ground, leave_open};
 use super::report::{self, Report};
-use super::{console, copy_up, mount, move_root, path};
+use super::{console, copy_up, ids, mount, move_root, path};
 use crate::arm::{Armed, clone_tree};
 use crate::plan::{Op, Plan, Stage, Target};
 use crate::spec::numbers;
@@ -167,7 +167,7 @@ fn step<'p>(op: &'p Op, index: u32, plan: &'p Plan, armed: &mut Armed, state: &m
         }
         Op::RootPropagation(flag) => mount_setattr(CWD, c"/", flag & libc::MS_REC != 0, &MountAttr::propagation(flag & !libc::MS_REC)),
         Op::CloseFds => close_fds(armed, state),
-        Op::Rlimit { resource, soft, hard, .. } => sys::prlimit(0, *resource, *soft, *hard),
+        Op::RaiseLimit { resource, hard, .. } => ids::raise_limit(0, *resource, *hard),
         Op::Scheduler(attr) => sys::sched_setattr(0, attr),
         Op::IoPriority(priority) => sys::ioprio_set(0, *priority),
         // Where even that is forbidden, the caller's it is.
@@ -184,6 +184,7 @@ fn step<'p>(op: &'p Op, index: u32, plan: &'p Plan, armed: &mut Armed, state: &m
         | Op::DieWithParent
         | Op::BoundingSet(_)
         | Op::KeepCaps
+        | Op::Rlimit { .. }
         | Op::Groups(_)
         | Op::Gid(_)
         | Op::Uid(_)

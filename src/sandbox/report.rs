@@ -199,7 +199,7 @@ fn hint(plan: &Plan, op: &Op, errno: Errno) -> Option<&'static str> {
             "the profile does not permit sendmsg, and to copy the listener instead needs CAP_SYS_PTRACE"
         }
         (Op::Seccomp, Errno::BUSY) => "keel itself runs under a filter with a listener; the kernel takes one",
-        (Op::Rlimit { .. }, Errno::PERM) => "raising a hard limit needs CAP_SYS_RESOURCE",
+        (Op::Rlimit { .. } | Op::RaiseLimit { .. }, Errno::PERM) => "raising a hard limit needs CAP_SYS_RESOURCE",
         (Op::OomScoreAdj(_), Errno::ACCESS | Errno::PERM) => "a lower score than the caller's needs CAP_SYS_RESOURCE",
         (Op::Sysctl { .. }, Errno::NOENT) => "this kernel has no such sysctl, or not in this namespace",
         (Op::JoinNamespace(_), Errno::INVAL) => "the file is not a namespace of this type, or it is our own",

@@ -271,6 +271,13 @@ pub fn prlimit(pid: i32, resource: u32, soft: u64, hard: u64) -> Result<()> {
     check(unsafe { libc::syscall(libc::SYS_prlimit64, pid, resource, limit.as_ptr(), 0) }).map(drop)
 }
 
+/// getrlimit(2) by number, of this process or another: the soft and the hard limit.
+pub fn limits_of(pid: i32, resource: u32) -> Result<[u64; 2]> {
+    let mut limits = [0u64; 2];
+    // SAFETY: the kernel's rlimit64 is two 64-bit numbers, which it writes; no new limit is given.
+    check(unsafe { libc::syscall(libc::SYS_prlimit64, pid, resource, 0, limits.as_mut_ptr()) }).map(|_| limits)
+}
+
 /// A signal by number, real-time ones included.
 pub fn signal_from_raw(number: i32) -> Option<rustix::process::Signal> {
     // SAFETY: numbers from 1 to 64 are the kernel's signals; they are only ever sent, never handled.
