@@ -222,6 +222,36 @@ fn the_user_namespace_of_another_container_with_one_mapped_id_can_be_joined() {
     Census::of(&first.bundle).nothing_left(&first.bundle);
 }
 
+/// On v1 an ordinary user has no cgroup of his own, and sees those that he is in, as from runc. He may write none of them (CVE-2023-25809).
+#[test]
+fn a_mount_of_type_cgroup_shows_the_hierarchies_of_v1_read_only() {
+    if Path::new("/sys/fs/cgroup/cgroup.controllers").exists() {
+        println!("skipped: this host has cgroup v2 only");
+        return;
+    }
+    let line = "cd /sys/fs/cgroup; for dir in */; do dir=${dir%/}; test -e $dir/cgroup.procs && \
+                grep -q \" /sys/fs/cgroup/$dir ro,\" /proc/self/mountinfo && echo $dir; done; \
+                test -L cpuacct && ls cpuacct/cgroup.procs > /dev/null && echo link; cat memory/memory.limit_in_bytes > /dev/null && echo limit";
+    for read_only in [&["ro"][..], &[]] {
+        let user = Ordinary::new(USER, &["sh", "-c", line]).with(|c| {
+            let mounts = c["mounts"].as_array_mut().unwrap();
+            mounts.retain(|mount| mount["destination"] != "/sys/fs/cgroup");
+            let options = [&["nosuid", "noexec", "nodev"], read_only].concat();
+            mounts.push(json!({"destination": "/sys/fs/cgroup", "type": "cgroup", "source": "cgroup", "options": options}));
+        });
+        let output = user.run();
+        let (code, out) = text(&output);
+        let shown: Vec<&str> = out.lines().collect();
+        assert_eq!(code, Some(0), "{output:?}");
+        for wanted in ["memory", "pids", "devices", "freezer", "limit"] {
+            assert!(shown.contains(&wanted), "{wanted}: {output:?}");
+        }
+        let joined = Path::new("/sys/fs/cgroup/cpuacct").is_symlink();
+        assert_eq!(shown.contains(&"link"), joined, "{output:?}");
+        Census::of(&user.bundle).nothing_left(&user.bundle);
+    }
+}
+
 #[test]
 fn additional_groups_are_refused_where_the_kernel_forbids_them() {
     let user = Ordinary::new(USER, &["true"]).with(|c| c["process"]["user"]["additionalGids"] = json!([5]));

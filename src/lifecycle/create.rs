@@ -1,6 +1,6 @@
 //! `create` and `run`: validate all, then touch; undo in reverse.
 
-use super::decide::{Decided, decide, list, view};
+use super::decide::{Decided, decide, list, show_others, view};
 use super::hooks::{self, Place};
 use super::notify::Notify;
 use super::status::Status;
@@ -175,6 +175,7 @@ impl Made {
             self.container.save(&self.record)?;
             // Some hierarchies are not for this user: they can neither be joined nor mounted.
             decided.facts.cgroup = view(&decided.cgroup);
+            show_others(&mut decided.facts.cgroup, &decided.cgroup)?;
             decided.plan = list(&decided.spec, &decided.facts, &decided.options)?;
         }
         Ok(())

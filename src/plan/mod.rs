@@ -81,6 +81,8 @@ pub struct CgroupView {
     pub beside: bool,
     /// Directories to show in a mount of type `cgroup`: name and host path.
     pub mounts: Vec<(String, PathBuf)>,
+    /// Directories of others to show there, read-only: the creator's cgroups in v1 hierarchies where the container has none.
+    pub others: Vec<(String, PathBuf)>,
     /// Links beside them: `cpu` → `cpu,cpuacct`.
     pub links: Vec<(String, String)>,
 }

@@ -383,8 +383,11 @@ fn cgroup(
     let tmpfs = Fs { kind: c"tmpfs".into(), source: c"tmpfs".into(), params, attr: attr_set, copy_up: false, root_label: None };
     ops.push(Op::Mount { fs: Box::new(tmpfs), to: to.clone(), fallback: None, at });
     let below = |name: &str| -> Result<CString> { cstring(&format!("{}/{name}", to.path.to_string_lossy()), at) };
-    for (name, source) in &view.mounts {
-        let tree = open(plan, ops, tree(source)?);
+    let others = view.others.iter().map(|other| (other, libc::MOUNT_ATTR_RDONLY));
+    for ((name, source), more) in view.mounts.iter().map(|own| (own, 0)).chain(others) {
+        let mut tree = tree(source)?;
+        tree.attr.attr_set |= more;
+        let tree = open(plan, ops, tree);
         ops.push(Op::Attach { tree, to: Target { path: below(name)?, rule: Rule::Plain } });
     }
     for (link, directory) in &view.links {
