@@ -6,7 +6,7 @@ use super::notify::Notify;
 use super::status::Status;
 use super::timeline::{Timeline, traced};
 use super::watch::Watcher;
-use super::{Runtime, agent, foreground, listen_fds, resctrl_of, root_mount, write_pid_file};
+use super::{Runtime, agent, foreground, listen_fds, owner, resctrl_of, root_mount, write_pid_file};
 use crate::arm::Armed;
 use crate::cgroup::{Cgroup, Entry};
 use crate::plan::{Op, Stage};
@@ -378,10 +378,14 @@ fn reached(
         }
         Stage::CreateContainer => hooks::run("createContainer", &spec.hooks.create_container, record, Status::Creating, &inside),
         Stage::StartContainer => {
+            owner::settle(spec, record, process.pid, host.facts)?;
             hooks::start(spec, record, process, host.facts, host.timeline)?;
             finish(process, record, container, options)
         }
-        Stage::Created => finish(process, record, container, options),
+        Stage::Created => {
+            owner::settle(spec, record, process.pid, host.facts)?;
+            finish(process, record, container, options)
+        }
         Stage::Listener(_) => agent::tell(spec, record, Status::Creating, process),
     }
 }

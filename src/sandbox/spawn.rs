@@ -4,10 +4,11 @@
 use super::report::{Report, Sent, failure};
 use super::{child, ids, listener, net_devices, report};
 use crate::arm::{self, Armed};
+use crate::cgroup::Entry;
 use crate::plan::{Facts, Op, Plan, Stage, TASKS_MAX};
 use crate::sys::{self, ASK_NAMESPACES, CLONED, Cloned, Context, Error, NAME, Result, ns};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::fd::{AsFd, OwnedFd};
+use rustix::fd::{AsFd, AsRawFd, OwnedFd};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SendFlags, SocketFlags, SocketType, send, socketpair};
 use rustix::process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, pidfd_open, pidfd_send_signal, waitid};
@@ -92,7 +93,7 @@ pub fn spawn(
         steps.cloned().begin();
     }
     let cloned = sys::clone3(plan.clone, armed.into.as_ref().map(AsFd::as_fd));
-    let (pid, pidfd) = match cloned.context(|| plan.clone_sentence())? {
+    let (pid, pidfd) = match cloned.map_err(|errno| refused(plan, armed.into.as_ref(), errno))? {
         Cloned::Child(alone) => {
             drop(ours);
             child::run(plan, armed, theirs, alone)
@@ -121,6 +122,16 @@ pub fn spawn(
             process.end();
             Err(error)
         }
+    }
+}
+
+/// The error of the clone. Where the cgroup may be the reason, it names it.
+fn refused(plan: &Plan, into: Option<&OwnedFd>, errno: Errno) -> Error {
+    let sentence = plan.clone_sentence();
+    let cgroup = into.and_then(|fd| rustix::fs::readlink(format!("/proc/self/fd/{}", fd.as_raw_fd()), Vec::new()).ok());
+    match (cgroup, Entry::refusal_hint(errno)) {
+        (Some(cgroup), Some(hint)) => Error::new(format!("{sentence}, in the cgroup {}", cgroup.to_string_lossy())).errno(errno).hint(hint),
+        _ => Error::new(sentence).errno(errno),
     }
 }
 
