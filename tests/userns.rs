@@ -248,8 +248,8 @@ fn a_ptmx_among_the_devices_is_the_link_to_the_containers_own() {
 
 const LIMITS: &str = "ulimit -Sn; ulimit -Hn";
 
-/// A program may get fewer descriptors than keel needs to make its container: the limit comes last, also where only the
-/// parent has the right to raise it.
+/// A program may get fewer descriptors than keel needs to make its container: the limit comes last,
+/// also where only the parent has the right to raise it.
 #[test]
 fn a_small_limit_of_descriptors_is_the_programs_alone() {
     for bundle in [mapped(&["sh", "-c", LIMITS]), Bundle::new(&["sh", "-c", LIMITS])] {
@@ -263,8 +263,8 @@ fn a_small_limit_of_descriptors_is_the_programs_alone() {
     }
 }
 
-/// Each mount takes a descriptor; keel takes as many as the caller's hard limit lets it, and gives the program and hooks the limits
-/// that the caller had.
+/// Each mount takes a descriptor; keel takes as many as the caller's hard limit lets it, and gives
+/// the program and hooks the limits that the caller had.
 #[test]
 fn many_mounts_need_no_higher_soft_limit_of_the_caller() {
     let shared = || Bundle::new(&["sh", "-c", LIMITS]).with(|c| c["linux"]["rootfsPropagation"] = json!("rshared"));

@@ -209,8 +209,9 @@ fn make(mount: &str, path: &str, made: &mut Vec<String>) -> rustix::io::Result<b
     Ok(true)
 }
 
-/// What is made below a threaded cgroup, or the root of threaded ones, takes no process until it is threaded itself (cgroups(7),
-/// "Threaded mode"), as runc and crun make it. Only there: a cgroup cannot be taken back from it.
+/// What is made below a threaded cgroup, or the root of threaded ones, takes no process until it is
+/// threaded itself (cgroups(7), "Threaded mode"), as runc and crun make it. Only there: a cgroup
+/// cannot be taken back from it.
 fn become_threaded(tree: &Tree, made: &[String]) -> rustix::io::Result<()> {
     const TYPE: &str = "cgroup.type";
     // The root of the hierarchy has children of either kind.

@@ -203,7 +203,8 @@ impl Cgroup {
         self.trees.iter().map(|tree| CgroupMount::new(self.version, &tree.controllers, &tree.mount, &tree.path)).collect()
     }
 
-    /// The v1 hierarchies in which the container has no cgroup of its own: it stays in that of its creator, and may look at it.
+    /// The v1 hierarchies in which the container has no cgroup of its own: it stays in that of its
+    /// creator, and may look at it.
     pub fn others(&self, layout: &Layout) -> Vec<CgroupMount> {
         let own = |hierarchy: &&Hierarchy| self.trees.iter().any(|tree| tree.mount == hierarchy.mount);
         let others = layout.hierarchies.iter().filter(|_| self.version == Version::V1).filter(|hierarchy| !own(hierarchy));

@@ -9,8 +9,9 @@ use crate::sys::{Context, Result};
 use rustix::io::Errno;
 use std::path::Path;
 
-/// Gives the cgroup of v2 to the user that the program will run as, where it can be used: the container has a cgroup namespace of its
-/// own and a writable mount of the hierarchy. `pid` is its first process, which waits.
+/// Gives the cgroup of v2 to the user that the program will run as, where it can be used: the
+/// container has a cgroup namespace of its own and a writable mount of the hierarchy. `pid` is its
+/// first process, which waits.
 pub(super) fn settle(spec: &Spec, record: &Record, pid: i32, facts: &Facts) -> Result<()> {
     let user = spec.process.as_ref().map_or(0, |process| process.user.uid);
     if !facts.cgroup.v2 || !is_asked_for(spec) {
@@ -38,8 +39,8 @@ fn is_asked_for(spec: &Spec) -> bool {
     writable && spec.linux.namespace("cgroup").is_some_and(|namespace| namespace.path.is_empty())
 }
 
-/// The host's id of a user in a map as /proc/PID/uid_map shows it: lines of three numbers, first in the container, first here,
-/// how many (user_namespaces(7)).
+/// The host's id of a user in a map as /proc/PID/uid_map shows it: lines of three numbers, first in
+/// the container, first here, how many (user_namespaces(7)).
 fn host_id(map: &str, user: u32) -> Option<u32> {
     map.lines().find_map(|line| {
         let mut numbers = line.split_whitespace().map(str::parse::<u32>);

@@ -51,7 +51,7 @@ pub fn start(runtime: &Runtime, id: &ContainerId, log: &Log, protect: impl FnOnc
     }
     let notify = Notify::bind(container)?;
     let what = || format!("tell the container's process to start: {id}");
-    let socket = door.as_ref().ok_or_else(|| Error::new(what()))?;
+    let socket = door.as_ref().ok_or_else(|| Error::new(what()).hint("its process has ended"))?;
     send(socket, b"+", SendFlags::NOSIGNAL).context(what)?;
     let listener = |_, process: &sandbox::Process| {
         agent::tell(&spec, record, Status::Creating, process).inspect_err(|_| drop(delete::end(record, &process.pidfd)))

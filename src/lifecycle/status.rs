@@ -113,8 +113,9 @@ fn status(container: &Container, record: &Record, init: Option<&OwnedFd>) -> Res
     Ok((if door.is_some() { Status::Created } else { Status::Running }, door))
 }
 
-/// The namespaces of a container's first process, for a caller that may not look into it while it waits for `start`: they are asked
-/// of itself, through `door`. None where the kernel lets the caller join them by the process's pidfd.
+/// The namespaces of a container's first process, for a caller that may not look into it while it
+/// waits for `start`: they are asked of itself, through `door`. None where the kernel lets the
+/// caller join them by the process's pidfd.
 pub(super) fn namespaces(record: &Record, door: Option<&OwnedFd>, facts: &Facts) -> Result<Namespaces> {
     match door {
         Some(door) if record.hands_namespaces && !facts.may_trace() => ask_namespaces(door, record.namespaces),

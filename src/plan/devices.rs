@@ -8,7 +8,8 @@ use crate::sys::{Error, Result};
 const DEFAULT_DEVICES: [(&str, u32, u32); 6] =
     [("dev/null", 1, 3), ("dev/zero", 1, 5), ("dev/full", 1, 7), ("dev/random", 1, 8), ("dev/urandom", 1, 9), ("dev/tty", 5, 0)];
 
-/// runtime-linux.md, "Dev symbolic links", and the links to the container's own devpts and to kcore as runc makes them.
+/// runtime-linux.md, "Dev symbolic links", and the links to the container's own devpts and to kcore
+/// as runc makes them.
 const LINKS: [(&str, &str); 6] = [
     ("/proc/self/fd", "dev/fd"),
     ("/proc/self/fd/0", "dev/stdin"),
@@ -18,13 +19,15 @@ const LINKS: [(&str, &str); 6] = [
     ("pts/ptmx", "dev/ptmx"),
 ];
 
-/// The terminal multiplexer is always that of the container's own devpts, to which a link leads (config-linux.md, "Default Devices"), as
-/// in runc: the host's, which a bind would bring, makes terminals of the host.
+/// The terminal multiplexer is always that of the container's own devpts, to which a link leads
+/// (config-linux.md, "Default Devices"), as in runc: the host's, which a bind would bring, makes
+/// terminals of the host.
 fn is_ptmx(path: &str) -> bool {
     path.split('/').filter(|name| !name.is_empty() && *name != ".").eq(["dev", "ptmx"])
 }
 
-/// The default devices, then those of the spec (which replace a default one of the same path), then the links.
+/// The default devices, then those of the spec (which replace a default one of the same path), then
+/// the links.
 pub(super) fn devices(ops: &mut Vec<Op>, spec: &Spec) -> Result<()> {
     let given = |path: &str| spec.linux.devices.iter().any(|d| d.path.trim_start_matches('/') == path);
     for (path, major, minor) in DEFAULT_DEVICES.iter().filter(|(path, ..)| !given(path)) {

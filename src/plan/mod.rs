@@ -81,7 +81,8 @@ pub struct CgroupView {
     pub beside: bool,
     /// Directories to show in a mount of type `cgroup`: name and host path.
     pub mounts: Vec<(String, PathBuf)>,
-    /// Directories of others to show there, read-only: the creator's cgroups in v1 hierarchies where the container has none.
+    /// Directories of others to show there, read-only: the creator's cgroups in v1 hierarchies
+    /// where the container has none.
     pub others: Vec<(String, PathBuf)>,
     /// Links beside them: `cpu` → `cpu,cpuacct`.
     pub links: Vec<(String, String)>,
@@ -135,15 +136,16 @@ pub struct Plan {
     pub in_user_namespace: bool,
     /// The kernel forbids setgroups(2) in the user namespace, as only the user's own group is mapped.
     pub groups_denied: bool,
-    /// An ordinary user enters a user namespace, and only the kernel knows whether it forbids setgroups(2): the caller's groups
-    /// are given up where that is possible. They are the user's own in either case.
+    /// An ordinary user enters a user namespace, and only the kernel knows whether it forbids
+    /// setgroups(2): the caller's groups are given up where that is possible. They are the user's
+    /// own in either case.
     pub groups_may_stay: bool,
     /// The caller's supplementary groups are to stay.
     pub keeps_groups: bool,
     /// Limits and priorities that the parent sets, since the child has no privileges for them.
     pub outside: Vec<Op>,
-    /// The caller's limits of open descriptors, soft and hard, where keel raises the soft one for its own work: the program gets
-    /// them, unless the configuration has others.
+    /// The caller's limits of open descriptors, soft and hard, where keel raises the soft one for
+    /// its own work: the program gets them, unless the configuration has others.
     pub descriptors: Option<[u64; 2]>,
     /// The CPUs that the parent goes to before the clone (exec).
     pub affinity: Option<numbers::Set>,

@@ -161,8 +161,9 @@ pub enum Stage {
     IdMap(usize),
     /// The parent moves network devices of the host into the container's namespace.
     NetDevices,
-    /// The parent takes the descriptors of the child's namespaces of these kinds: without CAP_SYS_PTRACE it may not open those
-    /// of a non-dumpable process (ptrace(2), "Ptrace access mode checking").
+    /// The parent takes the descriptors of the child's namespaces of these kinds: without
+    /// CAP_SYS_PTRACE it may not open those of a non-dumpable process (ptrace(2), "Ptrace access
+    /// mode checking").
     Namespaces(u64),
     /// The hooks `prestart` and `createRuntime` in the runtime's namespaces.
     CreateRuntime,
@@ -356,7 +357,8 @@ pub enum Op {
         /// Where it stands.
         at: At,
     },
-    /// setrlimit(2) of the hard limit, if it is lower: the right to do so ends before the limits are set, which to lower takes none.
+    /// setrlimit(2) of the hard limit, if it is lower: the right to do so ends before the limits
+    /// are set, which to lower takes none.
     RaiseLimit {
         /// RLIMIT_*.
         resource: u32,

@@ -91,8 +91,8 @@ pub fn create(spec: &Spec, facts: &Facts, options: &Options) -> Result<Plan> {
     Ok(plan)
 }
 
-/// No less than the descriptors that the plan has open at once: each mount and mount point stays open until all are closed at once,
-/// which is quicker.
+/// No less than the descriptors that the plan has open at once: each mount and mount point stays
+/// open until all are closed at once, which is quicker.
 fn descriptors(plan: &Plan) -> u64 {
     const OTHERS: usize = 64;
     (OTHERS + plan.trees.len() + 2 * plan.ops.len()) as u64
@@ -168,8 +168,8 @@ pub fn after_start(spec: &Spec) -> Result<Plan> {
     Ok(plan)
 }
 
-/// The namespaces are complete and the host's /proc is in sight: this is where a caller who could not open them later, for a hook or
-/// an exec, is given them.
+/// The namespaces are complete and the host's /proc is in sight: this is where a caller who could
+/// not open them later, for a hook or an exec, is given them.
 fn hooks_before_pivot(plan: &mut Plan, spec: &Spec, facts: &Facts, options: &Options) {
     let entered = options.park || !spec.hooks.create_container.is_empty() || !spec.hooks.start_container.is_empty();
     let kinds = spec.linux.namespaces.iter().filter_map(kind_of).fold(0, |all, kind| all | kind);

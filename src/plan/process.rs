@@ -78,8 +78,9 @@ pub(super) fn resctrl_groups(linux: &spec::Linux) -> usize {
     linux.intel_rdt.as_ref().map_or(0, |rdt| 1 + usize::from(rdt.enable_monitoring))
 }
 
-/// What takes privileges over the host: higher hard limits, the scheduling policy, the I/O priority. The limits themselves are set
-/// when keel's own work is done (`identity`), which needs more of everything than a program may be given.
+/// What takes privileges over the host: higher hard limits, the scheduling policy, the I/O
+/// priority. The limits themselves are set when keel's own work is done (`identity`), which needs
+/// more of everything than a program may be given.
 pub(super) fn privileged(process: &spec::Process) -> Result<Vec<Op>> {
     let mut ops = rlimits(process)?;
     for op in &mut ops {

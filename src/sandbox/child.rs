@@ -95,10 +95,7 @@ fn step<'p>(op: &'p Op, index: u32, plan: &'p Plan, armed: &mut Armed, state: &m
         }
         Op::JoinNamespace(i) => sys::setns(armed.joins.get(*i).ok_or(Errno::BADF)?, plan.joins[*i].kind),
         Op::JoinInit(kinds) if armed.handed.is_empty() => sys::setns(armed.init.as_ref().ok_or(Errno::BADF)?, *kinds),
-        Op::JoinInit(kinds) => {
-            let mut wanted = armed.handed.iter().filter(|(kind, _)| kinds & kind != 0);
-            wanted.try_for_each(|(kind, namespace)| sys::setns(namespace, *kind))
-        }
+        Op::JoinInit(kinds) => join_handed(*kinds, armed),
         Op::CloneAgain(kinds) => clone_again(*kinds, state),
         Op::BecomeRoot => become_root(plan),
         Op::Unshare(kinds) => sys::unshare(*kinds),
@@ -236,8 +233,20 @@ fn wait_for_answer(state: &State<'_>) -> Result<()> {
     }
 }
 
-/// Opens the process's own namespaces, which it may also when it is not dumpable, and sends them. Where /proc does not show it,
-/// none: the parent then joins them by its pidfd, or says that it may not.
+/// Joins the namespaces that were handed over. One that is missing is an error: what follows would
+/// work on the host's.
+fn join_handed(kinds: u64, armed: &Armed) -> Result<()> {
+    let mut missing = kinds;
+    for (kind, namespace) in armed.handed.iter().filter(|(kind, _)| kinds & kind != 0) {
+        sys::setns(namespace, *kind)?;
+        missing &= !kind;
+    }
+    if missing == 0 { Ok(()) } else { Err(Errno::BADF) }
+}
+
+/// Opens the process's own namespaces, which it may also when it is not dumpable, and sends them.
+/// Where /proc does not show it, none: the parent then joins them by its pidfd, or says that it may
+/// not.
 fn hand_namespaces(index: u32, kinds: u64, armed: &mut Armed, state: &State<'_>) -> Result<()> {
     let whole = ns::files(kinds).try_for_each(|(_, file)| open_host(file, OFlags::RDONLY).map(|fd| armed.own.push(fd)));
     if whole.is_err() {

@@ -34,7 +34,8 @@ pub fn establish(plan: &Plan, facts: &Facts, pid: i32) -> Result<()> {
     Ok(())
 }
 
-/// Raises the hard limit of a process, for the limits that it will set by itself. 0 is this process.
+/// Raises the hard limit of a process, for the limits that it will set by itself. 0 is this
+/// process.
 pub(super) fn raise_limit(pid: i32, resource: u32, hard: u64) -> rustix::io::Result<()> {
     let [soft, now] = limits_of(pid, resource)?;
     if hard > now { prlimit(pid, resource, soft, hard) } else { Ok(()) }

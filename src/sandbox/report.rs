@@ -39,7 +39,8 @@ impl Report {
         send(socket, &self.bytes(), SendFlags::NOSIGNAL).map(drop)
     }
 
-    /// As [`Report::send`], with descriptors, of which there are at most as many as a process has namespaces.
+    /// As [`Report::send`], with descriptors, of which there are at most as many as a process has
+    /// namespaces.
     pub fn send_with(self, socket: impl AsFd, fds: &[BorrowedFd<'_>]) -> rustix::io::Result<()> {
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(ns::FILES.len()))];
         let mut control = SendAncillaryBuffer::new(&mut space);

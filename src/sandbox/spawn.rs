@@ -248,12 +248,17 @@ fn reached(plan: &Plan, report: Report, sent: Sent, process: &mut Process) -> Re
     Ok(*reached)
 }
 
-/// Those that a process has opened in the order of [`ns::FILES`]; none if it could not open them all.
+/// Those that a process has opened in the order of [`ns::FILES`]. All or none: it may have failed to
+/// open them, or this process to take them (EMFILE is no error of recvmsg(2), but fewer of them).
 fn with_kinds(kinds: u64, fds: Vec<OwnedFd>) -> Namespaces {
+    if fds.len() != ns::files(kinds).count() {
+        return Namespaces::new();
+    }
     ns::files(kinds).map(|(kind, _)| kind).zip(fds).collect()
 }
 
-/// Asks a process that waits for `start` at the other end of `socket` for its namespaces, which are of these kinds.
+/// Asks a process that waits for `start` at the other end of `socket` for its namespaces, which are
+/// of these kinds.
 pub fn ask_namespaces(socket: &OwnedFd, kinds: u64) -> Result<Namespaces> {
     let what = || "ask the container's process for its namespaces";
     send(socket, &[ASK_NAMESPACES], SendFlags::NOSIGNAL).context(what)?;

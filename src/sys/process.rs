@@ -27,9 +27,10 @@ pub mod ns {
     /// Network namespace.
     pub const NET: u64 = libc::CLONE_NEWNET as u64;
 
-    /// The files of a process's own namespaces, in the order in which setns(2) takes them: the user namespace gives the rights
-    /// for the others, and the mount namespace changes what paths mean. The pid namespace is that of the children, since a
-    /// process that has joined one is not in it (pid_namespaces(7)).
+    /// The files of a process's own namespaces, in the order in which setns(2) takes them: the user
+    /// namespace gives the rights for the others, and the mount namespace changes what paths mean.
+    /// The pid namespace is that of the children, since a process that has joined one is not in it
+    /// (pid_namespaces(7)).
     pub const FILES: [(u64, &std::ffi::CStr); 8] = [
         (USER, c"/proc/self/ns/user"),
         (CGROUP, c"/proc/self/ns/cgroup"),

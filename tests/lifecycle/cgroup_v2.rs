@@ -7,7 +7,8 @@ use std::os::unix::fs::{MetadataExt, chown};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-/// keel in a mount namespace in which the host has nothing but cgroup v2. Its output is in files: a container would hold pipes open.
+/// keel in a mount namespace in which the host has nothing but cgroup v2. Its output is in files: a
+/// container would hold pipes open.
 fn keel(bundle: &Bundle, args: &[&str]) -> Said {
     bundle.write();
     let id = bundle.id();
@@ -66,7 +67,8 @@ fn in_cgroup(args: &[&str], path: &str) -> Bundle {
     })
 }
 
-/// A cgroup below a threaded domain takes no process until it is threaded too, as are those that keel makes on the way.
+/// A cgroup below a threaded domain takes no process until it is threaded too, as are those that
+/// keel makes on the way.
 #[test]
 fn a_cgroup_below_a_threaded_domain_becomes_threaded() {
     let bundle = Bundle::new(&[]);
@@ -113,8 +115,9 @@ fn directory(bundle: &Bundle) -> PathBuf {
     hierarchy().join(path)
 }
 
-/// The owner of the container's cgroup, of a file in it that is delegated, and of one that is not, while it runs. With `change` made
-/// to a container with a user namespace, a cgroup namespace and a writable mount of the hierarchy.
+/// The owner of the container's cgroup, of a file in it that is delegated, and of one that is not,
+/// while it runs. With `change` made to a container with a user namespace, a cgroup namespace and a
+/// writable mount of the hierarchy.
 fn owners(manager: &[&str], change: impl FnOnce(&mut Value)) -> [u32; 3] {
     let bundle = Bundle::new(&["sleep", "1000"]).with(|c| {
         let map = json!([{"containerID": 0, "hostID": 100_000, "size": 65536}]);

@@ -109,8 +109,8 @@ impl State<'_> {
     }
 
     /// Waits on the listening socket for a connection that brings a byte. Those without one are `state` asking
-    /// whether anybody is here, or a `start` that died. The connection becomes the way reports go. Whoever asks
-    /// for the namespaces gets them, and may ask for the start on the same connection.
+    /// whether anybody is here, or a `start` that died. The connection becomes the way reports go.
+    /// Whoever asks for the namespaces gets them, and may ask for the start on the same connection.
     fn park(&mut self, index: u32) -> Result<()> {
         // Engines stop a container that was never started as any other.
         end_on_signals()?;
@@ -306,8 +306,8 @@ fn receive_byte(socket: RawFd) -> Result<Option<u8>> {
     }
 }
 
-/// sendmsg(2) of a report with descriptors (SCM_RIGHTS, unix(7)), at most [`NAMESPACES_MAX`], and `mark` in the sixth
-/// argument.
+/// sendmsg(2) of a report with descriptors (SCM_RIGHTS, unix(7)), at most [`NAMESPACES_MAX`], and
+/// `mark` in the sixth argument.
 fn send_with(socket: RawFd, bytes: &[u8; 8], fds: &[RawFd], mark: usize) -> Result<()> {
     #[repr(C)]
     struct Control {
@@ -328,8 +328,8 @@ fn send_with(socket: RawFd, bytes: &[u8; 8], fds: &[RawFd], mark: usize) -> Resu
         (message.msg_control, message.msg_controllen) = ((&raw mut control).cast(), length.next_multiple_of(8) as _);
     }
     let flags = libc::MSG_NOSIGNAL as usize;
-    // SAFETY: sendmsg(2) reads the message, its bytes and its control data, which is laid out as a `cmsghdr` with the
-    // descriptors behind it.
+    // SAFETY: sendmsg(2) reads the message, its bytes and its control data, which is laid out as a
+    // `cmsghdr` with the descriptors behind it.
     unsafe { syscall(libc::SYS_sendmsg, [socket as usize, (&raw const message) as usize, flags, 0, 0, mark]) }.map(drop)
 }
 

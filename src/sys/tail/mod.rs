@@ -30,7 +30,8 @@ pub const REPORTED: i32 = 111;
 /// What [`Last::CloneAgain`] reports in place of an index; the report's errno is the new process's pid.
 pub const CLONED: u32 = u32::MAX;
 
-/// The byte that asks a process that waits for `start` for the descriptors of its namespaces. Every other byte is `start`.
+/// The byte that asks a process that waits for `start` for the descriptors of its namespaces. Every
+/// other byte is `start`.
 pub const ASK_NAMESPACES: u8 = b'n';
 
 /// How long the command name of a child is its own, from its tail to its exec: at most 15 bytes
