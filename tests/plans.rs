@@ -20,6 +20,7 @@ fn hosts() -> [(&'static str, Facts); 3] {
         v2: false,
         tasks: 2,
         beside: true,
+        others: Vec::new(),
         mounts: vec![mount("memory"), mount("cpu,cpuacct"), mount("unified")],
         links: vec![("cpu".into(), "cpu,cpuacct".into())],
     };

@@ -53,6 +53,23 @@ impl Ordinary {
         self.bundle.write();
         self.keel(&["run", "ID"])
     }
+
+    /// A command that leaves a process behind, which must not hold our pipes open. Its output is in
+    /// the files `out` and `err`.
+    fn detached(&self, args: &[&str]) {
+        let id = self.bundle.id();
+        let (uid, line) = (self.uid.to_string(), format!("exec ./keel {} > out 2> err", args.join(" ").replace("ID", &id)));
+        let mut command = Command::new("/usr/bin/setpriv");
+        command.args(["--reuid", &uid, "--regid", &uid, "--clear-groups", "sh", "-c", &line]);
+        let status = command.env("XDG_RUNTIME_DIR", self.bundle.state_root()).current_dir(&self.bundle.dir).status().unwrap();
+        assert!(status.success(), "{args:?}: {}", fs::read_to_string(self.bundle.dir.join("err")).unwrap_or_default());
+    }
+
+    fn ok(&self, args: &[&str]) -> String {
+        let output = self.keel(args);
+        assert!(output.status.success(), "{args:?}: {output:?}");
+        text(&output).1
+    }
 }
 
 fn chown_all(path: &Path, uid: u32) {
@@ -87,24 +104,155 @@ fn the_rootless_sample_runs_with_one_mapped_id() {
 fn create_start_exec_kill_and_delete_work() {
     let user = Ordinary::new(USER, &["sleep", "1000"]);
     user.bundle.write();
-    let detached = |args: &[&str]| {
-        let id = user.bundle.id();
-        let line = format!("exec ./keel {} > out 2> err", args.join(" ").replace("ID", &id));
-        let mut command = Command::new("/usr/bin/setpriv");
-        command.args(["--reuid", "12345", "--regid", "12345", "--clear-groups", "sh", "-c", &line]);
-        let status = command.env("XDG_RUNTIME_DIR", user.bundle.state_root()).current_dir(&user.bundle.dir).status().unwrap();
-        assert!(status.success(), "{args:?}: {}", fs::read_to_string(user.bundle.dir.join("err")).unwrap_or_default());
-    };
-    detached(&["create", "--pid-file", "pid", "ID"]);
-    detached(&["start", "ID"]);
+    user.detached(&["create", "--pid-file", "pid", "ID"]);
+    user.detached(&["start", "ID"]);
     let (code, out) = text(&user.keel(&["exec", "ID", "sh", "-c", "id -u; readlink /proc/self/ns/user"]));
     let namespace = fs::read_link(format!("/proc/{}/ns/user", user.bundle.pid())).unwrap();
     assert_eq!((code, out), (Some(0), format!("0\n{}\n", namespace.display())));
     let state: Value = serde_json::from_str(&text(&user.keel(&["state", "ID"])).1).unwrap();
     assert_eq!((&state["status"], &state["owner"]), (&json!("running"), &json!("12345")));
-    let output = user.keel(&["delete", "--force", "ID"]);
-    assert!(output.status.success(), "{output:?}");
+    user.ok(&["delete", "--force", "ID"]);
     Census::of(&user.bundle).nothing_left(&user.bundle);
+}
+
+/// The kernel lets an ordinary user neither open nor join the namespaces of a process of his that
+/// is not dumpable: it hands them over.
+#[test]
+fn hooks_run_in_the_container_with_run_and_with_create_and_start() {
+    let hook =
+        |name: &str, file: &str| json!([{"path": "/bin/sh", "args": ["sh", "-c", format!("echo {name} $(id -u) $(uname -n) >> {file}")]}]);
+    let user = |args: &[&str]| {
+        let mut user = Ordinary::new(USER, args);
+        let log = user.bundle.dir.join("log");
+        let outside = |name: &str| hook(name, log.to_str().unwrap());
+        user.bundle.config["hooks"] = json!({
+            "createRuntime": outside("createRuntime"), "createContainer": outside("createContainer"),
+            "startContainer": hook("startContainer", "/log"), "poststart": outside("poststart"), "poststop": outside("poststop"),
+        });
+        user
+    };
+    let host = rustix::system::uname().nodename().to_str().unwrap().to_owned();
+    let outside = |line: &str| format!("{line} {USER} {host}\n");
+    let logs =
+        |user: &Ordinary| [user.bundle.dir.join("log"), user.bundle.rootfs().join("log")].map(|log| fs::read_to_string(log).unwrap());
+    let all = || {
+        [
+            outside("createRuntime") + "createContainer 0 keel\n" + &outside("poststart") + &outside("poststop"),
+            "startContainer 0 keel\n".into(),
+        ]
+    };
+
+    let ran = user(&["true"]);
+    let output = ran.run();
+    assert!(output.status.success(), "{output:?}");
+    assert_eq!(logs(&ran), all());
+    Census::of(&ran.bundle).nothing_left(&ran.bundle);
+
+    let created = user(&["sleep", "1000"]);
+    created.bundle.write();
+    created.detached(&["create", "ID"]);
+    created.detached(&["start", "ID"]);
+    created.ok(&["delete", "--force", "ID"]);
+    assert_eq!(logs(&created), all());
+    Census::of(&created.bundle).nothing_left(&created.bundle);
+}
+
+/// The process that waits for `start` has no filter yet, so that no other process of the container
+/// may look into it or trace it: it stays non-dumpable, and answers those who can reach its socket.
+#[test]
+fn exec_enters_a_created_container_whose_process_stays_closed_to_others() {
+    let user = Ordinary::new(USER, &["sleep", "1000"]);
+    user.bundle.write();
+    user.detached(&["create", "--pid-file", "pid", "ID"]);
+    let pid = user.bundle.pid();
+    let look = ["exec", "ID", "sh", "-c", "id -u; uname -n; ls /proc/1/fd /proc/1/cwd/ 2>&1 | grep -c denied"];
+    for _ in 0..3 {
+        assert_eq!(user.ok(&look), "0\nkeel\n2\n");
+        assert!(user.ok(&["state", "ID"]).contains("\"created\""));
+    }
+    user.detached(&["start", "ID"]);
+    let namespaces = |pid: &str| {
+        ["user", "mnt", "pid", "net", "ipc", "uts", "cgroup"].map(|kind| fs::read_link(format!("/proc/{pid}/ns/{kind}")).unwrap())
+    };
+    let own = namespaces(&pid.to_string());
+    let all = user.ok(&["exec", "ID", "sh", "-c", "for kind in user mnt pid net ipc uts cgroup; do readlink /proc/self/ns/$kind; done"]);
+    assert_eq!(all.lines().collect::<Vec<_>>(), own.iter().map(|link| link.to_str().unwrap()).collect::<Vec<_>>());
+    user.ok(&["delete", "--force", "ID"]);
+    Census::of(&user.bundle).nothing_left(&user.bundle);
+}
+
+#[test]
+fn the_user_namespace_of_another_container_with_one_mapped_id_can_be_joined() {
+    let first = Ordinary::new(USER, &["sleep", "1000"]);
+    first.bundle.write();
+    first.detached(&["run", "--detach", "--pid-file", "pid", "ID"]);
+    let namespace = |kind: &str| format!("/proc/{}/ns/{kind}", first.bundle.pid());
+    let joining = |kinds: &[&str], args: &[&str]| {
+        Ordinary::new(USER, args).with(|c| {
+            let namespaces = c["linux"]["namespaces"].as_array_mut().unwrap().iter_mut();
+            let joined = namespaces.filter_map(|n| Some((*kinds.iter().find(|kind| n["type"] == **kind)?, n)));
+            joined.for_each(|(kind, n)| n["path"] = json!(namespace(kind)));
+            c["linux"].as_object_mut().unwrap().remove("uidMappings");
+            c["linux"].as_object_mut().unwrap().remove("gidMappings");
+        })
+    };
+    let user = fs::read_link(namespace("user")).unwrap();
+    let line = "id -u; readlink /proc/self/ns/user";
+    let second = joining(&["user"], &["sh", "-c", line]);
+    let output = second.run();
+    assert_eq!(text(&output), (Some(0), format!("0\n{}\n", user.display())), "{output:?}");
+    Census::of(&second.bundle).nothing_left(&second.bundle);
+
+    for kinds in [&["user"][..], &["user", "ipc", "pid"]] {
+        let third = joining(kinds, &["sleep", "1000"]);
+        third.bundle.write();
+        third.detached(&["create", "ID"]);
+        for _ in ["created", "running"] {
+            assert_eq!(third.ok(&["exec", "ID", "sh", "-c", line]), format!("0\n{}\n", user.display()));
+            let _ = third.keel(&["start", "ID"]);
+        }
+        third.ok(&["delete", "--force", "ID"]);
+        Census::of(&third.bundle).nothing_left(&third.bundle);
+    }
+
+    let groups = joining(&["user"], &["true"]).with(|c| c["process"]["user"]["additionalGids"] = json!([0]));
+    let output = groups.run();
+    let error = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(error.contains("process.user.additionalGids") && error.contains("setgroups") && error.lines().count() == 1, "{error}");
+    Census::of(&groups.bundle).nothing_left(&groups.bundle);
+    first.ok(&["delete", "--force", "ID"]);
+    Census::of(&first.bundle).nothing_left(&first.bundle);
+}
+
+/// On v1 an ordinary user has no cgroup of his own, and sees those that he is in, as from runc. He
+/// may write none of them (CVE-2023-25809).
+#[test]
+fn a_mount_of_type_cgroup_shows_the_hierarchies_of_v1_read_only() {
+    if Path::new("/sys/fs/cgroup/cgroup.controllers").exists() {
+        println!("skipped: this host has cgroup v2 only");
+        return;
+    }
+    let line = "cd /sys/fs/cgroup; for dir in */; do dir=${dir%/}; test -e $dir/cgroup.procs && \
+                grep -q \" /sys/fs/cgroup/$dir ro,\" /proc/self/mountinfo && echo $dir; done; \
+                test -L cpuacct && ls cpuacct/cgroup.procs > /dev/null && echo link; cat memory/memory.limit_in_bytes > /dev/null && echo limit";
+    for read_only in [&["ro"][..], &[]] {
+        let user = Ordinary::new(USER, &["sh", "-c", line]).with(|c| {
+            let mounts = c["mounts"].as_array_mut().unwrap();
+            mounts.retain(|mount| mount["destination"] != "/sys/fs/cgroup");
+            let options = [&["nosuid", "noexec", "nodev"], read_only].concat();
+            mounts.push(json!({"destination": "/sys/fs/cgroup", "type": "cgroup", "source": "cgroup", "options": options}));
+        });
+        let output = user.run();
+        let (code, out) = text(&output);
+        let shown: Vec<&str> = out.lines().collect();
+        assert_eq!(code, Some(0), "{output:?}");
+        for wanted in ["memory", "pids", "devices", "freezer", "limit"] {
+            assert!(shown.contains(&wanted), "{wanted}: {output:?}");
+        }
+        let joined = Path::new("/sys/fs/cgroup/cpuacct").is_symlink();
+        assert_eq!(shown.contains(&"link"), joined, "{output:?}");
+        Census::of(&user.bundle).nothing_left(&user.bundle);
+    }
 }
 
 #[test]

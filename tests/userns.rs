@@ -5,7 +5,7 @@ mod common;
 use common::{Bundle, Census};
 use serde_json::{Value, json};
 use std::fs;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
 fn add_namespace(config: &mut Value, kind: &str) {
     let namespaces = config["linux"]["namespaces"].as_array_mut().unwrap();
@@ -231,4 +231,67 @@ fn a_time_namespace_works_with_a_user_namespace() {
     });
     let said = bundle.run().ok();
     assert!(said.lines().any(|line| line.split_whitespace().eq(["monotonic", "7881", "2718"])), "{said}");
+}
+
+/// runc leaves this device out: the container's terminals are those of its own devpts.
+#[test]
+fn a_ptmx_among_the_devices_is_the_link_to_the_containers_own() {
+    for path in ["/dev/ptmx", "/dev//./ptmx"] {
+        for bundle in [mapped(&["sh", "-c", "readlink /dev/ptmx"]), Bundle::new(&["sh", "-c", "readlink /dev/ptmx"])] {
+            let bundle =
+                bundle.with(|c| c["linux"]["devices"] = json!([{"path": path, "type": "c", "major": 5, "minor": 2, "fileMode": 0o666}]));
+            assert_eq!(bundle.run().ok(), "pts/ptmx\n");
+            Census::of(&bundle).nothing_left(&bundle);
+        }
+    }
+}
+
+const LIMITS: &str = "ulimit -Sn; ulimit -Hn";
+
+/// A program may get fewer descriptors than keel needs to make its container: the limit comes last,
+/// also where only the parent has the right to raise it.
+#[test]
+fn a_small_limit_of_descriptors_is_the_programs_alone() {
+    for bundle in [mapped(&["sh", "-c", LIMITS]), Bundle::new(&["sh", "-c", LIMITS])] {
+        let bundle = bundle.with(|c| c["process"]["rlimits"] = json!([{"type": "RLIMIT_NOFILE", "soft": 24, "hard": 25}]));
+        assert_eq!(bundle.run().ok(), "24\n25\n");
+        let bundle = bundle.with(|c| c["process"]["args"] = json!(["sleep", "1000"]));
+        bundle.start();
+        assert_eq!(bundle.sh(LIMITS), "24\n25\n");
+        bundle.delete();
+        Census::of(&bundle).nothing_left(&bundle);
+    }
+}
+
+/// Each mount takes a descriptor; keel takes as many as the caller's hard limit lets it, and gives
+/// the program and hooks the limits that the caller had.
+#[test]
+fn many_mounts_need_no_higher_soft_limit_of_the_caller() {
+    let shared = || Bundle::new(&["sh", "-c", LIMITS]).with(|c| c["linux"]["rootfsPropagation"] = json!("rshared"));
+    for bundle in [mapped(&["sh", "-c", LIMITS]), shared()] {
+        let source = bundle.dir.join("source");
+        fs::create_dir(&source).unwrap();
+        let log = bundle.dir.join("log");
+        fs::write(&log, "").unwrap();
+        fs::set_permissions(&log, fs::Permissions::from_mode(0o666)).unwrap();
+        let hook = json!([{"path": "/bin/sh", "args": ["sh", "-c", format!("ulimit -Sn >> {}", log.display())]}]);
+        let inside = json!([{"path": "/bin/sh", "args": ["sh", "-c", "test $(ulimit -Sn) = 256"]}]);
+        let bundle = bundle.with(|c| {
+            let binds = (0..300).map(|i| json!({"destination": format!("/m/{i}"), "type": "bind", "source": source, "options": ["rbind"]}));
+            c["mounts"].as_array_mut().unwrap().extend(binds);
+            c["process"].as_object_mut().unwrap().remove("rlimits");
+            c["hooks"] = json!({"createRuntime": hook, "createContainer": hook, "startContainer": inside, "poststart": hook});
+        });
+        bundle.write();
+        let run = |line: &str| {
+            let keel = bundle.command(&["run", &bundle.id()]);
+            let mut command = std::process::Command::new("sh");
+            command.args(["-c", &format!("{line}; exec \"$@\""), "sh"]).arg(keel.get_program()).args(keel.get_args());
+            common::Said::of(command.current_dir(&bundle.dir).stdin(std::process::Stdio::null()).output().unwrap())
+        };
+        assert_eq!(run("ulimit -Sn 256; ulimit -Hn 4096").ok(), "256\n4096\n");
+        assert_eq!(fs::read_to_string(&log).unwrap(), "256\n".repeat(3));
+        run("ulimit -n 256").fails(1, &["too many open files"]);
+        Census::of(&bundle).nothing_left(&bundle);
+    }
 }

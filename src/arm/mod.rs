@@ -12,7 +12,7 @@ pub use own_binary::{executable, protect, protect_early};
 use crate::plan::seccomp::Filter;
 use crate::plan::{Plan, Tree};
 use crate::spec::options::LOCKABLE;
-use crate::sys::{Context, Error, MountAttr, Result, Steps, Tail, close_range, mount_setattr};
+use crate::sys::{Context, Error, MountAttr, Result, Steps, Tail, close_range, mount_setattr, ns};
 use rustix::fd::OwnedFd;
 use rustix::fs::{CWD, Mode, OFlags};
 use rustix::io::Errno;
@@ -46,6 +46,10 @@ pub struct Armed {
     pub console: Option<OwnedFd>,
     /// The container's init (exec).
     pub init: Option<OwnedFd>,
+    /// The namespaces to join with their kinds, where init does not let itself be looked into.
+    pub handed: Vec<(u64, OwnedFd)>,
+    /// The child's own namespaces, which it hands over.
+    pub own: Vec<OwnedFd>,
     /// The three standard descriptors of a hook.
     pub stdio: Option<[OwnedFd; 3]>,
     /// One procfs for each that the container mounts, if it joins a pid namespace: opened there, not yet made (fsopen(2)).
@@ -93,6 +97,8 @@ impl Armed {
             into: None,
             console: None,
             init: None,
+            handed: Vec::new(),
+            own: Vec::with_capacity(ns::FILES.len()),
             stdio: None,
             procs: Vec::new(),
             preserve_fds: 0,

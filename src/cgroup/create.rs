@@ -120,6 +120,9 @@ impl Cgroup {
                 }
                 Ok(fresh) => fresh,
             };
+            if tree.is_unified() && self.unit.is_none() {
+                become_threaded(&tree, &entry.made[before..]).context(|| format!("make the cgroup {dir} a threaded one"))?;
+            }
             // A scope is new, and its holder is in it.
             if !fresh && self.unit.is_none() {
                 vacant(&tree)?;
@@ -204,6 +207,30 @@ fn make(mount: &str, path: &str, made: &mut Vec<String>) -> rustix::io::Result<b
         Err(errno) => return Err(errno),
     }
     Ok(true)
+}
+
+/// What is made below a threaded cgroup, or the root of threaded ones, takes no process until it is
+/// threaded itself (cgroups(7), "Threaded mode"), as runc and crun make it. Only there: a cgroup
+/// cannot be taken back from it.
+fn become_threaded(tree: &Tree, made: &[String]) -> rustix::io::Result<()> {
+    const TYPE: &str = "cgroup.type";
+    // The root of the hierarchy has children of either kind.
+    if tree.path.matches('/').count() < 2 {
+        return Ok(());
+    }
+    let is_invalid = |dir: &OwnedFd| get(dir, TYPE).is_ok_and(|kind| kind.trim() == "domain invalid");
+    let innermost = open_dir(&tree.dir())?;
+    if !is_invalid(&innermost) {
+        return Ok(());
+    }
+    // Outermost first: below an invalid one none can become threaded.
+    for dir in made.iter().map(|dir| open_dir(dir)) {
+        let dir = dir?;
+        if is_invalid(&dir) {
+            put(&dir, TYPE, "threaded")?;
+        }
+    }
+    if is_invalid(&innermost) { put(&innermost, TYPE, "threaded") } else { Ok(()) }
 }
 
 /// A container gets a cgroup for itself: others' processes would be frozen and killed with it.

@@ -46,8 +46,8 @@ impl Entry {
     pub fn refusal_hint(errno: Errno) -> Option<&'static str> {
         match errno {
             Errno::BUSY => Some("the cgroup has controllers enabled for its children, so it can hold no process itself"),
-            Errno::OPNOTSUPP => Some("the cgroup is below one that has processes of its own, or is a threaded one"),
-            Errno::ACCESS => Some("one may only enter a cgroup below a common ancestor whose cgroup.procs one may write"),
+            Errno::OPNOTSUPP => Some("the cgroup is below a threaded one and not threaded itself, so it can hold no process (cgroups(7))"),
+            Errno::ACCESS => Some("a process enters a cgroup only from below an ancestor of both whose cgroup.procs its user may write"),
             Errno::AGAIN => Some("a pids limit or RLIMIT_NPROC is reached"),
             _ => None,
         }

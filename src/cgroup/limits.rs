@@ -109,6 +109,11 @@ impl Cgroup {
         let lists = |dir: &str, file: &str| {
             open_dir(dir).and_then(|dir| get(dir, file)).is_ok_and(|text| text.split_whitespace().any(|name| name == controller))
         };
+        if open_dir(&format!("{mount}{path}")).and_then(|dir| get(dir, "cgroup.type")).is_ok_and(|kind| kind.trim() == "threaded") {
+            return format!(
+                "controller {controller} is not available in {mount}{path}, which is threaded, as is what is above it (cgroups(7))"
+            );
+        }
         if !lists(mount, "cgroup.controllers") {
             return format!("controller {controller} is not among those that cgroup v2 has on this host");
         }

@@ -101,6 +101,18 @@ pub struct CgroupMount {
     pub links: Vec<(String, String)>,
 }
 
+impl CgroupMount {
+    fn new(version: Version, controllers: &[String], mount: &str, path: &str) -> Self {
+        let name = match version {
+            Version::V1 => mount.rsplit('/').next().unwrap_or_default().to_string(),
+            Version::V2 => String::new(),
+        };
+        let several = if controllers.len() > 1 { controllers } else { &[] };
+        let links = several.iter().filter(|link| **link != name).map(|link| (link.clone(), name.clone())).collect();
+        Self { source: format!("{mount}{path}"), links, name }
+    }
+}
+
 /// Where the device rules of a scope are on v1: systemd allows every device in the scope's own directory whenever it looks at
 /// the unit again, and leaves alone what is below it (docs/decisions/0012-systemd.md).
 const BELOW_SYSTEMD: &str = "/container";
@@ -188,16 +200,15 @@ impl Cgroup {
 
     /// What the container's mounts of type `cgroup` and `cgroup2` consist of.
     pub fn mounts(&self) -> Vec<CgroupMount> {
-        let mount = |tree: &Tree| {
-            let name = match self.version {
-                Version::V1 => tree.mount.rsplit('/').next().unwrap_or_default().to_string(),
-                Version::V2 => String::new(),
-            };
-            let several = if tree.controllers.len() > 1 { tree.controllers.as_slice() } else { &[] };
-            let links = several.iter().filter(|link| **link != name).map(|link| (link.clone(), name.clone())).collect();
-            CgroupMount { source: tree.dir(), links, name }
-        };
-        self.trees.iter().map(mount).collect()
+        self.trees.iter().map(|tree| CgroupMount::new(self.version, &tree.controllers, &tree.mount, &tree.path)).collect()
+    }
+
+    /// The v1 hierarchies in which the container has no cgroup of its own: it stays in that of its
+    /// creator, and may look at it.
+    pub fn others(&self, layout: &Layout) -> Vec<CgroupMount> {
+        let own = |hierarchy: &&Hierarchy| self.trees.iter().any(|tree| tree.mount == hierarchy.mount);
+        let others = layout.hierarchies.iter().filter(|_| self.version == Version::V1).filter(|hierarchy| !own(hierarchy));
+        others.map(|other| CgroupMount::new(self.version, &other.controllers, &other.mount, &other.own())).collect()
     }
 
     fn tree(&self, controller: &str) -> Option<&Tree> {

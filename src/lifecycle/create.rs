@@ -1,20 +1,20 @@
 //! `create` and `run`: validate all, then touch; undo in reverse.
 
-use super::decide::{Decided, decide, list, view};
+use super::decide::{Decided, decide, list, show_others, view};
 use super::hooks::{self, Place};
 use super::notify::Notify;
 use super::status::Status;
 use super::timeline::{Timeline, traced};
 use super::watch::Watcher;
-use super::{Runtime, agent, foreground, listen_fds, resctrl_of, root_mount, write_pid_file};
+use super::{Runtime, agent, foreground, listen_fds, owner, resctrl_of, root_mount, write_pid_file};
 use crate::arm::Armed;
 use crate::cgroup::{Cgroup, Entry};
 use crate::plan::{Op, Stage};
 use crate::sandbox::{Process, joined_proc, spawn};
 use crate::spec::{self, Spec};
 use crate::store::{Container, ContainerId, ProcessId, Record};
-use crate::sys::{Context, Error, Kind, Log, Result, bind_private, ns, rfc3339_now};
-use rustix::fd::{AsFd, OwnedFd};
+use crate::sys::{Context, Error, Kind, Log, Result, bind_private, ns, prlimit, rfc3339_now};
+use rustix::fd::OwnedFd;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, listen, socket_with};
 use std::path::PathBuf;
 
@@ -175,6 +175,7 @@ impl Made {
             self.container.save(&self.record)?;
             // Some hierarchies are not for this user: they can neither be joined nor mounted.
             decided.facts.cgroup = view(&decided.cgroup);
+            show_others(&mut decided.facts.cgroup, &decided.cgroup)?;
             decided.plan = list(&decided.spec, &decided.facts, &decided.options)?;
         }
         Ok(())
@@ -187,7 +188,9 @@ impl Made {
             foreground::fit_console(&mut decided.plan);
         }
         self.record.start_at = decided.plan.last as u32;
+        self.record.hands_namespaces = decided.plan.ops.iter().any(|op| matches!(op, Op::Sync(Stage::Namespaces(_))));
         let resctrl = resctrl_of(&self.record)?.map(|groups| groups.create()).transpose()?;
+        let _raised = decided.plan.descriptors.map(Descriptors::raise).transpose()?;
         let steps = timeline.steps(&decided.plan)?;
         let mut armed = timeline.step("arm", "", || Armed::new(&decided.plan, decided.filter.take(), steps))?;
         armed.procs = joined_proc::open(&decided.plan, &armed, &decided.facts)?;
@@ -302,6 +305,23 @@ impl Made {
     }
 }
 
+/// The soft limit of open descriptors is as high as it may be; dropped, it is the caller's again.
+struct Descriptors([u64; 2]);
+
+impl Descriptors {
+    fn raise([soft, hard]: [u64; 2]) -> Result<Self> {
+        prlimit(0, libc::RLIMIT_NOFILE, hard, hard).context(|| "raise the soft limit of open descriptors")?;
+        Ok(Self([soft, hard]))
+    }
+}
+
+impl Drop for Descriptors {
+    fn drop(&mut self) {
+        let [soft, hard] = self.0;
+        let _ = prlimit(0, libc::RLIMIT_NOFILE, soft, hard);
+    }
+}
+
 fn cgroup_value(cgroup: &Cgroup) -> Result<serde_json::Value> {
     serde_json::to_value(cgroup).map_err(|e| Error::new(format!("write the cgroup into the record: {e}")))
 }
@@ -345,9 +365,9 @@ fn reached(
     }
     // A hook before pivot_root has the host's files in sight: it does not enter a pid namespace of others, who would see it.
     let kinds = record.namespaces & if record.owns_pid_namespace { !ns::TIME } else { !(ns::TIME | ns::PID) };
-    let inside = Place { container: Some((process.pidfd.as_fd(), kinds)), ..*host };
+    let inside = Place { container: Some((process, kinds)), ..*host };
     match stage {
-        Stage::Ids | Stage::IdMap(_) | Stage::NetDevices => Ok(()),
+        Stage::Ids | Stage::IdMap(_) | Stage::NetDevices | Stage::Namespaces(_) => Ok(()),
         Stage::Root(_) => {
             record.root_mount = Some(root_mount::of(process, spec)?);
             container.save(record)
@@ -358,10 +378,14 @@ fn reached(
         }
         Stage::CreateContainer => hooks::run("createContainer", &spec.hooks.create_container, record, Status::Creating, &inside),
         Stage::StartContainer => {
-            hooks::start(spec, record, &process.pidfd, host.facts, host.timeline)?;
+            owner::settle(spec, record, process.pid, host.facts)?;
+            hooks::start(spec, record, process, host.facts, host.timeline)?;
             finish(process, record, container, options)
         }
-        Stage::Created => finish(process, record, container, options),
+        Stage::Created => {
+            owner::settle(spec, record, process.pid, host.facts)?;
+            finish(process, record, container, options)
+        }
         Stage::Listener(_) => agent::tell(spec, record, Status::Creating, process),
     }
 }

@@ -256,7 +256,7 @@ impl Criu {
             }
             Cloned::Parent(pid, pidfd) => {
                 drop((theirs, told, handed));
-                let criu = Self { socket, process: Process { pid, pidfd, handed: None } };
+                let criu = Self { socket, process: Process::new(pid, pidfd) };
                 let mut errno = [0; 4];
                 match std::fs::File::from(errors).read(&mut errno).context(what)? {
                     0 => Ok(criu),

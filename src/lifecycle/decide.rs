@@ -12,7 +12,7 @@ use crate::plan::{self, CgroupView, Facts, Options, Plan};
 use crate::spec::options::MountOptions;
 use crate::spec::{self, Mount, Spec};
 use crate::store::{Container, ContainerId};
-use crate::sys::{Context, Error, Result};
+use crate::sys::{Context, Error, Result, limits_of};
 use rustix::fd::OwnedFd;
 use std::collections::BTreeMap;
 use std::ffi::CString;
@@ -81,7 +81,11 @@ pub(super) fn decide(runtime: &Runtime, id: &ContainerId, options: &CreateOption
     let limits = limits::writes(&spec.linux.resources, cgroup.version())?;
     warnings.extend_from_slice(&limits.warnings);
     let devices = if cgroup.is_none() { None } else { Some(Devices::new(&spec.linux.resources.devices)?) };
+    facts.descriptors = Some(limits_of(0, libc::RLIMIT_NOFILE).context(|| "ask for the limit of open descriptors")?);
     facts.cgroup = view(&cgroup);
+    if cgroup.is_none() {
+        show_others(&mut facts.cgroup, &cgroup)?;
+    }
     facts.links = links(&spec, &bundle);
     facts.cgroup.beside = facts.cgroup.tasks > 0 && runtime.manager == Manager::Cgroupfs && !facts.rootless() && !facts.in_user_namespace;
     let compile = |profile| timeline.step("compile the seccomp filter", "linux.seccomp", || plan::seccomp::compile(profile));
@@ -156,6 +160,15 @@ fn rootfs_exists(bundle: &Path, spec: &Spec) -> Result<()> {
     }
 }
 
+/// The hierarchies in which the container has no cgroup, for its mounts of type `cgroup`.
+pub(super) fn show_others(view: &mut CgroupView, cgroup: &Cgroup) -> Result<()> {
+    for mount in cgroup.others(&Layout::detect()?) {
+        view.links.extend(mount.links);
+        view.others.push((mount.name, mount.source.into()));
+    }
+    Ok(())
+}
+
 /// The container's cgroup as the plan sees it.
 pub(super) fn view(cgroup: &Cgroup) -> CgroupView {
     let mounts = cgroup.mounts();
@@ -165,6 +178,7 @@ pub(super) fn view(cgroup: &Cgroup) -> CgroupView {
         beside: false,
         tasks: if cgroup.version() == limits::Version::V1 { mounts.iter().filter(|m| m.name != "unified").count() } else { 0 },
         links: mounts.iter().flat_map(|m| m.links.clone()).collect(),
+        others: Vec::new(),
         mounts: mounts.into_iter().map(|m| (m.name, m.source.into())).collect(),
     }
 }

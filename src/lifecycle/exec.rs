@@ -2,7 +2,7 @@
 
 use super::decide::view;
 use super::kill::not_running;
-use super::status::{Status, look};
+use super::status::{Status, look, namespaces};
 use super::timeline::{Timeline, traced};
 use super::{Runtime, agent, cgroup_of, foreground, listen_fds, note, resctrl_of, write_pid_file};
 use crate::arm::{self, Armed};
@@ -139,6 +139,7 @@ fn exec_in(
     };
     armed.preserve_fds = options.preserve_fds + listening;
     armed.init = Some(init);
+    armed.handed = namespaces(&present.record, present.door.as_ref(), &facts)?;
     armed.stdio = stdio;
     armed.resctrl = resctrl_of(&present.record)?.map(|groups| groups.tasks()).transpose()?.unwrap_or_default();
     let agent = |_: Stage, process: &Process| agent::tell(&spec, &present.record, present.status, process);

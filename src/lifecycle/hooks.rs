@@ -27,7 +27,7 @@ pub(super) struct Place<'a> {
     /// The host, as far as a plan needs to know.
     pub facts: &'a Facts,
     /// The container's process and the kinds of namespaces to join, for the hooks that run in the container.
-    pub container: Option<(BorrowedFd<'a>, u64)>,
+    pub container: Option<(&'a Process, u64)>,
     /// The configuration whose program the hook is to be like, and the record with its cgroup.
     pub like: Option<(&'a Spec, &'a Record)>,
     /// Where it is noted how long each took.
@@ -63,8 +63,8 @@ fn each(kind: &'static str, hooks: &[Hook], state: &State, place: &Place<'_>) ->
 }
 
 /// The hooks `startContainer` of a created container whose first process is `init`.
-pub(super) fn start(spec: &Spec, record: &Record, init: &OwnedFd, facts: &Facts, timeline: &Timeline) -> Result<()> {
-    let container = Some((init.as_fd(), record.namespaces & !ns::TIME));
+pub(super) fn start(spec: &Spec, record: &Record, init: &Process, facts: &Facts, timeline: &Timeline) -> Result<()> {
+    let container = Some((init, record.namespaces & !ns::TIME));
     let place = Place { facts, container, like: Some((spec, record)), timeline };
     run("startContainer", &spec.hooks.start_container, record, Status::Created, &place)
 }
@@ -97,7 +97,11 @@ fn one(hook: &Hook, state: &State, place: &Place<'_>) -> Result<()> {
     let output = memory(c"output", b"")?;
     let (plan, mut armed) = armed(hook, state, place)?;
     let copy = |fd: BorrowedFd<'_>| rustix::io::fcntl_dupfd_cloexec(fd, 3).context(|| "copy a descriptor for the hook");
-    armed.init = place.container.as_ref().map(|(init, _)| copy(*init)).transpose()?;
+    if let Some((init, _)) = place.container {
+        armed.init = Some(copy(init.pidfd.as_fd())?);
+        let namespaces = init.namespaces.iter().map(|(kind, fd)| Ok((*kind, copy(fd.as_fd())?)));
+        armed.handed = namespaces.collect::<Result<_>>()?;
+    }
     armed.stdio = Some([copy(input.as_fd())?, copy(output.as_fd())?, copy(output.as_fd())?]);
     let listener = |_, process: &Process| place.like.map_or(Ok(()), |(spec, record)| agent::tell(spec, record, Status::Created, process));
     let process = spawn(&plan, &mut armed, place.facts, || Ok(Vec::new()), listener).map_err(Error::nowhere)?;

@@ -14,6 +14,7 @@ mod kill;
 mod lint;
 mod notify;
 mod output;
+mod owner;
 mod pause;
 mod restore;
 mod root_mount;

@@ -134,7 +134,7 @@ fn build(made: &mut Made, options: &RestoreOptions, images: Images, descriptors:
     let pid = pid.map_err(|e| e.within(format!("restore container {id}")).hint(excerpt(&images.log("restore.log"))))?;
     let known = Pid::from_raw(pid).ok_or_else(|| Error::new("CRIU gave no process"))?;
     let pidfd = pidfd_open(known, PidfdFlags::empty()).context(|| format!("open a pidfd for process {pid}"))?;
-    Ok(Process { pid, pidfd, handed: None })
+    Ok(Process::new(pid, pidfd))
 }
 
 /// Gives mounts of the host's their attributes. CRIU makes the second of two mounts of one source out of the first, and leaves
@@ -167,7 +167,7 @@ fn protect(plan: &Plan, mounts: &[Mounted], pid: i32) -> Result<()> {
             };
             sys::exit(change().err().map_or(0, |errno| errno.raw_os_error()))
         }
-        Cloned::Parent(pid, pidfd) => match (Process { pid, pidfd, handed: None }).wait()? {
+        Cloned::Parent(pid, pidfd) => match Process::new(pid, pidfd).wait()? {
             0 => Ok(()),
             errno => Err(Error::new(what()).errno(Errno::from_raw_os_error(errno))),
         },

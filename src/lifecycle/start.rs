@@ -2,7 +2,7 @@
 
 use super::hooks::{self, Place};
 use super::notify::Notify;
-use super::status::{Present, Status, look};
+use super::status::{Present, Status, knock, look, namespaces};
 use super::timeline::Timeline;
 use super::{Runtime, agent, delete};
 use crate::plan::Facts;
@@ -28,7 +28,7 @@ pub fn start(runtime: &Runtime, id: &ContainerId, log: &Log, protect: impl FnOnc
     }
     let pidfd = present.init.take().ok_or_else(|| Error::new("the container's process is gone"))?;
     let (container, record) = (&present.container, &present.record);
-    let mut process = sandbox::Process { pid: record.init.map_or(0, |init| init.pid), pidfd, handed: None };
+    let mut process = sandbox::Process::new(record.init.map_or(0, |init| init.pid), pidfd);
     let spec = super::kept_spec(container)?;
     if !spec.hooks.start_container.is_empty() {
         protect()?;
@@ -38,13 +38,20 @@ pub fn start(runtime: &Runtime, id: &ContainerId, log: &Log, protect: impl FnOnc
         true => Facts::default(),
         false => arm::facts(labelled),
     };
-    if let Err(error) = hooks::start(&spec, record, &process.pidfd, &facts, &Timeline::OFF) {
-        undo(&present, &process.pidfd, &spec, log);
-        return Err(error);
+    let mut door = present.door.take();
+    if !spec.hooks.start_container.is_empty() {
+        process.namespaces = namespaces(record, door.as_ref(), &facts)?;
+        // A hook may take long, and others want to ask the process meanwhile.
+        drop(door);
+        if let Err(error) = hooks::start(&spec, record, &process, &facts, &Timeline::OFF) {
+            undo(&present, &process.pidfd, &spec, log);
+            return Err(error);
+        }
+        door = knock(container);
     }
     let notify = Notify::bind(container)?;
     let what = || format!("tell the container's process to start: {id}");
-    let socket = present.door.as_ref().ok_or_else(|| Error::new(what()))?;
+    let socket = door.as_ref().ok_or_else(|| Error::new(what()).hint("its process has ended"))?;
     send(socket, b"+", SendFlags::NOSIGNAL).context(what)?;
     let listener = |_, process: &sandbox::Process| {
         agent::tell(&spec, record, Status::Creating, process).inspect_err(|_| drop(delete::end(record, &process.pidfd)))

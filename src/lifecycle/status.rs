@@ -1,6 +1,8 @@
 //! The state of a container, asked of the kernel each time: no file says what may not be so any more.
 
 use super::{Runtime, cgroup_of};
+use crate::plan::Facts;
+use crate::sandbox::{Namespaces, ask_namespaces};
 use crate::store::{Container, ContainerId, ProcessId, Record};
 use crate::sys::{Error, Kind, NAME, Result};
 use rustix::fd::OwnedFd;
@@ -113,8 +115,18 @@ fn status(container: &Container, record: &Record, name: Option<&[u8]>) -> Result
     Ok((if door.is_some() { Status::Created } else { Status::Running }, door))
 }
 
+/// The namespaces of a container's first process, for a caller that may not look into it while it
+/// waits for `start`: they are asked of itself, through `door`. None where the kernel lets the
+/// caller join them by the process's pidfd.
+pub(super) fn namespaces(record: &Record, door: Option<&OwnedFd>, facts: &Facts) -> Result<Namespaces> {
+    match door {
+        Some(door) if record.hands_namespaces && !facts.may_trace() => ask_namespaces(door, record.namespaces),
+        _ => Ok(Namespaces::new()),
+    }
+}
+
 /// A connection to the process that waits for `start`: its socket is open exactly as long as it waits.
-fn knock(container: &Container) -> Option<OwnedFd> {
+pub(super) fn knock(container: &Container) -> Option<OwnedFd> {
     let socket = socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None).ok()?;
     let address = SocketAddrUnix::new(container.socket()).ok()?;
     match rustix::io::retry_on_intr(|| connect(&socket, &address)) {

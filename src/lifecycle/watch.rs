@@ -86,7 +86,7 @@ impl Watcher {
         let (results, theirs) = pipe_with(PipeFlags::CLOEXEC).context(|| "make a pipe for the seccomp listener")?;
         let what = || "clone the process that answers system calls";
         match sys::clone3(0, None).context(what)? {
-            Cloned::Parent(pid, pidfd) => self.helper = Some((Process { pid, pidfd, handed: None }, results)),
+            Cloned::Parent(pid, pidfd) => self.helper = Some((Process::new(pid, pidfd), results)),
             Cloned::Child(_) => {
                 close_all_but(&[Some(listener.as_fd()), Some(theirs.as_fd()), Some(watched.pidfd.as_fd()), log.descriptor()]);
                 let log = if self.tell { Some(log) } else { None };

@@ -34,9 +34,11 @@ fn enter(mut plan: Plan, spec: &Spec, process: &Process, kinds: u64, facts: &Fac
         plan.ops.push(Op::Console { bind: false, size, bare_newlines: false });
     }
     plan.ops.push(Op::CloseFds);
-    plan.groups_denied = facts.groups_denied
-        || kinds & ns::USER != 0 && !facts.privileged && spec.linux.gid_mappings.len() == 1 && spec.linux.gid_mappings[0].size == 1;
+    let (ordinary, gids) = (kinds & ns::USER != 0 && !facts.privileged, &spec.linux.gid_mappings);
+    plan.groups_denied = facts.groups_denied || ordinary && gids.len() == 1 && gids[0].size == 1;
+    plan.groups_may_stay = ordinary;
     plan.keeps_groups = process::keeps_groups(spec);
+    plan.descriptors = facts.descriptors;
     process::begin_tail(&mut plan);
     process::identity(&mut plan, process, &spec.linux, facts, before)?;
     Ok(plan)
@@ -108,8 +110,8 @@ pub fn hook(hook: &Hook, inherited: &[std::ffi::CString], kinds: u64, root: &CSt
         args: vec![hook.path.clone()],
         ..Program::default()
     };
-    let mut plan =
-        Plan { process: program, groups_denied: facts.groups_denied || kinds & ns::USER != 0 && !facts.privileged, ..Plan::default() };
+    let groups_may_stay = kinds & ns::USER != 0 && !facts.privileged;
+    let mut plan = Plan { process: program, groups_denied: facts.groups_denied, groups_may_stay, ..Plan::default() };
     plan.ops.push(Op::Stdio);
     if kinds != 0 {
         join_init(&mut plan, kinds, facts);
@@ -121,6 +123,7 @@ pub fn hook(hook: &Hook, inherited: &[std::ffi::CString], kinds: u64, root: &CSt
         plan.ops.push(Op::CloneAgain(0));
     }
     plan.ops.push(Op::Umask(0o022));
+    plan.ops.extend(facts.descriptors.map(|[soft, hard]| Op::Rlimit { resource: libc::RLIMIT_NOFILE, soft, hard, at: At::default() }));
     // A create that is killed must not leave its hook behind. Last, as joining a user namespace clears it.
     plan.ops.push(Op::DieWithParent);
     plan.ops.push(Op::FindProgram);

@@ -2,6 +2,7 @@
 //!
 //! Nothing here touches the host. [`order`] is the one place that states the sequence and why it is so.
 
+mod devices;
 mod exec;
 pub mod limits;
 mod mounts;
@@ -40,6 +41,8 @@ pub struct Facts {
     pub in_user_namespace: bool,
     /// The kernel forbids setgroups(2) in our own user namespace.
     pub groups_denied: bool,
+    /// The caller's limits of open descriptors, soft and hard (create and run).
+    pub descriptors: Option<[u64; 2]>,
     /// AppArmor is enabled.
     pub apparmor: bool,
     /// SELinux is enabled.
@@ -55,6 +58,12 @@ pub struct Facts {
 }
 
 impl Facts {
+    /// Whether the caller may look into a process that is not dumpable.
+    pub fn may_trace(&self) -> bool {
+        const CAP_SYS_PTRACE: u64 = 1 << 19;
+        self.capabilities & CAP_SYS_PTRACE != 0
+    }
+
     /// Whether the caller is an ordinary user, who may not make everything that the specification asks for.
     pub fn rootless(&self) -> bool {
         !self.privileged || self.uid != 0
@@ -72,6 +81,9 @@ pub struct CgroupView {
     pub beside: bool,
     /// Directories to show in a mount of type `cgroup`: name and host path.
     pub mounts: Vec<(String, PathBuf)>,
+    /// Directories of others to show there, read-only: the creator's cgroups in v1 hierarchies
+    /// where the container has none.
+    pub others: Vec<(String, PathBuf)>,
     /// Links beside them: `cpu` → `cpu,cpuacct`.
     pub links: Vec<(String, String)>,
 }
@@ -124,10 +136,17 @@ pub struct Plan {
     pub in_user_namespace: bool,
     /// The kernel forbids setgroups(2) in the user namespace, as only the user's own group is mapped.
     pub groups_denied: bool,
+    /// An ordinary user enters a user namespace, and only the kernel knows whether it forbids
+    /// setgroups(2): the caller's groups are given up where that is possible. They are the user's
+    /// own in either case.
+    pub groups_may_stay: bool,
     /// The caller's supplementary groups are to stay.
     pub keeps_groups: bool,
     /// Limits and priorities that the parent sets, since the child has no privileges for them.
     pub outside: Vec<Op>,
+    /// The caller's limits of open descriptors, soft and hard, where keel raises the soft one for
+    /// its own work: the program gets them, unless the configuration has others.
+    pub descriptors: Option<[u64; 2]>,
     /// The CPUs that the parent goes to before the clone (exec).
     pub affinity: Option<numbers::Set>,
     /// What the child does, in this order.

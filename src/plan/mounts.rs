@@ -1,6 +1,7 @@
-//! `root`, `mounts` and `linux.devices` as mount trees and operations.
+//! `root` and `mounts` as mount trees and operations.
 
-use super::{At, CgroupView, Facts, Fs, IdMap, Node, Op, Options, Plan, Rule, Stage, Target, Tree, below_root, cstring};
+use super::devices::devices;
+use super::{At, CgroupView, Facts, Fs, IdMap, Op, Options, Plan, Rule, Stage, Target, Tree, below_root, cstring};
 use crate::spec::options::{LOCKABLE, MountOptions, SUPERBLOCK};
 use crate::spec::{Mount, Spec, names};
 use crate::sys::{Error, MountAttr, Result, ns};
@@ -27,20 +28,6 @@ const PROC_FILES: [&str; 11] = [
 
 /// File systems whose superblock is shared or must stay writable for keel: `ro` is for the mount alone.
 const VIRTUAL: [&str; 5] = ["proc", "sysfs", "tmpfs", "devpts", "mqueue"];
-
-/// config-linux.md, "Default Devices", with major and minor numbers.
-const DEFAULT_DEVICES: [(&str, u32, u32); 6] =
-    [("dev/null", 1, 3), ("dev/zero", 1, 5), ("dev/full", 1, 7), ("dev/random", 1, 8), ("dev/urandom", 1, 9), ("dev/tty", 5, 0)];
-
-/// runtime-linux.md, "Dev symbolic links", and the links to the container's own devpts and to kcore as runc makes them.
-const LINKS: [(&str, &str); 6] = [
-    ("/proc/self/fd", "dev/fd"),
-    ("/proc/self/fd/0", "dev/stdin"),
-    ("/proc/self/fd/1", "dev/stdout"),
-    ("/proc/self/fd/2", "dev/stderr"),
-    ("/proc/kcore", "dev/core"),
-    ("pts/ptmx", "dev/ptmx"),
-];
 
 /// What mount(2) takes as options, in bytes.
 const PAGE: usize = 4096;
@@ -435,8 +422,11 @@ fn cgroup(
     let tmpfs = Fs { kind: c"tmpfs".into(), source: c"tmpfs".into(), params, attr: attr_set, ..Fs::default() };
     ops.push(Op::Mount { fs: Box::new(tmpfs), to: to.clone(), fallback: None, at });
     let below = |name: &str| -> Result<CString> { cstring(&format!("{}/{name}", to.path.to_string_lossy()), at) };
-    for (name, source) in &view.mounts {
-        let tree = open(plan, ops, tree(source)?);
+    let others = view.others.iter().map(|other| (other, libc::MOUNT_ATTR_RDONLY));
+    for ((name, source), more) in view.mounts.iter().map(|own| (own, 0)).chain(others) {
+        let mut tree = tree(source)?;
+        tree.attr.attr_set |= more;
+        let tree = open(plan, ops, tree);
         ops.push(Op::Attach { tree, to: Target { path: below(name)?, rule: Rule::Plain } });
     }
     for (link, directory) in &view.links {
@@ -444,46 +434,6 @@ fn cgroup(
     }
     if attr.attr_set & libc::MOUNT_ATTR_RDONLY != 0 {
         ops.push(Op::SetAttr { path: to.path.clone(), attr: MountAttr::RDONLY, recursive: false, at });
-    }
-    Ok(())
-}
-
-/// The default devices, then those of the spec (which replace a default one of the same path), then the links.
-fn devices(ops: &mut Vec<Op>, spec: &Spec) -> Result<()> {
-    let given = |path: &str| spec.linux.devices.iter().any(|d| d.path.trim_start_matches('/') == path);
-    for (path, major, minor) in DEFAULT_DEVICES.iter().filter(|(path, ..)| !given(path)) {
-        let node = Node {
-            path: cstring(path, At::default())?,
-            mode: libc::S_IFCHR | 0o666,
-            rdev: libc::makedev(*major, *minor),
-            uid: 0,
-            gid: 0,
-            default: true,
-        };
-        ops.push(Op::Device(Box::new(node), At::default()));
-    }
-    for (i, device) in spec.linux.devices.iter().enumerate() {
-        let at = At::entry("linux.devices", i);
-        let kind = match device.kind.as_str() {
-            "c" | "u" => libc::S_IFCHR,
-            "b" => libc::S_IFBLK,
-            "p" => libc::S_IFIFO,
-            other => return Err(Error::new(format!("unknown device type {other:?}")).at(at.to_string())),
-        };
-        let number = |n: i64| u32::try_from(n).map_err(|_| Error::new(format!("device number {n} is out of range")).at(at.to_string()));
-        let rdev = if kind == libc::S_IFIFO { 0 } else { libc::makedev(number(device.major)?, number(device.minor)?) };
-        let node = Node {
-            path: below_root(&device.path, at)?,
-            mode: kind | device.file_mode.unwrap_or(0o666) & 0o7777,
-            rdev,
-            uid: device.uid.unwrap_or(0),
-            gid: device.gid.unwrap_or(0),
-            default: false,
-        };
-        ops.push(Op::Device(Box::new(node), at));
-    }
-    for (to, path) in LINKS {
-        ops.push(Op::Symlink { target: cstring(to, At::default())?, path: cstring(path, At::default())? });
     }
     Ok(())
 }

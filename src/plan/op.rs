@@ -164,6 +164,10 @@ pub enum Stage {
     IdMap(usize),
     /// The parent moves network devices of the host into the container's namespace.
     NetDevices,
+    /// The parent takes the descriptors of the child's namespaces of these kinds: without
+    /// CAP_SYS_PTRACE it may not open those of a non-dumpable process (ptrace(2), "Ptrace access
+    /// mode checking").
+    Namespaces(u64),
     /// The hooks `prestart` and `createRuntime` in the runtime's namespaces.
     CreateRuntime,
     /// The hooks `createContainer` in the container's namespaces, before pivot_root.
@@ -359,6 +363,16 @@ pub enum Op {
         /// Where it stands.
         at: At,
     },
+    /// setrlimit(2) of the hard limit, if it is lower: the right to do so ends before the limits
+    /// are set, which to lower takes none.
+    RaiseLimit {
+        /// RLIMIT_*.
+        resource: u32,
+        /// Hard limit.
+        hard: u64,
+        /// Where it stands.
+        at: At,
+    },
     /// sched_setattr(2).
     Scheduler(Box<SchedAttr>),
     /// ioprio_set(2): class and level.
@@ -418,47 +432,4 @@ pub enum Op {
     Seccomp,
     /// execve(2).
     Exec,
-}
-
-impl Op {
-    /// Where in `config.json` this comes from.
-    pub fn at(&self, trees: &[Tree], joins: &[Join]) -> At {
-        match self {
-            Op::OpenTree(i) | Op::AttachRoot(i) | Op::Attach { tree: i, .. } => trees[*i].at,
-            Op::JoinNamespace(i) => joins[*i].at,
-            Op::MountRoot { at, .. } | Op::Mount { at, .. } | Op::SetAttr { at, .. } | Op::Rlimit { at, .. } => *at,
-            Op::CopyLink { at, .. } => *at,
-            Op::Device(_, at) | Op::MakeDir(_, at) | Op::Mask(_, at) | Op::ReadOnly(_, at) | Op::Label { at, .. } => *at,
-            Op::Sync(Stage::IdMap(i) | Stage::Root(i)) => trees[*i].at,
-            Op::Sync(Stage::NetDevices) => At::field("linux.netDevices"),
-            Op::AwaitCgroup => At::field("linux.cgroupsPath"),
-            Op::JoinResctrl(_) => At::field("linux.intelRdt"),
-            Op::Hostname(_) => At::field("hostname"),
-            Op::Domainname(_) => At::field("domainname"),
-            Op::Sysctl { .. } => At::field("linux.sysctl"),
-            Op::TimeOffsets(_) => At::field("linux.timeOffsets"),
-            Op::OomScoreAdj(_) => At::field("process.oomScoreAdj"),
-            Op::Unshare(_) | Op::EnterTime | Op::CloneAgain(_) => At::field("linux.namespaces"),
-            Op::Console { .. } | Op::ControllingTerminal => At::field("process.terminal"),
-            Op::Scheduler(_) => At::field("process.scheduler"),
-            Op::IoPriority(_) => At::field("process.ioPriority"),
-            Op::CpuAffinity(cpus) if **cpus != numbers::ALL => At::field("process.execCPUAffinity"),
-            Op::MemoryPolicy { .. } => At::field("linux.memoryPolicy"),
-            Op::Personality(_) => At::field("linux.personality"),
-            Op::RootReadonly => At::field("root.readonly"),
-            Op::PivotRoot | Op::MoveRoot | Op::Chroot => At::field("root.path"),
-            Op::RootPropagation(_) => At::field("linux.rootfsPropagation"),
-            Op::BoundingSet(_) | Op::Capset { .. } | Op::Ambient(_) | Op::KeepCaps => At::field("process.capabilities"),
-            Op::Groups(_) => At::field("process.user.additionalGids"),
-            Op::Gid(_) => At::field("process.user.gid"),
-            Op::Uid(_) | Op::OwnStdio(_) => At::field("process.user.uid"),
-            Op::TryChdir(_) | Op::Cwd(_) => At::field("process.cwd"),
-            Op::Umask(_) => At::field("process.user.umask"),
-            Op::NoNewPrivs => At::field("process.noNewPrivileges"),
-            Op::Sync(Stage::Listener(_)) => At::field("linux.seccomp.listenerPath"),
-            Op::Seccomp => At::field("linux.seccomp"),
-            Op::FindProgram | Op::Exec => At::field("process.args"),
-            _ => At::default(),
-        }
-    }
 }

@@ -68,7 +68,7 @@ pub fn create(spec: &Spec, facts: &Facts, options: &Options) -> Result<Plan> {
         let size = process.console_size.as_ref().map(|s| (s.height, s.width));
         plan.ops.push(Op::Console { bind: true, size, bare_newlines: false });
     }
-    hooks_before_pivot(&mut plan, spec);
+    hooks_before_pivot(&mut plan, spec, facts, options);
     working_directory(&mut plan, &process.cwd)?;
     let jail = match (own_mounts, options.no_pivot) {
         // The others of the namespace keep their root.
@@ -79,6 +79,7 @@ pub fn create(spec: &Spec, facts: &Facts, options: &Options) -> Result<Plan> {
     after_hooks(&mut plan, spec, root.readonly, jail)?;
     plan.ops.push(Op::CloseFds);
     join_cgroups(&mut plan, facts);
+    plan.descriptors = facts.descriptors.filter(|[soft, _]| *soft < descriptors(&plan));
     process::begin_tail(&mut plan);
     // Also without hooks `run` stops here: its record then knows the process before the program runs.
     let park = Op::Sync(if options.park { Stage::Created } else { Stage::StartContainer });
@@ -88,6 +89,13 @@ pub fn create(spec: &Spec, facts: &Facts, options: &Options) -> Result<Plan> {
         plan.ops.insert(loaded + 1, Op::Sync(Stage::Listener(Handover::Marked(mark))));
     }
     Ok(plan)
+}
+
+/// No less than the descriptors that the plan has open at once: each mount and mount point stays
+/// open until all are closed at once, which is quicker.
+fn descriptors(plan: &Plan) -> u64 {
+    const OTHERS: usize = 64;
+    (OTHERS + plan.trees.len() + 2 * plan.ops.len()) as u64
 }
 
 /// The most descriptors that one message brings the child.
@@ -160,7 +168,14 @@ pub fn after_start(spec: &Spec) -> Result<Plan> {
     Ok(plan)
 }
 
-fn hooks_before_pivot(plan: &mut Plan, spec: &Spec) {
+/// The namespaces are complete and the host's /proc is in sight: this is where a caller who could
+/// not open them later, for a hook or an exec, is given them.
+fn hooks_before_pivot(plan: &mut Plan, spec: &Spec, facts: &Facts, options: &Options) {
+    let entered = options.park || !spec.hooks.create_container.is_empty() || !spec.hooks.start_container.is_empty();
+    let kinds = spec.linux.namespaces.iter().filter_map(kind_of).fold(0, |all, kind| all | kind);
+    if entered && kinds != 0 && !facts.may_trace() {
+        plan.ops.push(Op::Sync(Stage::Namespaces(kinds)));
+    }
     if !spec.hooks.prestart.is_empty() || !spec.hooks.create_runtime.is_empty() {
         plan.ops.push(Op::Sync(Stage::CreateRuntime));
     }
@@ -288,6 +303,7 @@ fn namespaces(plan: &mut Plan, spec: &Spec, facts: &Facts) -> Result<()> {
         plan.ops.push(Op::NonDumpable);
         plan.ops.extend(joins);
         if joins_user {
+            plan.groups_may_stay = !facts.privileged;
             plan.ops.push(Op::BecomeRoot);
             if made & ns::PID != 0 {
                 plan.ops.push(Op::CloneAgain(made));

@@ -78,10 +78,22 @@ pub(super) fn resctrl_groups(linux: &spec::Linux) -> usize {
     linux.intel_rdt.as_ref().map_or(0, |rdt| 1 + usize::from(rdt.enable_monitoring))
 }
 
-/// What takes privileges over the host: resource limits, the scheduling policy, the I/O priority.
+/// What takes privileges over the host: higher hard limits, the scheduling policy, the I/O
+/// priority. The limits themselves are set when keel's own work is done (`identity`), which needs
+/// more of everything than a program may be given.
 pub(super) fn privileged(process: &spec::Process) -> Result<Vec<Op>> {
     let mut ops = rlimits(process)?;
-    ops.extend(scheduler(process)?);
+    for op in &mut ops {
+        if let Op::Rlimit { resource, hard, at, .. } = *op {
+            *op = Op::RaiseLimit { resource, hard, at };
+        }
+    }
+    ops.extend(priorities(process)?);
+    Ok(ops)
+}
+
+fn priorities(process: &spec::Process) -> Result<Vec<Op>> {
+    let mut ops: Vec<Op> = scheduler(process)?.into_iter().collect();
     if let Some(io) = &process.io_priority {
         let class = known(names::IO_CLASSES, &io.class, "process.ioPriority.class")?;
         // linux/ioprio.h: IOPRIO_PRIO_VALUE.
@@ -181,8 +193,12 @@ pub(super) fn identity(plan: &mut Plan, process: &spec::Process, linux: &spec::L
     }
     plan.capabilities = [&caps.effective, &caps.permitted, &caps.inheritable].map(|names| capability_set(names) & available);
     let [effective, permitted, inheritable] = plan.capabilities;
+    plan.ops.extend(rlimits(process)?);
     if !plan.in_user_namespace {
-        plan.ops.extend(privileged(process)?);
+        plan.ops.extend(priorities(process)?);
+    }
+    if let (Some([soft, hard]), false) = (plan.descriptors, process.rlimits.iter().any(|limit| limit.kind == "RLIMIT_NOFILE")) {
+        plan.ops.push(Op::Rlimit { resource: libc::RLIMIT_NOFILE, soft, hard, at: At::default() });
     }
     let admin = if keeps_admin(plan, process, linux) { CAP_SYS_ADMIN } else { 0 };
     let ops = &mut plan.ops;
@@ -199,6 +215,8 @@ pub(super) fn identity(plan: &mut Plan, process: &spec::Process, linux: &spec::L
             let ignored = format!("process.user.additionalGids is ignored, as the annotation {KEEP_GROUPS} keeps the caller's groups");
             plan.warnings.push(ignored);
         }
+    } else if plan.groups_may_stay && user.additional_gids.is_empty() {
+        // `BecomeRoot` has given up what can be given up.
     } else if !plan.groups_denied {
         ops.push(Op::Groups(user.additional_gids.clone()));
     } else if !user.additional_gids.is_empty() {

@@ -1,7 +1,7 @@
 //! `Op → sentence`: what `keel plan` prints and what an error names. The infinitive of what is done, to what.
 
 use super::seccomp::Handover;
-use super::{Op, Plan, Stage};
+use super::{At, Join, Op, Plan, Stage, Tree};
 use crate::spec::{names, numbers};
 use crate::sys::SchedAttr;
 use std::ffi::CStr;
@@ -11,7 +11,7 @@ fn text(s: &CStr) -> std::borrow::Cow<'_, str> {
     s.to_string_lossy()
 }
 
-impl super::Tree {
+impl Tree {
     /// What opening it is, in words.
     pub fn sentence(&self) -> String {
         let idmapped = if self.id_map.is_some() { ", idmapped" } else { "" };
@@ -99,6 +99,7 @@ impl Plan {
                     let names: Vec<_> = self.net_devices.iter().map(|device| format!("{} as {}", device.host, device.name)).collect();
                     format!("wait for the network devices: {}", names.join(", "))
                 }
+                Stage::Namespaces(kinds) => format!("hand over the namespaces: {}", namespace_names(*kinds)),
                 Stage::CreateRuntime => "wait for the hooks prestart and createRuntime".into(),
                 Stage::CreateContainer => "wait for the hooks createContainer".into(),
                 Stage::StartContainer => "wait for the hooks startContainer".into(),
@@ -162,9 +163,8 @@ impl Plan {
             Op::EnterRoot { path, .. } => format!("change the root to {}", text(path)),
             Op::RootPropagation(flag) => format!("set the propagation of / to {flag:#x}"),
             Op::CloseFds => "close what belongs to the host".into(),
-            Op::Rlimit { resource, soft, hard, .. } => {
-                format!("limit {} to {soft}:{hard}", names::RLIMITS.iter().find(|(_, r)| r == resource).map_or("?", |(n, _)| n))
-            }
+            Op::Rlimit { resource, soft, hard, .. } => format!("limit {} to {soft}:{hard}", name_of(names::RLIMITS, *resource)),
+            Op::RaiseLimit { resource, hard, .. } => format!("allow {} up to {hard}", name_of(names::RLIMITS, *resource)),
             Op::Scheduler(attr) => scheduler(attr),
             Op::IoPriority(value) => format!("set the I/O priority {} {}", name_of(names::IO_CLASSES, value >> 13), value & 7),
             Op::CpuAffinity(cpus) if **cpus == numbers::ALL => "run on every CPU of the cpuset".into(),
@@ -194,6 +194,50 @@ impl Plan {
             Op::NoNewPrivs => "set no_new_privs".into(),
             Op::Seccomp => "load the seccomp filter".into(),
             Op::Exec => format!("exec {}", self.process.args.first().map_or("", String::as_str)),
+        }
+    }
+}
+
+impl Op {
+    /// Where in `config.json` this comes from.
+    pub fn at(&self, trees: &[Tree], joins: &[Join]) -> At {
+        match self {
+            Op::OpenTree(i) | Op::AttachRoot(i) | Op::Attach { tree: i, .. } => trees[*i].at,
+            Op::JoinNamespace(i) => joins[*i].at,
+            Op::MountRoot { at, .. } | Op::Mount { at, .. } | Op::SetAttr { at, .. } | Op::Rlimit { at, .. } => *at,
+            Op::RaiseLimit { at, .. } => *at,
+            Op::CopyLink { at, .. } => *at,
+            Op::Device(_, at) | Op::MakeDir(_, at) | Op::Mask(_, at) | Op::ReadOnly(_, at) | Op::Label { at, .. } => *at,
+            Op::Sync(Stage::IdMap(i) | Stage::Root(i)) => trees[*i].at,
+            Op::Sync(Stage::NetDevices) => At::field("linux.netDevices"),
+            Op::AwaitCgroup => At::field("linux.cgroupsPath"),
+            Op::JoinResctrl(_) => At::field("linux.intelRdt"),
+            Op::Hostname(_) => At::field("hostname"),
+            Op::Domainname(_) => At::field("domainname"),
+            Op::Sysctl { .. } => At::field("linux.sysctl"),
+            Op::TimeOffsets(_) => At::field("linux.timeOffsets"),
+            Op::OomScoreAdj(_) => At::field("process.oomScoreAdj"),
+            Op::Unshare(_) | Op::EnterTime | Op::CloneAgain(_) => At::field("linux.namespaces"),
+            Op::Console { .. } | Op::ControllingTerminal => At::field("process.terminal"),
+            Op::Scheduler(_) => At::field("process.scheduler"),
+            Op::IoPriority(_) => At::field("process.ioPriority"),
+            Op::CpuAffinity(cpus) if **cpus != numbers::ALL => At::field("process.execCPUAffinity"),
+            Op::MemoryPolicy { .. } => At::field("linux.memoryPolicy"),
+            Op::Personality(_) => At::field("linux.personality"),
+            Op::RootReadonly => At::field("root.readonly"),
+            Op::PivotRoot | Op::MoveRoot | Op::Chroot => At::field("root.path"),
+            Op::RootPropagation(_) => At::field("linux.rootfsPropagation"),
+            Op::BoundingSet(_) | Op::Capset { .. } | Op::Ambient(_) | Op::KeepCaps => At::field("process.capabilities"),
+            Op::Groups(_) => At::field("process.user.additionalGids"),
+            Op::Gid(_) => At::field("process.user.gid"),
+            Op::Uid(_) | Op::OwnStdio(_) => At::field("process.user.uid"),
+            Op::TryChdir(_) | Op::Cwd(_) => At::field("process.cwd"),
+            Op::Umask(_) => At::field("process.user.umask"),
+            Op::NoNewPrivs => At::field("process.noNewPrivileges"),
+            Op::Sync(Stage::Listener(_)) => At::field("linux.seccomp.listenerPath"),
+            Op::Seccomp => At::field("linux.seccomp"),
+            Op::FindProgram | Op::Exec => At::field("process.args"),
+            _ => At::default(),
         }
     }
 }

@@ -6,7 +6,7 @@
 
 use super::ground::{Ground, leave_open};
 use super::report::{self, Report};
-use super::{console, copy_up, mount, move_root, path};
+use super::{console, copy_up, ids, mount, move_root, path};
 use crate::arm::{Armed, clone_tree};
 use crate::plan::{Op, Plan, Stage, Target};
 use crate::spec::numbers;
@@ -42,7 +42,7 @@ pub fn run(plan: &Plan, armed: &mut Armed, sync: OwnedFd, alone: Forked) -> ! {
         }
     }
     match armed.tail.take() {
-        Some(tail) => tail.run(alone, state.sync, armed.listener.take()),
+        Some(tail) => tail.run(alone, state.sync, armed.listener.take(), &mut armed.own),
         None => sys::exit(REPORTED),
     }
 }
@@ -66,7 +66,7 @@ fn report(state: &State<'_>, index: u32, errno: Errno, steps: Option<Steps>) -> 
     let report = Report { op: index, errno: errno.raw_os_error() };
     let _ = match &state.context {
         // The parent reads what the kernel says about it.
-        Some(context) => report.send_with(&state.sync, context.as_fd()),
+        Some(context) => report.send_with(&state.sync, &[context.as_fd()]),
         None => report.send(&state.sync),
     };
     sys::exit(REPORTED)
@@ -89,7 +89,11 @@ fn step<'p>(op: &'p Op, index: u32, plan: &'p Plan, armed: &mut Armed, state: &m
         Op::NonDumpable => rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable),
         Op::Sync(Stage::IdMap(i) | Stage::Root(i)) => {
             let tree = armed.trees.get(*i).and_then(Option::as_ref).ok_or(Errno::BADF)?;
-            Report { op: index, errno: 0 }.send_with(&state.sync, tree.as_fd())?;
+            Report { op: index, errno: 0 }.send_with(&state.sync, &[tree.as_fd()])?;
+            wait_for_answer(state)
+        }
+        Op::Sync(Stage::Namespaces(kinds)) => {
+            hand_namespaces(index, *kinds, armed, state)?;
             wait_for_answer(state)
         }
         Op::Sync(_) => {
@@ -97,9 +101,10 @@ fn step<'p>(op: &'p Op, index: u32, plan: &'p Plan, armed: &mut Armed, state: &m
             wait_for_answer(state)
         }
         Op::JoinNamespace(i) => sys::setns(armed.joins.get(*i).ok_or(Errno::BADF)?, plan.joins[*i].kind),
-        Op::JoinInit(kinds) => sys::setns(armed.init.as_ref().ok_or(Errno::BADF)?, *kinds),
+        Op::JoinInit(kinds) if armed.handed.is_empty() => sys::setns(armed.init.as_ref().ok_or(Errno::BADF)?, *kinds),
+        Op::JoinInit(kinds) => join_handed(*kinds, armed),
         Op::CloneAgain(kinds) => clone_again(*kinds, state),
-        Op::BecomeRoot => become_root(plan.groups_denied || plan.keeps_groups),
+        Op::BecomeRoot => become_root(plan),
         Op::Unshare(kinds) => sys::unshare(*kinds),
         Op::TimeOffsets(offsets) => write_host(c"/proc/self/timens_offsets", offsets.as_bytes()),
         Op::EnterTime => sys::setns(open_host(c"/proc/self/ns/time_for_children", OFlags::RDONLY)?, ns::TIME),
@@ -170,7 +175,7 @@ fn step<'p>(op: &'p Op, index: u32, plan: &'p Plan, armed: &mut Armed, state: &m
         }
         Op::RootPropagation(flag) => mount_setattr(CWD, c"/", flag & libc::MS_REC != 0, &MountAttr::propagation(flag & !libc::MS_REC)),
         Op::CloseFds => close_fds(armed, state),
-        Op::Rlimit { resource, soft, hard, .. } => sys::prlimit(0, *resource, *soft, *hard),
+        Op::RaiseLimit { resource, hard, .. } => ids::raise_limit(0, *resource, *hard),
         Op::Scheduler(attr) => sys::sched_setattr(0, attr),
         Op::IoPriority(priority) => sys::ioprio_set(0, *priority),
         // Where even that is forbidden, the caller's it is.
@@ -187,6 +192,7 @@ fn step<'p>(op: &'p Op, index: u32, plan: &'p Plan, armed: &mut Armed, state: &m
         | Op::DieWithParent
         | Op::BoundingSet(_)
         | Op::KeepCaps
+        | Op::Rlimit { .. }
         | Op::Groups(_)
         | Op::Gid(_)
         | Op::Uid(_)
@@ -238,6 +244,36 @@ fn wait_for_answer(state: &State<'_>) -> Result<()> {
     }
 }
 
+/// Joins the namespaces that were handed over. One that is missing is an error: what follows would
+/// work on the host's.
+fn join_handed(kinds: u64, armed: &Armed) -> Result<()> {
+    let mut missing = kinds;
+    for (kind, namespace) in armed.handed.iter().filter(|(kind, _)| kinds & kind != 0) {
+        sys::setns(namespace, *kind)?;
+        missing &= !kind;
+    }
+    if missing == 0 { Ok(()) } else { Err(Errno::BADF) }
+}
+
+/// Opens the process's own namespaces, which it may also when it is not dumpable, and sends them.
+/// Where /proc does not show it, none: the parent then joins them by its pidfd, or says that it may
+/// not.
+fn hand_namespaces(index: u32, kinds: u64, armed: &mut Armed, state: &State<'_>) -> Result<()> {
+    let whole = ns::files(kinds).try_for_each(|(_, file)| open_host(file, OFlags::RDONLY).map(|fd| armed.own.push(fd)));
+    if whole.is_err() {
+        armed.own.clear();
+        return Report { op: index, errno: 0 }.send(&state.sync);
+    }
+    let mut fds = [state.sync.as_fd(); ns::FILES.len()];
+    fds.iter_mut().zip(&armed.own).for_each(|(slot, namespace)| *slot = namespace.as_fd());
+    Report { op: index, errno: 0 }.send_with(&state.sync, &fds[..armed.own.len()])?;
+    if armed.listener.is_none() {
+        // Only a process that waits for `start` is asked for them again.
+        armed.own.clear();
+    }
+    Ok(())
+}
+
 /// The sibling goes on with the plan; this process tells its pid, as both processes' parent sees it, and ends.
 fn clone_again(kinds: u64, state: &State<'_>) -> Result<()> {
     match sys::clone_sibling(kinds)? {
@@ -249,9 +285,12 @@ fn clone_again(kinds: u64, state: &State<'_>) -> Result<()> {
     }
 }
 
-fn become_root(with_groups: bool) -> Result<()> {
-    if !with_groups {
-        sys::setgroups(&[])?;
+fn become_root(plan: &Plan) -> Result<()> {
+    if !(plan.groups_denied || plan.keeps_groups) {
+        match sys::setgroups(&[]) {
+            Err(Errno::PERM) if plan.groups_may_stay => {}
+            given_up => given_up?,
+        }
     }
     rustix::thread::set_thread_res_gid(Gid::ROOT, Gid::ROOT, Gid::ROOT)?;
     rustix::thread::set_thread_res_uid(Uid::ROOT, Uid::ROOT, Uid::ROOT)
@@ -292,7 +331,9 @@ pub(super) fn chroot(root: BorrowedFd<'_>) -> Result<()> {
 /// Closes everything from 3 on but what is preserved for the program and what the last operations need.
 fn close_fds(armed: &Armed, state: &State<'_>) -> Result<()> {
     let number = |fd: Option<&OwnedFd>| fd.map_or(0, |fd| fd.as_raw_fd() as u32);
-    let mut keep = [number(Some(&state.sync)), number(armed.listener.as_ref()), number(armed.console.as_ref())];
+    let mut keep = [0; 3 + ns::FILES.len()];
+    let others = [Some(&state.sync), armed.listener.as_ref(), armed.console.as_ref()].into_iter();
+    keep.iter_mut().zip(others.chain(armed.own.iter().map(Some))).for_each(|(slot, fd)| *slot = number(fd));
     keep.sort_unstable();
     let mut first = 3 + armed.preserve_fds;
     for fd in keep {

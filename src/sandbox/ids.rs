@@ -3,7 +3,7 @@
 use super::report::failed;
 use crate::plan::{Facts, Op, Plan, needs_helper};
 use crate::spec::IdMapping;
-use crate::sys::{Context, Error, Result, ioprio_set, prlimit, sched_setattr};
+use crate::sys::{Context, Error, Result, ioprio_set, limits_of, prlimit, sched_setattr};
 use rustix::io::Errno;
 use std::path::Path;
 use std::process::Command;
@@ -23,7 +23,7 @@ pub fn establish(plan: &Plan, facts: &Facts, pid: i32) -> Result<()> {
     }
     for (i, op) in plan.outside.iter().enumerate() {
         let done = match op {
-            Op::Rlimit { resource, soft, hard, .. } => prlimit(pid, *resource, *soft, *hard),
+            Op::RaiseLimit { resource, hard, .. } => raise_limit(pid, *resource, *hard),
             Op::Scheduler(attr) => sched_setattr(pid, attr),
             Op::IoPriority(priority) => ioprio_set(pid, *priority),
             Op::OomScoreAdj(score) => put(&format!("/proc/{pid}/oom_score_adj"), score.as_bytes()),
@@ -32,6 +32,13 @@ pub fn establish(plan: &Plan, facts: &Facts, pid: i32) -> Result<()> {
         done.map_err(|errno| failed(plan, &plan.outside[i], errno))?;
     }
     Ok(())
+}
+
+/// Raises the hard limit of a process, for the limits that it will set by itself. 0 is this
+/// process.
+pub(super) fn raise_limit(pid: i32, resource: u32, hard: u64) -> rustix::io::Result<()> {
+    let [soft, now] = limits_of(pid, resource)?;
+    if hard > now { prlimit(pid, resource, soft, hard) } else { Ok(()) }
 }
 
 /// Maps the ids of a process in a new user namespace: by newuidmap(1) and newgidmap(1), or by ourselves, after which who is

@@ -17,4 +17,4 @@ mod spawn;
 pub use ids::map;
 pub use path::in_root;
 pub use report::failure;
-pub use spawn::{End, Process, released, spawn};
+pub use spawn::{End, Namespaces, Process, ask_namespaces, released, spawn};

@@ -6,7 +6,7 @@
 use crate::arm::{ID_MAP_REFUSED, LOCKED};
 use crate::plan::seccomp::Handover;
 use crate::plan::{At, Op, Plan, Stage, TASKS_MAX};
-use crate::sys::{Error, Kind};
+use crate::sys::{Error, Kind, ns};
 use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use rustix::io::Errno;
 use rustix::net::{
@@ -27,8 +27,8 @@ pub struct Report {
 /// What comes with a report.
 #[derive(Debug, Default)]
 pub struct Sent {
-    /// A descriptor.
-    pub fd: Option<OwnedFd>,
+    /// Descriptors.
+    pub fds: Vec<OwnedFd>,
     /// The process that sent it, as the kernel says where the socket has SO_PASSCRED (unix(7)).
     pub by: Option<i32>,
 }
@@ -39,12 +39,12 @@ impl Report {
         send(socket, &self.bytes(), SendFlags::NOSIGNAL).map(drop)
     }
 
-    /// As [`Report::send`], with a descriptor.
-    pub fn send_with(self, socket: impl AsFd, fd: BorrowedFd<'_>) -> rustix::io::Result<()> {
-        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    /// As [`Report::send`], with descriptors, of which there are at most as many as a process has
+    /// namespaces.
+    pub fn send_with(self, socket: impl AsFd, fds: &[BorrowedFd<'_>]) -> rustix::io::Result<()> {
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(ns::FILES.len()))];
         let mut control = SendAncillaryBuffer::new(&mut space);
-        let descriptors = [fd];
-        control.push(SendAncillaryMessage::ScmRights(&descriptors));
+        control.push(SendAncillaryMessage::ScmRights(fds));
         sendmsg(socket, &[IoSlice::new(&self.bytes())], &mut control, SendFlags::NOSIGNAL).map(drop)
     }
 
@@ -59,7 +59,7 @@ impl Report {
     /// A report and what came with it; `None` at the end of file.
     pub fn receive(socket: impl AsFd) -> rustix::io::Result<Option<(Self, Sent)>> {
         let mut bytes = [0; 8];
-        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1), ScmCredentials(1))];
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(ns::FILES.len()), ScmCredentials(1))];
         let mut control = RecvAncillaryBuffer::new(&mut space);
         let mut parts = [IoSliceMut::new(&mut bytes)];
         let mut receive = || rustix::io::retry_on_intr(|| recvmsg(&socket, &mut parts, &mut control, RecvFlags::CMSG_CLOEXEC));
@@ -75,7 +75,7 @@ impl Report {
         let mut sent = Sent::default();
         for message in control.drain() {
             match message {
-                RecvAncillaryMessage::ScmRights(mut descriptors) => sent.fd = descriptors.next(),
+                RecvAncillaryMessage::ScmRights(descriptors) => sent.fds.extend(descriptors),
                 RecvAncillaryMessage::ScmCredentials(sender) => sent.by = Some(sender.pid.as_raw_pid()),
                 _ => {}
             }
@@ -169,6 +169,8 @@ pub(super) fn failed(plan: &Plan, op: &Op, errno: Errno) -> Error {
     }
 }
 
+const GROUPS_DENIED: &str = "the kernel forbids setgroups(2) in a user namespace in which its owner mapped no more than the own id";
+
 /// What an errno really means where it misleads.
 fn hint(plan: &Plan, op: &Op, errno: Errno) -> Option<&'static str> {
     Some(match (op, errno) {
@@ -202,6 +204,7 @@ fn hint(plan: &Plan, op: &Op, errno: Errno) -> Option<&'static str> {
             "a procfs or sysfs of the host's would stay in the container's mount namespace, where --no-pivot can neither detach nor cover it"
         }
         (Op::Uid(_) | Op::Gid(_) | Op::Groups(_), Errno::INVAL) => "the id is not mapped in the user namespace",
+        (Op::Groups(_), Errno::PERM) if plan.groups_may_stay => GROUPS_DENIED,
         (Op::Console { .. }, Errno::NOENT) => "a terminal needs a devpts mount at /dev/pts",
         (Op::EnterRoot { .. }, Errno::STALE) => "something has been mounted over the container's root since, or it was unmounted",
         (Op::OpenTree(i), Errno::PERM) if plan.trees[*i].attr.attr_clr != 0 => LOCKED,
@@ -222,7 +225,7 @@ fn hint(plan: &Plan, op: &Op, errno: Errno) -> Option<&'static str> {
             "the profile does not permit sendmsg, and to copy the listener instead needs CAP_SYS_PTRACE"
         }
         (Op::Seccomp, Errno::BUSY) => "keel itself runs under a filter with a listener; the kernel takes one",
-        (Op::Rlimit { .. }, Errno::PERM) => "raising a hard limit needs CAP_SYS_RESOURCE",
+        (Op::Rlimit { .. } | Op::RaiseLimit { .. }, Errno::PERM) => "raising a hard limit needs CAP_SYS_RESOURCE",
         (Op::OomScoreAdj(_), Errno::ACCESS | Errno::PERM) => "a lower score than the caller's needs CAP_SYS_RESOURCE",
         (Op::Sysctl { .. }, Errno::NOENT) => "this kernel has no such sysctl, or not in this namespace",
         (Op::JoinNamespace(_), Errno::INVAL) => "the file is not a namespace of this type, or it is our own",

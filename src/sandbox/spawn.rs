@@ -4,10 +4,11 @@
 use super::report::{Report, Sent, failure};
 use super::{child, ids, listener, net_devices, report};
 use crate::arm::{self, Armed};
+use crate::cgroup::Entry;
 use crate::plan::{Facts, Op, Plan, Stage, TASKS_MAX};
-use crate::sys::{self, CLONED, Cloned, Context, Error, NAME, Result};
+use crate::sys::{self, ASK_NAMESPACES, CLONED, Cloned, Context, Error, NAME, Result, ns};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::fd::{AsFd, OwnedFd};
+use rustix::fd::{AsFd, AsRawFd, OwnedFd};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SendFlags, SocketFlags, SocketType, send, socketpair};
 use rustix::process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, pidfd_open, pidfd_send_signal, waitid};
@@ -20,7 +21,12 @@ pub struct Process {
     pub pidfd: OwnedFd,
     /// What it has handed over at a stage: its seccomp listener, a mount.
     pub handed: Option<OwnedFd>,
+    /// Its namespaces and their kinds, if it had to hand them over ([`Stage::Namespaces`]).
+    pub namespaces: Namespaces,
 }
+
+/// Descriptors of namespaces, each with its kind, in the order in which they are to be joined.
+pub type Namespaces = Vec<(u64, OwnedFd)>;
 
 /// How a process ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,6 +38,11 @@ pub enum End {
 }
 
 impl Process {
+    /// A process that has handed over nothing.
+    pub fn new(pid: i32, pidfd: OwnedFd) -> Self {
+        Self { pid, pidfd, handed: None, namespaces: Vec::new() }
+    }
+
     /// Kills and reaps: nothing of a failed start is left.
     pub fn end(&self) {
         let _ = pidfd_send_signal(&self.pidfd, Signal::KILL);
@@ -82,7 +93,7 @@ pub fn spawn(
         steps.cloned().begin();
     }
     let cloned = sys::clone3(plan.clone, armed.into.as_ref().map(AsFd::as_fd));
-    let (pid, pidfd) = match cloned.context(|| plan.clone_sentence())? {
+    let (pid, pidfd) = match cloned.map_err(|errno| refused(plan, armed.into.as_ref(), errno))? {
         Cloned::Child(alone) => {
             drop(ours);
             child::run(plan, armed, theirs, alone)
@@ -93,7 +104,7 @@ pub fn spawn(
     // What only the child needs would keep the container's mounts and namespaces busy.
     armed.trees.clear();
     armed.joins.clear();
-    let mut process = Process { pid, pidfd, handed: None };
+    let mut process = Process::new(pid, pidfd);
     if let Some(steps) = armed.steps {
         steps.cloned().end();
         steps.set_pid(pid);
@@ -111,6 +122,16 @@ pub fn spawn(
             process.end();
             Err(error)
         }
+    }
+}
+
+/// The error of the clone. Where the cgroup may be the reason, it names it.
+fn refused(plan: &Plan, into: Option<&OwnedFd>, errno: Errno) -> Error {
+    let sentence = plan.clone_sentence();
+    let cgroup = into.and_then(|fd| rustix::fs::readlink(format!("/proc/self/fd/{}", fd.as_raw_fd()), Vec::new()).ok());
+    match (cgroup, Entry::refusal_hint(errno)) {
+        (Some(cgroup), Some(hint)) => Error::new(format!("{sentence}, in the cgroup {}", cgroup.to_string_lossy())).errno(errno).hint(hint),
+        _ => Error::new(sentence).errno(errno),
     }
 }
 
@@ -149,6 +170,7 @@ fn lead(
                 mapped.map_err(|errno| failure(plan, report.op, errno.raw_os_error()))?;
             }
             Stage::Ids => ids::establish(plan, facts, process.pid)?,
+            Stage::Namespaces(_) => {}
             Stage::NetDevices => net_devices::establish(plan, process.pid)?,
             other => stage(other, process)?,
         }
@@ -211,7 +233,7 @@ impl Reports {
 fn reached(plan: &Plan, report: Report, sent: Sent, process: &mut Process) -> Result<Stage> {
     if report.errno > 0 {
         let error = failure(plan, report.op, report.errno);
-        return Err(match sent.fd.and_then(report::words_of_context) {
+        return Err(match sent.fds.into_iter().next().and_then(report::words_of_context) {
             Some(words) => error.hint(words),
             None => error,
         });
@@ -220,12 +242,38 @@ fn reached(plan: &Plan, report: Report, sent: Sent, process: &mut Process) -> Re
         return Err(Error::new(format!("the child reported operation {} out of turn", report.op)));
     };
     if let Stage::Listener(_) = reached {
-        let taken = listener::take(report, sent.fd, &process.pidfd);
+        let taken = listener::take(report, sent.fds.into_iter().next(), &process.pidfd);
         process.handed = Some(taken.map_err(|errno| failure(plan, report.op, errno.raw_os_error()))?);
+    } else if let Stage::Namespaces(kinds) = reached {
+        process.namespaces = with_kinds(*kinds, sent.fds);
     } else {
-        process.handed = sent.fd;
+        process.handed = sent.fds.into_iter().next();
     }
     Ok(*reached)
+}
+
+/// Those that a process has opened in the order of [`ns::FILES`]. All or none: it may have failed to
+/// open them, or this process to take them (EMFILE is no error of recvmsg(2), but fewer of them).
+fn with_kinds(kinds: u64, fds: Vec<OwnedFd>) -> Namespaces {
+    if fds.len() != ns::files(kinds).count() {
+        return Namespaces::new();
+    }
+    ns::files(kinds).map(|(kind, _)| kind).zip(fds).collect()
+}
+
+/// Asks a process that waits for `start` at the other end of `socket` for its namespaces, which are
+/// of these kinds.
+pub fn ask_namespaces(socket: &OwnedFd, kinds: u64) -> Result<Namespaces> {
+    let what = || "ask the container's process for its namespaces";
+    send(socket, &[ASK_NAMESPACES], SendFlags::NOSIGNAL).context(what)?;
+    let mut answer = [PollFd::new(socket, PollFlags::IN)];
+    // It does nothing else but wait, unless somebody has stopped it.
+    let limit = Timespec { tv_sec: 10, tv_nsec: 0 };
+    if rustix::io::retry_on_intr(|| poll(&mut answer, Some(&limit))).context(what)? == 0 {
+        return Err(Error::new("the container's process, which was asked for its namespaces, did not answer within 10 s"));
+    }
+    let sent = Report::receive(socket).context(what)?.map(|(_, sent)| sent.fds);
+    Ok(with_kinds(kinds, sent.unwrap_or_default()))
 }
 
 /// What is left to do for `start`: the process has been let go, and answers on `socket` until its program runs. `plan`
@@ -294,10 +342,10 @@ fn executed(process: &Process) -> Option<bool> {
 
 /// The process of a second clone: our child too, through CLONE_PARENT. The first one tells of it and ends. Only its word counts: the
 /// second one may be in sight of others, who might speak in its name of any process.
-fn second(first: &Process, pid: i32, sent: &Sent) -> Result<Process> {
+fn second(first: &mut Process, pid: i32, sent: &Sent) -> Result<Process> {
     let known = Pid::from_raw(pid).filter(|_| sent.by == Some(first.pid));
     let known = known.ok_or_else(|| Error::new("the child reported a second clone out of turn"))?;
     first.wait()?;
     let pidfd = pidfd_open(known, PidfdFlags::empty()).context(|| format!("open a pidfd for process {pid}"))?;
-    Ok(Process { pid, pidfd, handed: None })
+    Ok(Process { namespaces: std::mem::take(&mut first.namespaces), ..Process::new(pid, pidfd) })
 }

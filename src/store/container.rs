@@ -43,6 +43,8 @@ pub struct Record {
     pub init: Option<ProcessId>,
     /// Namespaces that the container does not share with the host, as clone(2) flags.
     pub namespaces: u64,
+    /// The first process hands descriptors of them over while it waits for `start`.
+    pub hands_namespaces: bool,
     /// The first process is pid 1 of a namespace made for it: its end is the end of all.
     pub owns_pid_namespace: bool,
     /// The container's cgroup, in the form of the room `cgroup`.

@@ -59,7 +59,7 @@ pub use seccomp_notify::{Notification, SeccompData, answer, notification, still_
 pub use signals::{Caught, Signals, default_signals, ignored_signals};
 pub use socket::bind_private;
 pub use steps::{Step, Steps, now};
-pub use tail::{CLONED, HandOver, Last, NAME, Program, REPORTED, Tail};
+pub use tail::{ASK_NAMESPACES, CLONED, HandOver, Last, NAME, Program, REPORTED, Tail};
 pub use time::{local_offset, rfc3339, rfc3339_now};
 
 /// One instruction of a classic BPF program, `struct sock_filter` of linux/filter.h.

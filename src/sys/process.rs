@@ -26,6 +26,26 @@ pub mod ns {
     pub const PID: u64 = libc::CLONE_NEWPID as u64;
     /// Network namespace.
     pub const NET: u64 = libc::CLONE_NEWNET as u64;
+
+    /// The files of a process's own namespaces, in the order in which setns(2) takes them: the user
+    /// namespace gives the rights for the others, and the mount namespace changes what paths mean.
+    /// The pid namespace is that of the children, since a process that has joined one is not in it
+    /// (pid_namespaces(7)).
+    pub const FILES: [(u64, &std::ffi::CStr); 8] = [
+        (USER, c"/proc/self/ns/user"),
+        (CGROUP, c"/proc/self/ns/cgroup"),
+        (IPC, c"/proc/self/ns/ipc"),
+        (UTS, c"/proc/self/ns/uts"),
+        (NET, c"/proc/self/ns/net"),
+        (PID, c"/proc/self/ns/pid_for_children"),
+        (TIME, c"/proc/self/ns/time"),
+        (MOUNT, c"/proc/self/ns/mnt"),
+    ];
+
+    /// The files of the namespaces of these kinds.
+    pub fn files(kinds: u64) -> impl Iterator<Item = (u64, &'static std::ffi::CStr)> {
+        FILES.into_iter().filter(move |(kind, _)| kinds & kind != 0)
+    }
 }
 
 /// The new process becomes a sibling of the caller (clone(2)).
@@ -257,6 +277,13 @@ pub fn prlimit(pid: i32, resource: u32, soft: u64, hard: u64) -> Result<()> {
     let limit = [soft, hard];
     // SAFETY: the kernel's rlimit64 is two 64-bit numbers; the old limit is not asked for.
     check(unsafe { libc::syscall(libc::SYS_prlimit64, pid, resource, limit.as_ptr(), 0) }).map(drop)
+}
+
+/// getrlimit(2) by number, of this process or another: the soft and the hard limit.
+pub fn limits_of(pid: i32, resource: u32) -> Result<[u64; 2]> {
+    let mut limits = [0u64; 2];
+    // SAFETY: the kernel's rlimit64 is two 64-bit numbers, which it writes; no new limit is given.
+    check(unsafe { libc::syscall(libc::SYS_prlimit64, pid, resource, 0, limits.as_mut_ptr()) }).map(|_| limits)
 }
 
 /// A signal by number, real-time ones included.

@@ -4,6 +4,7 @@
 mod common;
 
 mod callers;
+mod cgroup_v2;
 mod daily;
 mod interrupted;
 mod kill;

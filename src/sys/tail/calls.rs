@@ -2,7 +2,7 @@
 
 use super::super::raw::syscall;
 use super::memory::header_slice;
-use super::{CLONED, Call, HandOver, Header, Offset, REPORTED, program, string_at};
+use super::{ASK_NAMESPACES, CLONED, Call, HandOver, Header, NAMESPACES_MAX, Offset, REPORTED, program, string_at};
 use crate::sys::signals::{default_signals, end_on_signals};
 use crate::sys::{SchedAttr, SockFilter, Step};
 use rustix::fd::RawFd;
@@ -103,13 +103,14 @@ impl State<'_> {
     fn tell(&self, index: u32) -> Result<()> {
         self.report(index, 0)?;
         match receive_byte(self.sync)? {
-            true => Ok(()),
-            false => exit(REPORTED),
+            Some(_) => Ok(()),
+            None => exit(REPORTED),
         }
     }
 
     /// Waits on the listening socket for a connection that brings a byte. Those without one are `state` asking
     /// whether anybody is here, or a `start` that died. The connection becomes the way reports go.
+    /// Whoever asks for the namespaces gets them, and may ask for the start on the same connection.
     fn park(&mut self, index: u32) -> Result<()> {
         // Engines stop a container that was never started as any other.
         end_on_signals()?;
@@ -122,9 +123,14 @@ impl State<'_> {
                 Err(Errno::INTR) => {}
                 Err(_) => exit(REPORTED),
                 Ok(connection) => {
-                    if receive_byte(connection as RawFd) == Ok(true) {
-                        self.sync = connection as RawFd;
-                        return Ok(());
+                    while let Ok(Some(byte)) = receive_byte(connection as RawFd) {
+                        if byte != ASK_NAMESPACES {
+                            self.sync = connection as RawFd;
+                            return Ok(());
+                        }
+                        let (namespaces, count) = &self.header.namespaces;
+                        // Whoever has asked may be gone.
+                        let _ = send_with(connection as RawFd, &report(index, 0), &namespaces[..*count], 0);
                     }
                     // SAFETY: the connection is ours.
                     let _ = unsafe { syscall(libc::SYS_close, [connection]) };
@@ -253,7 +259,7 @@ impl State<'_> {
         }
         let mark = if let HandOver::Marked(mark) = how { mark as usize } else { 0 };
         match how {
-            HandOver::Message | HandOver::Marked(_) => send_with(self.sync, &report(index, 0), fd, mark)?,
+            HandOver::Message | HandOver::Marked(_) => send_with(self.sync, &report(index, 0), &[fd], mark)?,
             // No errno is negative: this is the descriptor's number.
             HandOver::Number => {
                 let bytes = report(index, -fd);
@@ -288,37 +294,42 @@ fn report(index: u32, errno: i32) -> [u8; 8] {
     (u64::from(index) | u64::from(errno.cast_unsigned()) << 32).to_le_bytes()
 }
 
-/// Whether a byte came; not one is the end of the file.
-fn receive_byte(socket: RawFd) -> Result<bool> {
+/// The byte that came; none is the end of the file.
+fn receive_byte(socket: RawFd) -> Result<Option<u8>> {
     let mut byte = 0u8;
     loop {
         // SAFETY: recvfrom(2) writes one byte, and no address.
         match unsafe { syscall(libc::SYS_recvfrom, [socket as usize, (&raw mut byte) as usize, 1]) } {
             Err(Errno::INTR) => {}
-            received => return received.map(|length| length == 1),
+            received => return received.map(|length| (length == 1).then_some(byte)),
         }
     }
 }
 
-/// sendmsg(2) of a report with a descriptor (SCM_RIGHTS, unix(7)), and `mark` in the sixth argument.
-fn send_with(socket: RawFd, bytes: &[u8; 8], fd: RawFd, mark: usize) -> Result<()> {
+/// sendmsg(2) of a report with descriptors (SCM_RIGHTS, unix(7)), at most [`NAMESPACES_MAX`], and
+/// `mark` in the sixth argument.
+fn send_with(socket: RawFd, bytes: &[u8; 8], fds: &[RawFd], mark: usize) -> Result<()> {
     #[repr(C)]
     struct Control {
         length: usize,
         level: i32,
         kind: i32,
-        fd: i32,
-        padding: i32,
+        fds: [RawFd; NAMESPACES_MAX],
     }
-    let mut control = Control { length: 20, level: libc::SOL_SOCKET, kind: libc::SCM_RIGHTS, fd, padding: 0 };
+    const HEADER: usize = std::mem::offset_of!(Control, fds);
+    let length = HEADER + size_of_val(fds);
+    let mut control = Control { length, level: libc::SOL_SOCKET, kind: libc::SCM_RIGHTS, fds: [NONE; NAMESPACES_MAX] };
+    control.fds.iter_mut().zip(fds).for_each(|(slot, fd)| *slot = *fd);
     let mut part = libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() };
     // SAFETY: all-zero is a valid `msghdr`.
     let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
     (message.msg_iov, message.msg_iovlen) = (&raw mut part, 1);
-    (message.msg_control, message.msg_controllen) = ((&raw mut control).cast(), size_of::<Control>() as _);
+    if !fds.is_empty() {
+        (message.msg_control, message.msg_controllen) = ((&raw mut control).cast(), length.next_multiple_of(8) as _);
+    }
     let flags = libc::MSG_NOSIGNAL as usize;
-    // SAFETY: sendmsg(2) reads the message, its bytes and its control data, which is laid out as a `cmsghdr` with a
-    // descriptor behind it.
+    // SAFETY: sendmsg(2) reads the message, its bytes and its control data, which is laid out as a
+    // `cmsghdr` with the descriptors behind it.
     unsafe { syscall(libc::SYS_sendmsg, [socket as usize, (&raw const message) as usize, flags, 0, 0, mark]) }.map(drop)
 }
 

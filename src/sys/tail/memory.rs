@@ -1,7 +1,7 @@
 //! The region of a tail, and how everything else is given up.
 
 use super::super::raw::syscall;
-use super::{Header, NAME, calls};
+use super::{Header, NAME, NAMESPACES_MAX, calls};
 use rustix::fd::RawFd;
 use rustix::io::{Errno, Result};
 use rustix::mm::{MapFlags, ProtFlags, mmap_anonymous, munmap};
@@ -50,10 +50,10 @@ impl Region {
     }
 
     /// Notes the descriptors, which are known only after the clone.
-    pub(super) fn set_descriptors(&self, sync: RawFd, listener: RawFd) {
+    pub(super) fn set_descriptors(&self, sync: RawFd, listener: RawFd, namespaces: ([RawFd; NAMESPACES_MAX], usize)) {
         // SAFETY: `filled` has written the header there.
         let header = unsafe { &mut *self.start.as_ptr().cast::<Header>() };
-        (header.sync, header.listener) = (sync, listener);
+        (header.sync, header.listener, header.namespaces) = (sync, listener, namespaces);
     }
 }
 

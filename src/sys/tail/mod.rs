@@ -16,7 +16,7 @@ mod calls;
 mod memory;
 mod program;
 
-use super::process::Forked;
+use super::process::{Forked, ns};
 use super::signals::ignored_signals;
 use super::{Context, Result, SchedAttr, SockFilter, Steps};
 use memory::Region;
@@ -29,6 +29,10 @@ pub const REPORTED: i32 = 111;
 
 /// What [`Last::CloneAgain`] reports in place of an index; the report's errno is the new process's pid.
 pub const CLONED: u32 = u32::MAX;
+
+/// The byte that asks a process that waits for `start` for the descriptors of its namespaces. Every
+/// other byte is `start`.
+pub const ASK_NAMESPACES: u8 = b'n';
 
 /// How long the command name of a child is its own, from its tail to its exec: at most 15 bytes
 /// (PR_SET_NAME of prctl(2)).
@@ -146,6 +150,9 @@ pub struct Program<'a> {
     pub filter: Option<(&'a [SockFilter], u32)>,
 }
 
+/// How many namespaces a process has.
+const NAMESPACES_MAX: usize = ns::FILES.len();
+
 /// Room for `HOME=` and a directory of the container's passwd, in bytes.
 const HOME_MAX: usize = 1024;
 
@@ -211,6 +218,8 @@ struct Header {
     steps: Option<Steps>,
     sync: RawFd,
     listener: RawFd,
+    /// Those that [`ASK_NAMESPACES`] is answered with, and their number.
+    namespaces: ([RawFd; NAMESPACES_MAX], usize),
 }
 
 /// A tail that was laid out; it is part of every child that is cloned from now on.
@@ -248,7 +257,7 @@ impl Tail {
         pointers(&mut argv);
         pointers(&mut envp);
         let (argv, envp) = (bytes.items(&argv).start, bytes.items(&envp).start);
-        let (sync, listener) = (-1, -1);
+        let (sync, listener, namespaces) = (-1, -1, ([-1; NAMESPACES_MAX], 0));
         let rseq = memory::rseq();
         let header = Header {
             end: 0,
@@ -267,15 +276,21 @@ impl Tail {
             steps: times,
             sync,
             listener,
+            namespaces,
         };
         Ok(Self { region: region.filled(&bytes.0, header) })
     }
 
     /// Gives up all memory but this, and runs the steps. Reports go through `sync`; `listener` is the
-    /// socket of [`Last::Park`]. Both stay open until the exec.
-    pub fn run(self, _alone: Forked, sync: OwnedFd, listener: Option<OwnedFd>) -> ! {
+    /// socket of [`Last::Park`], which hands out `namespaces`. All stay open until the exec.
+    pub fn run(self, _alone: Forked, sync: OwnedFd, listener: Option<OwnedFd>, namespaces: &mut Vec<OwnedFd>) -> ! {
         let (sync, listener) = (sync.into_raw_fd(), listener.map_or(-1, IntoRawFd::into_raw_fd));
-        self.region.set_descriptors(sync, listener);
+        let mut handed = ([-1; NAMESPACES_MAX], 0);
+        for (slot, namespace) in handed.0.iter_mut().zip(namespaces.drain(..)) {
+            *slot = namespace.into_raw_fd();
+            handed.1 += 1;
+        }
+        self.region.set_descriptors(sync, listener, handed);
         let (start, stack) = (self.region.start(), self.region.end());
         std::mem::forget(self);
         // SAFETY: `Forked` says that this is the only thread of a process that is a copy of another. The
