@@ -343,6 +343,26 @@ fn ranges_are_mapped_by_newuidmap_if_the_files_grant_them() {
     Census::of(&user.bundle).nothing_left(&user.bundle);
 }
 
+/// runc warns of it too.
+#[test]
+fn nobody_to_find_the_processes_by_is_told() {
+    let mut user = Ordinary::new(USER, &["true"]);
+    for own in [true, false] {
+        if !own {
+            let namespaces = user.bundle.config["linux"]["namespaces"].as_array_mut().unwrap();
+            namespaces.retain(|namespace| namespace["type"] != "pid");
+            user.bundle.config["mounts"].as_array_mut().unwrap().retain(|mount| mount["destination"] != "/proc");
+            user.bundle.config["linux"]["maskedPaths"] = json!([]);
+            user.bundle.config["linux"]["readonlyPaths"] = json!([]);
+        }
+        user.bundle.write();
+        let output = user.keel(&["--debug", "run", "ID"]);
+        let told = String::from_utf8_lossy(&output.stderr).contains("neither a cgroup nor a pid namespace of its own");
+        assert!(output.status.success() && told != own, "{output:?}");
+    }
+    Census::of(&user.bundle).nothing_left(&user.bundle);
+}
+
 /// Every kind of limit, of an ordinary user with no cgroup of his own: one sentence that names it, its place, and why it cannot
 /// be kept. What this version of cgroups has no word for is a warning.
 #[test]
@@ -373,9 +393,13 @@ fn a_limit_that_cannot_be_kept_is_named_with_the_reason() {
     ];
     let said = |change: &dyn Fn(&mut Value)| {
         let user = Ordinary::new(USER, &["true"]).with(change);
-        let output = user.run();
+        user.bundle.write();
+        // Warnings of what goes well are in the log alone.
+        let output = user.keel(&["--log", "keel.log", "run", "ID"]);
         Census::of(&user.bundle).nothing_left(&user.bundle);
-        (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+        let log = fs::read_to_string(user.bundle.dir.join("keel.log")).unwrap_or_default();
+        let said = if output.status.success() { log } else { String::from_utf8_lossy(&output.stderr).into_owned() };
+        (output.status.code(), said)
     };
     for (controller, at, asked) in resources.into_iter().chain(only_v1) {
         let (code, error) = said(&|c| c["linux"]["resources"] = asked.clone());

@@ -187,6 +187,11 @@ impl Made {
         if console.is_some() && options.console_socket.is_none() {
             foreground::fit_console(&mut decided.plan);
         }
+        if decided.cgroup.is_none() && !self.record.owns_pid_namespace {
+            let words = "the container has neither a cgroup nor a pid namespace of its own: kill --all, ps and delete do not find what \
+                         outlives its first process";
+            decided.warnings.push(words.into());
+        }
         self.record.start_at = decided.plan.last as u32;
         self.record.hands_namespaces = decided.plan.ops.iter().any(|op| matches!(op, Op::Sync(Stage::Namespaces(_))));
         let resctrl = resctrl_of(&self.record)?.map(|groups| groups.create()).transpose()?;
