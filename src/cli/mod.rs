@@ -115,8 +115,10 @@ fn print(text: &str) -> Result<()> {
 }
 
 /// go-runc takes what follows `runc version ` at the start of the first line, docker what follows the word `version` and
-/// the `commit:` line. So the first line says whose command line this is a drop-in for, and who really speaks.
+/// the `commit:` line. So the first line says whose command line this is a drop-in for, and who really speaks. A line more, as
+/// runc has for libseccomp, is read by neither.
 fn version() -> String {
     let (keel, spec) = (env!("CARGO_PKG_VERSION"), crate::spec::VERSIONS.1);
-    format!("runc version 1.3.0 (keel {keel})\ncommit: {}\nspec: {spec}\n", COMMIT.unwrap_or(concat!("v", env!("CARGO_PKG_VERSION"))))
+    let commit = COMMIT.unwrap_or(concat!("v", env!("CARGO_PKG_VERSION")));
+    format!("runc version 1.3.0 (keel {keel})\ncommit: {commit}\nspec: {spec}\nlibc: {}\n", crate::sys::c_library())
 }
