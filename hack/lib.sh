@@ -83,8 +83,8 @@ bootstrap() {
   for argument; do case $argument in --*) options+=("$argument") ;; *) packages+=("$argument") ;; esac; done
   apt_install mmdebstrap || return 1
   [ ${#packages[@]} = 0 ] || options+=("--include=$(IFS=,; echo "${packages[*]}")")
-  # Whether a mirror's lists may be old is as on this machine.
+  # Whether a mirror's lists may be old is as on this machine; a root that is not complete is made again, so that dpkg need not sync.
   mmdebstrap --quiet --variant=minbase --aptopt='Apt::Install-Recommends "false"' --aptopt="$(apt-config dump Acquire::Check-Valid-Until)" \
-    --dpkgopt='path-exclude=/usr/share/doc/*' --dpkgopt='path-exclude=/usr/share/man/*' \
+    --dpkgopt=force-unsafe-io --dpkgopt='path-exclude=/usr/share/doc/*' --dpkgopt='path-exclude=/usr/share/man/*' \
     "${options[@]}" "$suite" "$target" "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] $(apt_mirror) $suite main"
 }
