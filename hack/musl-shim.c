@@ -12,8 +12,8 @@ int _dl_find_object(void *address, void *result)
 /* musl's own version, "1.2.5". */
 extern const char __libc_version[];
 
-/* std asks which glibc it runs on before it uses what only newer ones do right. What is no glibc's version, "musl 1.2.5", makes
- * it assume nothing. `keel --version` prints it. */
+/* std asks which glibc it runs on before it uses what only newer ones do right. What is no
+ * glibc's version, "musl 1.2.5", makes it assume nothing. `keel --version` prints it. */
 const char *gnu_get_libc_version(void)
 {
 	static char version[24] = "musl ";

@@ -114,9 +114,9 @@ fn print(text: &str) -> Result<()> {
     crate::sys::Context::context(out.write_all(text.as_bytes()).and_then(|()| out.flush()), || "write to stdout")
 }
 
-/// go-runc takes what follows `runc version ` at the start of the first line, docker what follows the word `version` and
-/// the `commit:` line. So the first line says whose command line this is a drop-in for, and who really speaks. A line more, as
-/// runc has for libseccomp, is read by neither.
+/// go-runc takes what follows `runc version ` at the start of the first line, docker what follows
+/// the word `version` and the `commit:` line. So the first line says whose command line this is a
+/// drop-in for, and who really speaks. A line more, as runc has for libseccomp, is read by neither.
 fn version() -> String {
     let (keel, spec) = (env!("CARGO_PKG_VERSION"), crate::spec::VERSIONS.1);
     let commit = COMMIT.unwrap_or(concat!("v", env!("CARGO_PKG_VERSION")));

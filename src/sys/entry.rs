@@ -56,8 +56,8 @@ pub unsafe fn begin(argc: c_int, argv: *const *const c_char) -> Vec<OsString> {
     arguments
 }
 
-/// The C library of this program: `musl 1.2.5` or `glibc 2.41`. hack/keel-cc decides which one a release is linked against, so that
-/// only the binary itself knows.
+/// The C library of this program: `musl 1.2.5` or `glibc 2.41`. hack/keel-cc decides which one a
+/// release is linked against, so that only the binary itself knows.
 pub fn c_library() -> String {
     #[cfg(target_env = "gnu")]
     {

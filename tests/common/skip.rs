@@ -2,8 +2,9 @@
 
 use std::io::Write;
 
-/// Tells that the test that calls it is left out here, and why, in the line that `hack/test` collects and lists at its end. The
-/// line goes to the real standard error, since the test harness swallows what a test that passes prints with `println!`.
+/// Tells that the test that calls it is left out here, and why, in the line that `hack/test`
+/// collects and lists at its end. The line goes to the real standard error, since the test harness
+/// swallows what a test that passes prints with `println!`.
 pub fn skipped(why: &str) {
     let program = std::env::current_exe().ok().and_then(|path| Some(path.file_stem()?.to_str()?.to_owned())).unwrap_or_default();
     let program = program.rsplit_once('-').map_or(program.as_str(), |(name, _hash)| name);
