@@ -9,10 +9,17 @@ int _dl_find_object(void *address, void *result)
 	return -1;
 }
 
-/* std asks which glibc it runs on before it uses what only newer ones do right. 0.0 makes it assume nothing. */
+/* musl's own version, "1.2.5". */
+extern const char __libc_version[];
+
+/* std asks which glibc it runs on before it uses what only newer ones do right. What is no
+ * glibc's version, "musl 1.2.5", makes it assume nothing. `keel --version` prints it. */
 const char *gnu_get_libc_version(void)
 {
-	return "0.0";
+	static char version[24] = "musl ";
+	for (unsigned i = 0; __libc_version[i] && 5 + i < sizeof version - 1; i++)
+		version[5 + i] = __libc_version[i];
+	return version;
 }
 
 /* std calls it after a failed name look-up; musl reads resolv.conf anew each time anyway. */

@@ -33,14 +33,9 @@ fn criu() -> Option<&'static Path> {
         given.into_iter().chain([cached]).chain(system).find(|path| works(path))
     });
     if found.is_none() {
-        tell("WARNING: no CRIU 4 that works here (hack/criu gets one): a test of checkpoint and restore did NOT run");
+        common::skipped("no CRIU 4 works here (hack/criu gets one)");
     }
     found.as_deref()
-}
-
-/// Not captured by the test harness, as println! is.
-fn tell(words: &str) {
-    let _ = std::io::Write::write_all(&mut std::io::stderr(), format!("{words}\n").as_bytes());
 }
 
 /// The cgroup hierarchies of the machine, which are not to change while CRIU looks at them.
@@ -688,9 +683,7 @@ impl Drop for Hierarchy {
 #[test]
 fn a_hierarchy_of_v1_beside_v2() {
     if std::env::var_os("KEEL_V2_MACHINE").is_none() || !Path::new("/sys/fs/cgroup/cgroup.controllers").exists() {
-        tell(
-            "skipped: only a machine of hack/v2 with cgroup v2 alone is given a hierarchy of cgroup v1: checkpoints beside one were NOT tested",
-        );
+        common::skipped("only a machine of hack/v2 with cgroup v2 alone is given a hierarchy of cgroup v1 beside it");
         return;
     }
     let Some(saved) = Saved::new(&["sh", "-c", COUNT]) else { return };

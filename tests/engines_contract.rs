@@ -195,7 +195,7 @@ fn a_user_namespace_does_not_keep_the_oom_score_of_the_shim() {
 fn an_apparmor_profile_outlives_the_second_clone() {
     if !fs::read_to_string("/sys/module/apparmor/parameters/enabled").is_ok_and(|text| text.starts_with('Y')) {
         assert!(std::env::var_os("KEEL_V2_MACHINE").is_none(), "the machine for this test has no AppArmor");
-        eprintln!("SKIPPED: this kernel has no AppArmor; hack/test v2 runs this test");
+        common::skipped("this kernel has no AppArmor; hack/test v2 runs this test");
         return;
     }
     let name = format!("keel-test-{}", std::process::id());

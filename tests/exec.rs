@@ -243,6 +243,7 @@ fn an_added_capability_is_ambient_where_the_container_lets_it_be() {
 #[test]
 fn it_goes_where_the_container_went() {
     if !std::path::Path::new("/sys/fs/cgroup/cgroup.controllers").exists() {
+        common::skipped("cgroup v1 has no such exec; hack/test v2 runs this test");
         return; // v1 knows a container's cgroups by its record alone, as runc does
     }
     let bundle = Bundle::new(&["sleep", "1000"]).with(|c| c["linux"]["cgroupsPath"] = json!("/keel-test-left-behind"));

@@ -311,7 +311,7 @@ impl Drop for Ranges {
 #[test]
 fn ranges_are_mapped_by_newuidmap_if_the_files_grant_them() {
     if !Path::new("/usr/bin/newuidmap").exists() {
-        println!("skipped: newuidmap (Debian package uidmap) is not installed");
+        common::skipped("newuidmap (Debian package uidmap) is not installed");
         return;
     }
     const OTHER: u32 = 12346;

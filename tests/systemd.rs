@@ -17,7 +17,7 @@ fn here() -> bool {
     let runs = Path::new("/run/systemd/system").is_dir();
     assert!(runs || std::env::var_os("KEEL_V2_MACHINE").is_none(), "the machine for these tests has no systemd");
     if !runs {
-        eprintln!("SKIPPED: no systemd runs here; hack/test v2 runs this test");
+        common::skipped("no systemd runs here; hack/test v2 runs this test");
     }
     runs
 }
@@ -121,6 +121,7 @@ fn gone(bundle: &Bundle, unit: &str) {
 #[test]
 fn where_there_is_none_it_is_refused() {
     if Path::new("/run/systemd/system").is_dir() {
+        common::skipped("systemd runs here, and the test is about none; hack/test unit runs it where there is none");
         return;
     }
     let bundle = Bundle::new(&["true"]);
@@ -256,7 +257,7 @@ fn an_update_reaches_systemd_or_nothing() {
 fn memory_is_updated_in_systemd_too() {
     need_systemd!();
     if v1() && !memory_v1() {
-        eprintln!("SKIPPED: the memory controller of cgroup v1 is not in the machine's kernel (hack/v2 -k bookworm has it)");
+        common::skipped("the memory controller of cgroup v1 is not in the machine's kernel (hack/v2 -k bookworm has it)");
         return;
     }
     let bundle = sleeper(&json!({"memory": {"limit": 64 << 20}}));
@@ -404,7 +405,7 @@ fn as_user(bundle: &Bundle, args: &[&str]) -> Said {
 fn an_ordinary_user_has_scopes_of_his_own_systemd() {
     need_systemd!();
     if std::env::var_os("KEEL_V2_MACHINE").is_none() {
-        eprintln!("SKIPPED: starts the systemd of user {USER}; hack/test v2 runs this test");
+        common::skipped("it starts a user's systemd; hack/test v2 runs this test");
         return;
     }
     systemctl(&["start", &format!("user@{USER}.service")]);

@@ -244,7 +244,7 @@ fn device_rules_stay_as_they_are() {
 #[test]
 fn what_a_new_cgroup_cannot_keep_is_told() {
     if !v1() {
-        eprintln!("SKIPPED: on cgroup v2 every file of the test is there");
+        common::skipped("on cgroup v2 every file of the test is there");
         return;
     }
     let bundle = Bundle::new(&["echo", "hello"]).with(|c| c["linux"]["resources"]["cpu"] = json!({"burst": 1000}));

@@ -111,9 +111,11 @@ fn print(text: &str) -> Result<()> {
     crate::sys::Context::context(out.write_all(text.as_bytes()).and_then(|()| out.flush()), || "write to stdout")
 }
 
-/// go-runc takes what follows `runc version ` at the start of the first line, docker what follows the word `version` and
-/// the `commit:` line. So the first line says whose command line this is a drop-in for, and who really speaks.
+/// go-runc takes what follows `runc version ` at the start of the first line, docker what follows
+/// the word `version` and the `commit:` line. So the first line says whose command line this is a
+/// drop-in for, and who really speaks. A line more, as runc has for libseccomp, is read by neither.
 fn version() -> String {
     let (keel, spec) = (env!("CARGO_PKG_VERSION"), crate::spec::VERSIONS.1);
-    format!("runc version 1.3.0 (keel {keel})\ncommit: {}\nspec: {spec}\n", COMMIT.unwrap_or(concat!("v", env!("CARGO_PKG_VERSION"))))
+    let commit = COMMIT.unwrap_or(concat!("v", env!("CARGO_PKG_VERSION")));
+    format!("runc version 1.3.0 (keel {keel})\ncommit: {commit}\nspec: {spec}\nlibc: {}\n", crate::sys::c_library())
 }

@@ -58,6 +58,19 @@ pub unsafe fn begin(argc: c_int, argv: *const *const c_char) -> Vec<OsString> {
     arguments
 }
 
+/// The C library of this program: `musl 1.2.5` or `glibc 2.41`. hack/keel-cc decides which one a
+/// release is linked against, so that only the binary itself knows.
+pub fn c_library() -> String {
+    #[cfg(target_env = "gnu")]
+    {
+        // SAFETY: gnu_get_libc_version(3) gives a string that is never freed; hack/musl-shim.c has the function for musl.
+        let version = unsafe { CStr::from_ptr(libc::gnu_get_libc_version()) }.to_string_lossy();
+        if version.starts_with("musl") { version.into_owned() } else { format!("glibc {version}") }
+    }
+    #[cfg(not(target_env = "gnu"))]
+    "musl".to_owned()
+}
+
 fn open_standard_descriptors() -> Result<()> {
     let what = || "open stdin, stdout and stderr, which the caller has closed";
     let mut three = [0, 1, 2].map(|fd| libc::pollfd { fd, events: 0, revents: 0 });

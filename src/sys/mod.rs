@@ -44,7 +44,7 @@ mod time;
 
 pub use alloc::{Arena, retire_arena};
 pub use bpf::*;
-pub use entry::{begin, executed_as};
+pub use entry::{begin, c_library, executed_as};
 pub use error::{Context, Error, Kind, Result, plain, shorten};
 pub use log::Log;
 pub use mount::{MountAttr, mount_id, mount_setattr, mountinfo_id, unescape_mount_path};

@@ -12,7 +12,7 @@ const FREEZER: &str = "/sys/fs/cgroup/freezer";
 /// A container with its own part of the freezer, writable, that says `held` once `script` is done.
 fn holding(script: &str) -> Option<Bundle> {
     if !Path::new(FREEZER).join("tasks").exists() {
-        eprintln!("SKIPPED: the freezer of cgroup v1 is not mounted here, and that of v2 does not hold against SIGKILL");
+        crate::common::skipped("the freezer of cgroup v1 is not mounted here, and that of v2 does not hold against SIGKILL");
         return None;
     }
     let bundle = Bundle::new(&["sh", "-c", script]).with(|c| {

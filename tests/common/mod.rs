@@ -2,6 +2,9 @@
 
 #![allow(dead_code)] // each test binary uses its part
 
+mod skip;
+pub use skip::skipped;
+
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::fs;

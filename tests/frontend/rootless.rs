@@ -116,7 +116,7 @@ impl Drop for User {
 fn has(program: &str) -> bool {
     let found = ["/usr/bin", "/usr/sbin", "/bin"].iter().any(|dir| PathBuf::from(dir).join(program).exists());
     if !found {
-        println!("skipped: {program} is not installed");
+        crate::common::skipped(&format!("{program} is not installed"));
     }
     found
 }

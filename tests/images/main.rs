@@ -9,6 +9,8 @@ mod hostile;
 mod names;
 mod registry;
 mod rootless;
+#[path = "../common/skip.rs"]
+mod skip;
 mod store;
 mod trees;
 

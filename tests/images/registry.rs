@@ -136,7 +136,7 @@ fn a_password_is_asked_for_stored_and_forgotten() {
 #[test]
 fn podman_reads_what_we_push() {
     if Command::new("podman").arg("--version").stdout(Stdio::null()).status().is_err() {
-        println!("skipped: podman is not installed");
+        crate::skip::skipped("podman is not installed");
         return;
     }
     let registry = Registry::new(None);

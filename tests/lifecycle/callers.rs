@@ -45,6 +45,18 @@ fn the_version_is_read_by_go_runc_and_docker() {
     }
 }
 
+/// A dynamically linked program names its loader, glibc's.
+#[test]
+fn the_version_says_which_c_library_the_binary_has() {
+    let text = Bundle::new(&["true"]).keel(&["--version"]).ok();
+    let said = text.lines().find_map(|line| line.strip_prefix("libc: ")).unwrap_or_else(|| panic!("{text}"));
+    let binary = fs::read(crate::common::KEEL).unwrap();
+    let glibc = binary.windows(10).any(|bytes| bytes == b"/ld-linux-");
+    let (name, version) = said.split_once(' ').unwrap();
+    assert_eq!(name, if glibc { "glibc" } else { "musl" }, "{text}");
+    assert!(version.starts_with(|c: char| c.is_ascii_digit()), "{text}");
+}
+
 #[test]
 fn features_is_what_containerd_and_podman_read() {
     let said = Bundle::new(&["true"]).keel(&["features"]);

@@ -54,7 +54,7 @@ fn each(check: impl Fn(&'static Case) -> String + Sync) {
             scope.spawn(|| {
                 while let Some(case) = CASES.get(next.fetch_add(1, Ordering::Relaxed)) {
                     if case.host == Host::V1 && Path::new("/sys/fs/cgroup/cgroup.controllers").exists() {
-                        eprintln!("SKIPPED: {}: this host has no cgroup v1", case.row);
+                        common::skipped(&format!("{}: this host has no cgroup v1", case.row));
                         continue;
                     }
                     let found = check(case);

@@ -5,6 +5,8 @@ mod load;
 mod options;
 mod oracle;
 mod process;
+#[path = "../common/skip.rs"]
+mod skip;
 mod validate;
 
 use keel::spec::{Spec, parse, sample, validate};

@@ -126,6 +126,7 @@ fn what_belongs_to_the_file_system() {
 fn the_kernel_takes_them() {
     use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsconfig_set_flag, fsmount, fsopen};
     if !rustix::process::geteuid().is_root() {
+        crate::skip::skipped("it needs root");
         return;
     }
     for (name, effect) in TABLE {
