@@ -15,12 +15,12 @@ use strace::{Trace, own, trace};
 // A change that saves calls lowers them; one that raises them says why.
 // Of these and of EXEC, six are for the caller's closed stdio and ignored signals, four so that nothing of the caller's memory is
 // left (docs/decisions/0024). Of all of them, four are to see whose the state root is.
-const RUN: usize = 421;
-const CREATE: usize = 424; // four of them so that signals end it while it waits
-const START: usize = 30; // two of them so that the caller may have closed stdio and ignore SIGCHLD
-const EXEC: usize = 179; // five for the second clone, two of them for the container's session keyring, three to know whether setgroups(2) is forbidden here
-const STATE: usize = 26;
-const DELETE: usize = 58; // two for what the caller has closed and ignores, four of them to let go what a container froze itself
+const RUN: usize = 422;
+const CREATE: usize = 425; // four of them so that signals end it while it waits
+const START: usize = 29; // two of them so that the caller may have closed stdio and ignore SIGCHLD
+const EXEC: usize = 177; // five for the second clone, two of them for the container's session keyring, three to know whether setgroups(2) is forbidden here
+const STATE: usize = 25;
+const DELETE: usize = 54; // two for what the caller has closed and ignores, four of them to let go what a container froze itself
 
 #[track_caller]
 fn within(command: &str, trace: &Trace, ceiling: usize, forks: usize) {

@@ -36,9 +36,12 @@ use oracle::{Arch, Oracle};
 use random::Random;
 use std::collections::{BTreeSet, HashMap};
 
+/// A version of libseccomp.
+type Version = (u32, u32);
+
 /// Names that the kernel's headers have and libseccomp lacks though it knows them elsewhere: where,
 /// and since which version it has them. Debian 12 has libseccomp 2.5.4, Debian 13 has 2.6.0.
-const LACKING: [(&str, &str, Option<(u32, u32)>); 2] =
+const LACKING: [(&str, &str, Option<Version>); 2] =
     [("map_shadow_stack", "SCMP_ARCH_X32", Some((2, 6))), ("sync_file_range2", "SCMP_ARCH_ARM", None)];
 
 /// Whether the libseccomp of this machine lacks the name for the ABI.

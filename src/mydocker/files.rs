@@ -120,7 +120,7 @@ pub fn target(path: &Path) -> Result<Target> {
     }
 }
 
-/// [`write`] of a JSON document.
+/// [`write()`] of a JSON document.
 pub fn write_json(path: &Path, value: &impl Serialize, keep: Keep) -> Result<()> {
     let mut text = serde_json::to_vec_pretty(value).map_err(|e| Error::new(format!("write {}: {e}", path.display())))?;
     text.push(b'\n');

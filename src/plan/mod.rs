@@ -1,6 +1,6 @@
 //! Room `plan`: the pure function from a spec and facts about the host to everything a start will do.
 //!
-//! Nothing here touches the host. [`order`] is the one place that states the sequence and why it is so.
+//! Nothing here touches the host. `order` is the one place that states the sequence and why it is so.
 
 mod devices;
 mod exec;

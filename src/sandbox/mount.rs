@@ -46,7 +46,7 @@ fn new_fs(fs: &Fs, opened: &mut Option<OwnedFd>, root: BorrowedFd<'_>, at: &CStr
     }
     fsconfig_create(context)?;
     let mount = fsmount(context, FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::from_bits_retain(fs.attr as u32))?;
-    opened.take().map(leave_open);
+    leave_open(opened.take().ok_or(Errno::BADF)?);
     Ok(mount)
 }
 
@@ -189,7 +189,7 @@ pub fn mount<'p>(fs: &Fs, opened: &mut Option<OwnedFd>, to: &'p Target, fallback
     }
     let mount = match new_fs(fs, opened, ground.root(), &to.path) {
         Err(error @ (Errno::PERM | Errno::BUSY)) if fallback.is_some() => {
-            opened.take().map(leave_open);
+            *opened = None;
             clone_host(fallback.ok_or(error)?, fs.attr)?
         }
         other => other?,

@@ -143,8 +143,9 @@ pub fn shorten(text: &str, most: usize) -> Cow<'_, str> {
         return text.into();
     }
     let left = most.saturating_sub(GAP.len());
-    let head = &text[..text.floor_char_boundary(left * 2 / 3)];
-    let tail = &text[text.ceil_char_boundary(text.len() - left / 3)..];
+    let boundary = |at: &usize| text.is_char_boundary(*at);
+    let head = &text[..(0..=left * 2 / 3).rev().find(boundary).unwrap_or(0)];
+    let tail = &text[(text.len() - left / 3..=text.len()).find(boundary).unwrap_or(text.len())..];
     format!("{head}{GAP}{tail}").into()
 }
 

@@ -56,7 +56,7 @@ const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
 /// Handlers of the caller's do not run in the new process (Linux 5.5).
 const CLONE_CLEAR_SIGHAND: u64 = 0x1_0000_0000;
 
-/// Says that the calling process is one that [`clone3`] has just made: it has one thread and a copy of
+/// Says that the calling process is one that `clone3` has just made: it has one thread and a copy of
 /// its parent's memory, which nobody else sees.
 #[derive(Debug)]
 pub struct Forked(());

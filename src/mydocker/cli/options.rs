@@ -130,7 +130,7 @@ pub fn label(text: &str) -> Result<(String, String)> {
     if key.is_empty() { Err(Error::new(format!("no label name in {text:?}"))) } else { Ok((key.into(), value.into())) }
 }
 
-/// The lines of `--env-file`, as [`env`] reads them: nothing is quoted, values are taken to the end of the line, lines
+/// The lines of `--env-file`, as [`env()`] reads them: nothing is quoted, values are taken to the end of the line, lines
 /// that begin with `#` are comments, and a name with white space is refused.
 pub fn env_file(path: &Path) -> Result<Vec<(String, String)>> {
     let lines = lines(path)?;

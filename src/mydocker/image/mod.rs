@@ -2,7 +2,7 @@
 //!
 //! - `images/` is an OCI image layout: `index.json` has one descriptor for each name, with the full reference in the annotation
 //!   `org.opencontainers.image.ref.name`, or none for an image without a name.
-//! - `layers/` has what is unpacked, one directory for each chain of layers ([`layers`]).
+//! - `layers/` has what is unpacked, one directory for each chain of layers (`layers`).
 //!
 //! Two locks guard them. Whoever changes `index.json` holds [`Images::hold`] for a moment. Whoever adds blobs or layers holds a
 //! shared *lease* for as long as it takes; what no image refers to is swept away by whoever gets the lease for himself, and each

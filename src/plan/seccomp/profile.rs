@@ -250,14 +250,16 @@ impl Runs {
 #[derive(Default)]
 pub(super) struct Verdicts {
     sets: Vec<Set>,
-    /// Searches for the lower word of an argument: the argument, the values, what is returned for them, and where it goes on for
-    /// others.
-    searches: Vec<((u8, Vec<u32>, u32, Target), Target)>,
+    /// Searches that are written, and where.
+    searches: Vec<(Search, Target)>,
     /// Rules that another leaves without effect, and the other.
     idle: Vec<(usize, usize)>,
     /// A sentence on each of these.
     pub warnings: Vec<String>,
 }
+
+/// An argument, values of its lower word, what is returned for them, and where it goes on for others.
+type Search = (u8, Vec<u32>, u32, Target);
 
 struct Set {
     /// The strictest first; the numbers in them don't matter.
