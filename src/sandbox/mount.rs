@@ -77,7 +77,9 @@ fn mount_at<'p>(fs: &Fs, data: &CStr, ground: &mut Ground<'p>, to: &'p Target) -
     let flags = FLAGS.iter().filter(|(attr, _)| fs.attr & attr != 0).fold(MountFlags::empty(), |all, (_, flag)| all | *flag);
     let mode = match takes_mode(fs).then(|| resolve(ground.root(), &to.path, OFlags::DIRECTORY, ResolveFlags::empty())) {
         Some(Ok(covered)) => Some(fstat(&covered)?.st_mode),
-        _ => None,
+        // It is yet to be made, or is no directory, which the next look-up tells.
+        None | Some(Err(Errno::NOENT | Errno::NOTDIR)) => None,
+        Some(Err(error)) => return Err(error),
     };
     let point = point(ground.root(), to, true)?;
     rustix::process::fchdir(&point)?;

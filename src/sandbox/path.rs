@@ -42,18 +42,20 @@ pub fn resolve_or_make(root: BorrowedFd<'_>, path: &CStr, directory: bool) -> Re
     // Often only the last component is missing.
     let (above, name) = split(path);
     let above = Buffer::new(above)?;
-    if ![&b""[..], b".", b".."].contains(&name.to_bytes())
-        && let Ok(parent) = resolve(root, above.c_str()?, OFlags::DIRECTORY, ResolveFlags::empty())
-    {
-        create(parent.as_fd(), name, directory)?;
-        leave_open(parent);
-        match resolve(root, path, OFlags::empty(), ResolveFlags::empty()) {
-            // There is a link that leads to nothing.
-            Err(Errno::NOENT) => {}
-            other => return other,
-        }
+    if [&b""[..], b".", b".."].contains(&name.to_bytes()) {
+        return make(root, path, directory);
     }
-    make(root, path, directory)
+    let parent = match resolve(root, above.c_str()?, OFlags::DIRECTORY, ResolveFlags::empty()) {
+        Err(Errno::NOENT) => return make(root, path, directory),
+        other => other?,
+    };
+    create(parent.as_fd(), name, directory)?;
+    leave_open(parent);
+    match resolve(root, path, OFlags::empty(), ResolveFlags::empty()) {
+        // There is a link that leads to nothing.
+        Err(Errno::NOENT) => make(root, path, directory),
+        other => other,
+    }
 }
 
 /// NUL-terminated text in a fixed buffer: a path, or the options of mount(2).
