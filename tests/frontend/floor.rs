@@ -76,7 +76,8 @@ fn layers_are_shared_and_what_a_container_writes_is_its_own() {
             "busybox",
             "sh",
             "-c",
-            "echo $0 > /own; rm /bin/yes; echo changed > /etc/group; exec sleep 1000",
+            // Written once: the second start finds it.
+            "[ -e /own ] || echo $0 > /own; rm /bin/yes; echo changed > /etc/group; exec sleep 1000",
             name,
         ]);
     }
