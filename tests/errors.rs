@@ -43,6 +43,18 @@ fn fifty_megabytes_of_configuration_are_refused_at_once() {
     Census::of(&bundle).nothing_left(&bundle);
 }
 
+/// keel's words are the same whatever it is linked with. This program is linked with glibc.
+#[test]
+fn an_errno_has_the_words_of_glibc() {
+    for number in 1..=133 {
+        let theirs = std::io::Error::from_raw_os_error(number).to_string();
+        let theirs = theirs.split(" (os error").next().unwrap().to_lowercase();
+        let theirs = if theirs.starts_with("unknown error") { format!("errno {number}") } else { theirs };
+        let ours = keel::sys::Error::new("it").errno(rustix::io::Errno::from_raw_os_error(number)).to_string();
+        assert_eq!(ours.to_lowercase(), format!("it: {theirs}"));
+    }
+}
+
 /// conmon reads 8,191 bytes of it, and who reads it wants the cause.
 #[test]
 fn a_message_has_its_cause_within_four_kilobytes() {

@@ -187,8 +187,10 @@ fn a_failing_hook_of_start_destroys_the_container() {
         let bundle = hooks(bundle, &[(kind, sh("echo the reason; exit 5")), ("poststop", sh("exit 6")), ("poststop", post)]);
         bundle.create();
         let words = ["hook #0", kind, "status 5", "the reason"];
-        let said = bundle.keel(&["start", "ID"]).fails(1, &words);
-        assert!(said.contains("warning") && said.contains("poststop hook #0") && said.contains("status 6"), "{said}");
+        bundle.keel(&["--log", "start.log", "start", "ID"]).fails(1, &words);
+        let log = fs::read_to_string(bundle.dir.join("start.log")).unwrap();
+        assert!(log.contains("warning") && log.contains("poststop hook #0") && log.contains("status 6"), "{log}");
+        fs::remove_file(bundle.dir.join("start.log")).unwrap();
         assert!(stopped.exists(), "{kind}");
         Census::of(&bundle).nothing_left(&bundle);
         for command in [&["state", "ID"][..], &["delete", "ID"]] {

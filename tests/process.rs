@@ -39,9 +39,15 @@ fn an_annotation_of_cruns_keeps_the_callers_groups() {
     });
     bundle.write();
     let mut command = std::process::Command::new("/usr/bin/setpriv");
-    command.args(["--groups", "4,27"]).arg(common::KEEL).arg("--root").arg(bundle.state_root()).args(["run", &bundle.id()]);
+    command.args(["--groups", "4,27"]).arg(common::KEEL).arg("--root").arg(bundle.state_root()).args([
+        "--log",
+        "keel.log",
+        "run",
+        &bundle.id(),
+    ]);
     let said = common::Said::of(command.current_dir(&bundle.dir).output().unwrap());
-    assert!(said.err.contains("process.user.additionalGids is ignored"), "{said:?}");
+    let log = std::fs::read_to_string(bundle.dir.join("keel.log")).unwrap();
+    assert!(log.contains("process.user.additionalGids is ignored"), "{log}");
     assert_eq!(said.ok().trim_end(), "Groups:\t4 27");
 }
 

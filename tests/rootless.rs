@@ -22,7 +22,7 @@ impl Ordinary {
     fn new(uid: u32, args: &[&str]) -> Self {
         let bundle = Bundle::new(args);
         fs::remove_file(bundle.dir.join("config.json")).unwrap();
-        fs::copy(KEEL, bundle.dir.join("keel")).unwrap();
+        common::copy_program(KEEL.as_ref(), &bundle.dir.join("keel"));
         chown_all(&bundle.dir, uid);
         let mut user = Self { bundle, uid };
         let output = user.keel(&["spec", "--rootless"]);

@@ -410,7 +410,7 @@ fn an_ordinary_user_has_scopes_of_his_own_systemd() {
     }
     systemctl(&["start", &format!("user@{USER}.service")]);
     let bundle = Bundle::new(&["sleep", "1000"]);
-    fs::copy(KEEL, bundle.dir.join("keel")).unwrap();
+    common::copy_program(KEEL.as_ref(), &bundle.dir.join("keel"));
     fs::remove_file(bundle.dir.join("config.json")).unwrap();
     chown(&bundle.dir, Some(USER), Some(USER)).unwrap();
     as_user(&bundle, &["spec", "--rootless"]).ok();

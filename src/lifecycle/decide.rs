@@ -92,10 +92,7 @@ pub(super) fn decide(runtime: &Runtime, id: &ContainerId, options: &CreateOption
     let filter = spec.linux.seccomp.as_ref().map(compile).transpose()?;
     warnings.extend(filter.iter().flat_map(|f| f.warnings.clone()));
     let filter = match &mut watcher {
-        Some(watcher) => {
-            warnings.extend(watcher.warnings());
-            filter.map(|filter| watcher.filter(filter))
-        }
+        Some(watcher) => filter.map(|filter| watcher.filter(filter)),
         None => filter,
     };
     let chosen = Options {

@@ -73,15 +73,16 @@ impl Watcher {
     }
 
     /// What will not be told, each a sentence.
-    pub fn warnings(&self) -> Vec<String> {
+    fn untold(&self) -> Option<&'static str> {
         let traps = |action: &str| action == "SCMP_ACT_TRAP";
         let some = traps(&self.base.default_action) || self.base.syscalls.iter().any(|rule| traps(&rule.action));
         let warning = "linux.seccomp: what SCMP_ACT_TRAP refuses is not told, as only the kernel can raise that signal";
-        (self.tell && some).then(|| warning.to_owned()).into_iter().collect()
+        (self.tell && some).then_some(warning)
     }
 
     /// The process has handed its listener over and waits: from now on somebody answers.
     pub fn begin(&mut self, watched: &Process, log: &Log) -> Result<()> {
+        self.untold().iter().for_each(|words| log.notice(words));
         let listener = watched.handed.as_ref().ok_or_else(|| Error::new("there is no seccomp listener"))?;
         let (results, theirs) = pipe_with(PipeFlags::CLOEXEC).context(|| "make a pipe for the seccomp listener")?;
         let what = || "clone the process that answers system calls";

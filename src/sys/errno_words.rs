@@ -137,20 +137,3 @@ pub const WORDS: [&str; 134] = [
     "operation not possible due to RF-kill",
     "memory page has hardware error",
 ];
-
-#[cfg(test)]
-mod tests {
-    use super::WORDS;
-
-    /// The tests are linked with glibc.
-    #[test]
-    #[cfg(target_env = "gnu")]
-    fn they_are_those_of_glibc() {
-        for (number, words) in (0..).zip(WORDS).skip(1) {
-            let theirs = std::io::Error::from_raw_os_error(number).to_string();
-            let theirs = theirs.split(" (os error").next().unwrap();
-            let known = !theirs.starts_with("Unknown error");
-            assert_eq!(words.to_lowercase(), if known { theirs.to_lowercase() } else { String::new() }, "{number}");
-        }
-    }
-}

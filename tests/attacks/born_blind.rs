@@ -94,7 +94,7 @@ impl Watched {
                 }
             }
         });
-        fs::copy(program(), bundle.rootfs().join("thief")).unwrap();
+        super::common::copy_program(program(), &bundle.rootfs().join("thief"));
         bundle.write();
         let guard = Guard::new(&bundle);
         let file = |name: &str| fs::File::create(bundle.dir.join(name)).unwrap();

@@ -52,7 +52,7 @@ fn attack(change: impl FnOnce(&mut Value)) {
     let delegated = Delegated::new(&format!("{}-delegated", bundle.id()));
     let name = delegated.0.file_name().unwrap().to_string_lossy().into_owned();
     let line = format!("d=/sys/fs/cgroup/{name}; test -e $d/cgroup.procs && echo seen; mkdir $d/evil; true");
-    fs::copy(super::KEEL, bundle.dir.join("keel")).unwrap();
+    super::common::copy_program(super::KEEL.as_ref(), &bundle.dir.join("keel"));
     fs::create_dir(bundle.dir.join("state")).unwrap();
     for path in [bundle.dir.clone(), bundle.dir.join("state"), bundle.rootfs()] {
         chown(path, Some(UID), Some(UID)).unwrap();

@@ -80,12 +80,18 @@ impl Said {
     }
 }
 
+/// Copies a program by a process of its own. Were it open for writing here, another thread's child could have it at that moment,
+/// and until that child's exec nobody may execute it (ETXTBSY, execve(2)).
+pub fn copy_program(from: &Path, to: &Path) {
+    assert!(Command::new("cp").arg(from).arg(to).status().unwrap().success(), "{} is there", from.display());
+}
+
 /// A rootfs of busybox, made once a test process in `dir`.
 pub fn make_rootfs(dir: &Path) {
     for name in ["bin", "dev", "etc", "home", "proc", "root", "run", "sys", "tmp", "usr", "var"] {
         fs::create_dir_all(dir.join(name)).unwrap();
     }
-    fs::copy(BUSYBOX, dir.join("bin/busybox")).expect("busybox-static is installed");
+    copy_program(BUSYBOX.as_ref(), &dir.join("bin/busybox"));
     for applet in APPLETS {
         let _ = std::os::unix::fs::symlink("busybox", dir.join("bin").join(applet));
     }

@@ -37,7 +37,7 @@ impl User {
         chown(tree.join("owned"), Some(33), Some(44)).unwrap();
         let tar = Command::new("tar").arg("-C").arg(&tree).arg("-cf").arg(dir.join("busybox.tar")).arg(".").status();
         assert!(tar.unwrap().success());
-        fs::copy(MYDOCKER, dir.join("mydocker")).unwrap();
+        crate::common::copy_program(MYDOCKER.as_ref(), &dir.join("mydocker"));
         let passwd = fs::read_to_string("/etc/passwd").unwrap();
         fs::write(dir.join("passwd"), format!("{passwd}ann:x:{uid}:{uid}::/:/bin/sh\n")).unwrap();
         for file in ["subuid", "subgid"] {
