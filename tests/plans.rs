@@ -170,15 +170,32 @@ fn a_mount_label_is_for_new_file_systems() {
     let refused = plan::create(&loaded, &facts, &options).unwrap_err().to_string();
     assert_eq!(refused, "SELinux is not enabled on this host (config.json: linux.mountLabel)");
     let plan = plan::create(&loaded, &Facts { selinux: true, ..facts }, &options).unwrap();
-    let labelled = |path: &str| {
+    let label = |plan: &plan::Plan, path: &str| {
         let params = plan.ops.iter().find_map(|op| match op {
             plan::Op::Mount { fs, to, .. } if to.path.to_bytes() == path.as_bytes() => Some(&fs.params),
             _ => None,
         });
-        params.unwrap().iter().any(|(key, _)| key.to_bytes() == b"context")
+        let value = params.unwrap().iter().find(|(key, _)| key.to_bytes() == b"context")?.1.as_ref();
+        value.map(|value| value.to_str().unwrap().to_owned())
     };
-    assert_eq!(["dev", "dev/pts", "dev/shm", "sys/fs/cgroup"].map(labelled), [true; 4]);
-    assert_eq!(["proc", "sys", "dev/mqueue"].map(labelled), [false; 3]);
+    for (path, labelled) in [
+        ("dev", true),
+        ("dev/pts", true),
+        ("dev/shm", true),
+        ("sys/fs/cgroup", true),
+        ("proc", false),
+        ("sys", false),
+        ("dev/mqueue", false),
+    ] {
+        assert_eq!(label(&plan, path), labelled.then(|| loaded.linux.mount_label.clone()), "{path}");
+    }
+    // Its own, in the quotes that mount(2) would want for the comma and fsconfig(2) would take for a part of the label.
+    let mut own = loaded.clone();
+    let shm = own.mounts.iter_mut().find(|mount| mount.destination == "/dev/shm").unwrap();
+    shm.options.push(r#"context="system_u:object_r:container_file_t:s0:c1,c2""#.into());
+    let (_, facts) = hosts().into_iter().next().unwrap();
+    let own = plan::create(&own, &Facts { selinux: true, ..facts }, &options).unwrap();
+    assert_eq!(label(&own, "dev/shm").as_deref(), Some("system_u:object_r:container_file_t:s0:c1,c2"));
     let sentences: Vec<String> = plan.ops.iter().map(|op| plan.sentence(op)).collect();
     let mqueue = format!("mount mqueue at /dev/mqueue, its root labelled {}", loaded.linux.mount_label);
     assert!(sentences.contains(&mqueue), "{sentences:#?}");

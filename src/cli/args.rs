@@ -9,7 +9,7 @@ use std::path::PathBuf;
 
 /// An OCI container runtime that plans every start before it touches anything.
 #[derive(Debug, Parser)]
-#[command(name = "keel", disable_version_flag = true, subcommand_negates_reqs = true)]
+#[command(name = "keel", disable_version_flag = true, subcommand_negates_reqs = true, args_override_self = true)]
 pub struct Cli {
     #[command(flatten)]
     pub globals: Globals,

@@ -3,19 +3,19 @@
 //! Whatever is not plain (help, a wrong flag, another command) is left to the whole parser, which says it in its words.
 
 use super::args::{Cli, Command, Globals};
-use super::go_flags::{self, Words, lenient};
+use super::go_flags::{self, Words};
 use clap::{Args, CommandFactory, FromArgMatches, Parser};
 use std::ffi::OsString;
 
 #[derive(Parser)]
-#[command(name = "keel", disable_version_flag = true)]
+#[command(name = "keel", disable_version_flag = true, args_override_self = true)]
 struct Line<T: Args> {
     #[command(flatten)]
     inner: T,
 }
 
 fn read<T: Args>(words: &[OsString]) -> Option<T> {
-    let command = lenient(Line::<T>::command());
+    let command = Line::<T>::command();
     let Words { words, .. } = go_flags::words(&command, words, false);
     let matches = command.no_binary_name(true).try_get_matches_from(words).ok()?;
     Line::<T>::from_arg_matches(&matches).ok().map(|line| line.inner)
@@ -23,7 +23,7 @@ fn read<T: Args>(words: &[OsString]) -> Option<T> {
 
 /// The command line, if it is one of those.
 pub fn parse(args: &[OsString]) -> Option<Cli> {
-    let command = lenient(Line::<Globals>::command());
+    let command = Line::<Globals>::command();
     let Words { words, read: globals } = go_flags::words(&command, args.get(1..)?, true);
     let name = args.get(1 + globals)?.to_str()?;
     let rest = &args[2 + globals..];
@@ -70,6 +70,9 @@ mod tests {
             "keel exec -env A=1 -env B=2 -cwd /x -cwd /y -tty=T -t=false id sh -c -root --debug=x",
             "keel run -no-subreaper --detach=0 -d=1 id",
             "keel delete id -force",
+            "keel exec -td id sh",
+            "keel exec -td --tty=false -uapp id sh",
+            "keel exec -dt=0 id sh -td",
         ] {
             let (quick, whole) = both(line);
             assert!(quick.is_some(), "{line}");

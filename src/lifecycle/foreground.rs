@@ -3,13 +3,13 @@
 use super::notify::Notify;
 use crate::plan::{Op, Plan};
 use crate::sandbox::Process;
-use crate::sys::{Context, Error, Result, Signals, signal_from_raw};
+use crate::sys::{Context, Error, Result, Signals, catchable_signals, signal_from_raw};
 use nix::sys::signal::{SigSet, SigmaskHow, Signal as Number, sigprocmask};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SocketFlags, SocketType, recvmsg, socketpair};
-use rustix::process::{Signal, getpid, pidfd_send_signal};
+use rustix::process::{Signal, pidfd_send_signal};
 use rustix::termios::{OptionalActions, OutputModes, SpecialCodeIndex, Termios, isatty, tcgetattr, tcgetwinsize, tcsetattr, tcsetwinsize};
 
 /// What the foreground needs, prepared before the clone: the child puts its own signal mask back.
@@ -22,7 +22,7 @@ impl Relay {
     /// Catches every signal, because all of them are the program's (as below runc and crun) and none may end us before the
     /// program. With a terminal it makes the socket that its master comes through.
     pub fn prepare(terminal: bool) -> Result<Self> {
-        let signals = Signals::catch_all().context(|| "prepare to forward signals")?;
+        let signals = Signals::catch(catchable_signals()).context(|| "prepare to forward signals")?;
         let sockets = terminal.then(|| socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)).transpose();
         Ok(Self { signals, sockets: sockets.context(|| "make a socket pair for the terminal")? })
     }
@@ -81,21 +81,14 @@ pub(super) fn fit_console(plan: &mut Plan) {
     }
 }
 
-/// Takes one pending signal and sends it on, and gives it back. What the kernel tells us of our own writes (SIGPIPE, SIGXFSZ)
-/// is not for the program.
+/// Takes one pending signal and sends it on, and gives it back.
 fn forward(signals: &Signals, process: &Process) -> Option<Signal> {
-    loop {
-        let caught = signals.next()?;
-        let Some(signal) = signal_from_raw(caught.number) else { continue };
-        if caught.sender == getpid().as_raw_nonzero().get().cast_unsigned() {
-            continue;
-        }
-        // With a terminal its new size tells the program; without one the signal is all that there is.
-        if signal != Signal::WINCH {
-            let _ = pidfd_send_signal(&process.pidfd, signal);
-        }
-        return Some(signal);
+    let signal = signals.next().and_then(signal_from_raw)?;
+    // With a terminal its new size tells the program; without one the signal is all that there is.
+    if signal != Signal::WINCH {
+        let _ = pidfd_send_signal(&process.pidfd, signal);
     }
+    Some(signal)
 }
 
 /// The terminal's other end, as it comes through a console socket.

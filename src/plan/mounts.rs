@@ -257,6 +257,11 @@ fn root_mount(mount: &Mount, parsed: &MountOptions, common: &Common<'_>, at: At)
 /// The options as mount(2) takes them: separated by commas, and no more than a page.
 fn page(mount: &Mount, parsed: &MountOptions, common: &Common<'_>, at: At) -> Result<CString> {
     let words = SUPERBLOCK.iter().filter(|(flag, _)| parsed.superblock & flag != 0).map(|(_, word)| (*word).to_owned());
+    if let Some((key, _)) = parsed.data.iter().find(|(key, value)| value.as_ref().is_some_and(|value| splits(&mount.kind, key, value))) {
+        return Err(Error::new(format!("the option {key} of the {} has a comma, at which mount(2) would end it", mount.kind))
+            .at(format!("{at}.options"))
+            .hint("mount(2) alone takes options of more than 255 bytes, and the root; shorter paths, or names without commas"));
+    }
     let options = parsed.data.iter().map(|(key, value)| value.as_ref().map_or_else(|| key.clone(), |value| format!("{key}={value}")));
     // A label may have commas.
     let label = label(mount, parsed, common).map(|label| format!("context=\"{label}\""));
@@ -267,6 +272,22 @@ fn page(mount: &Mount, parsed: &MountOptions, common: &Common<'_>, at: At) -> Re
             .hint("fewer layers, or shorter paths to them"));
     }
     cstring(&data, at)
+}
+
+/// Whether mount(2) would take a value for several options: it ends one at each comma, but for those in the quotes of an SELinux
+/// label, and, for an overlay, those after a backslash.
+fn splits(kind: &str, key: &str, value: &str) -> bool {
+    match kind {
+        _ if unquoted(key, value) != value => false,
+        "overlay" => value.replace(r"\\", "").replace(r"\,", "").contains(','),
+        _ => value.contains(','),
+    }
+}
+
+/// The SELinux label in an option (mount(8), "context"), without the quotes that it needs where mount(2) takes it.
+fn unquoted<'a>(key: &str, value: &'a str) -> &'a str {
+    let label = value.strip_prefix('"').and_then(|value| value.strip_suffix('"'));
+    label.filter(|_| key.ends_with("context")).unwrap_or(value)
 }
 
 /// The parameter by which a whole new file system has an SELinux label.
@@ -309,7 +330,7 @@ fn id_map(plan: &mut Plan, mount: &Mount, parsed: &MountOptions, common: &Common
 fn fs(mount: &Mount, parsed: &MountOptions, common: &Common<'_>, at: At) -> Result<Fs> {
     let mut params = Vec::with_capacity(parsed.data.len());
     for (key, value) in &parsed.data {
-        params.push((cstring(key, at)?, value.as_deref().map(|v| cstring(v, at)).transpose()?));
+        params.push((cstring(key, at)?, value.as_deref().map(|value| cstring(unquoted(key, value), at)).transpose()?));
     }
     for (_, word) in
         SUPERBLOCK.iter().filter(|(flag, word)| parsed.superblock & flag != 0 && !(*word == "ro" && VIRTUAL.contains(&mount.kind.as_str())))

@@ -63,6 +63,10 @@ fn octal(mode: u32) -> [u8; 5] {
 
 /// mount(2) at its place. The working directory is the mount point from then on, as its path may be another's by now; the root
 /// becomes it later.
+///
+/// Inlined, its buffers would be part of the frame of whoever mounts anything, and each page of a frame is touched: a fault of the
+/// child for each.
+#[inline(never)]
 fn mount_at<'p>(fs: &Fs, data: &CStr, ground: &mut Ground<'p>, to: &'p Target) -> Result<()> {
     const FLAGS: [(u64, MountFlags); 8] = [
         (libc::MOUNT_ATTR_RDONLY, MountFlags::RDONLY),

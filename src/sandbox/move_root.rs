@@ -108,7 +108,8 @@ impl Mounts {
         })
     }
 
-    /// Reads mountinfo (proc_pid_mountinfo(5)) line by line.
+    /// Reads mountinfo (proc_pid_mountinfo(5)) line by line. Not inlined, because its buffers are large (see `mount_at`).
+    #[inline(never)]
     fn each(&self, mut act: impl FnMut(&Line) -> Result<()>) -> Result<()> {
         let file = openat(&self.process, c"mountinfo", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
         let mut line = Line::default();

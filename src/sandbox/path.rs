@@ -36,10 +36,14 @@ pub fn in_root(root: &std::path::Path, path: &str) -> Result<OwnedFd> {
 /// Resolves `path`, making what is missing: directories 0755, and at the end a directory or an empty file.
 pub fn resolve_or_make(root: BorrowedFd<'_>, path: &CStr, directory: bool) -> Result<OwnedFd> {
     match resolve(root, path, OFlags::empty(), ResolveFlags::empty()) {
-        Err(Errno::NOENT) => {}
-        other => return other,
+        Err(Errno::NOENT) => make_last(root, path, directory),
+        other => other,
     }
-    // Often only the last component is missing.
+}
+
+/// Often only the last component is missing. Not inlined, because its buffer is large and most often nothing is missing.
+#[inline(never)]
+fn make_last(root: BorrowedFd<'_>, path: &CStr, directory: bool) -> Result<OwnedFd> {
     let (above, name) = split(path);
     let above = Buffer::new(above)?;
     if [&b""[..], b".", b".."].contains(&name.to_bytes()) {

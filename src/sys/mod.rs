@@ -56,7 +56,7 @@ pub use regex::Regex;
 pub use scheduling::*;
 pub use seccomp::{pidfd_getfd, seccomp, seccomp_listener};
 pub use seccomp_notify::{Notification, SeccompData, answer, notification, still_waits};
-pub use signals::{Caught, Signals, default_signals, ignored_signals};
+pub use signals::{Signals, catchable_signals, default_signals, ignored_signals};
 pub use socket::bind_private;
 pub use steps::{Step, Steps, now};
 pub use tail::{ASK_NAMESPACES, CLONED, HandOver, Last, NAME, Program, REPORTED, Tail};

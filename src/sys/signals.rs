@@ -32,25 +32,20 @@ pub fn ignored_signals() -> u64 {
     digits.and_then(|digits| u64::from_str_radix(digits.trim(), 16).ok()).unwrap_or(u64::MAX)
 }
 
+/// The signals that can be caught and handed on: not SIGCHLD, by which children are waited for, nor 32 and 33, which the C
+/// library keeps for itself (nptl(7)).
+pub fn catchable_signals() -> impl Iterator<Item = i32> {
+    (1..=64).filter(|signal| ![libc::SIGKILL, libc::SIGSTOP, libc::SIGCHLD, 32, 33].contains(signal))
+}
+
 /// Signals that a process reads instead of dying of them: signalfd(2).
 pub struct Signals(OwnedFd);
 
-/// A signal that has come.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Caught {
-    /// Its number, 1 to 64.
-    pub number: i32,
-    /// Who has sent it: 0 for the kernel. What the kernel tells the writer of a broken pipe seems to come from the writer.
-    pub sender: u32,
-}
-
 impl Signals {
-    /// From now on every signal that can be caught comes through the descriptor and does nothing else: not SIGCHLD, by which
-    /// children are waited for, nor 32 and 33, which the C library keeps for itself (nptl(7)). A fault of our own (SIGSEGV …)
-    /// ends us all the same.
-    pub fn catch_all() -> Result<Self> {
-        const KEPT: [i32; 5] = [libc::SIGKILL, libc::SIGSTOP, libc::SIGCHLD, 32, 33];
-        let mask = KEPT.iter().fold(u64::MAX, |mask, signal| mask & !(1 << (signal - 1)));
+    /// From now on these signals come through the descriptor and do nothing else. A fault of our own (SIGSEGV …) ends us all
+    /// the same.
+    pub fn catch(signals: impl IntoIterator<Item = i32>) -> Result<Self> {
+        let mask = signals.into_iter().fold(0u64, |mask, signal| mask | 1 << (signal - 1));
         let at = (&raw const mask) as usize;
         // SAFETY: rt_sigprocmask(2) reads a set of 8 bytes.
         unsafe { syscall(libc::SYS_rt_sigprocmask, [libc::SIG_BLOCK as usize, at, 0, 8]) }?;
@@ -61,16 +56,22 @@ impl Signals {
         Ok(Self(unsafe { OwnedFd::from_raw_fd(fd as i32) }))
     }
 
-    /// The next one that waits.
-    pub fn next(&self) -> Option<Caught> {
-        // `struct signalfd_siginfo`: the signal's number, two fields more, the sender's pid.
-        let mut info = [0; 128];
-        let length = rustix::io::retry_on_intr(|| rustix::io::read(&self.0, &mut info)).ok()?;
-        let field = |index: usize| info[index * 4..][..4].try_into().map(u32::from_ne_bytes);
-        if length < info.len() {
-            return None;
+    /// The number of the next one that waits. What the kernel tells us of our own writes (SIGPIPE, SIGXFSZ) seems to come
+    /// from ourselves, and is skipped.
+    pub fn next(&self) -> Option<i32> {
+        loop {
+            // `struct signalfd_siginfo`: the signal's number, two fields more, the sender's pid.
+            let mut info = [0; 128];
+            let length = rustix::io::retry_on_intr(|| rustix::io::read(&self.0, &mut info)).ok()?;
+            let field = |index: usize| info[index * 4..][..4].try_into().map(i32::from_ne_bytes);
+            if length < info.len() {
+                return None;
+            }
+            let (number, sender) = (field(0).ok()?, field(3).ok()?);
+            if sender != rustix::process::getpid().as_raw_nonzero().get() {
+                return Some(number);
+            }
         }
-        Some(Caught { number: field(0).ok()?.cast_signed(), sender: field(3).ok()? })
     }
 }
 

@@ -14,8 +14,9 @@ fn restart_policies_are_kept_and_a_stop_is_remembered() {
     let id = host.detached(&["--restart", "on-failure", "busybox", "true"]);
     host.until(&id, "exited");
     assert_eq!(host.inspect(&id, "{{.RestartCount}}"), "0");
-    // At any moment of a restart, too.
-    for (policy, wait) in [("always", 0), ("unless-stopped", 0), ("unless-stopped", 40), ("unless-stopped", 80), ("unless-stopped", 160)] {
+    // At any moment of a restart, too: while it waits, while it begins, just before its program is executed, and while that runs.
+    let waits = [("always", 0)].into_iter().chain((0..200).step_by(8).map(|wait| ("unless-stopped", wait)));
+    for (policy, wait) in waits {
         let id = host.detached(&["--restart", policy, "busybox", "sh", "-c", "sleep 0.05"]);
         eventually("restarted", || host.inspect(&id, "{{.RestartCount}}").parse::<u32>().unwrap() > 1);
         std::thread::sleep(std::time::Duration::from_millis(wait));

@@ -3,7 +3,7 @@
 use crate::common::{Said, eventually};
 use crate::host::{Host, kill};
 use rustix::process::Signal;
-use std::io::{Read, Write};
+use std::io::{BufRead, Read, Write};
 use std::time::Duration;
 
 /// Bytes of every value, with no end of line at the end.
@@ -125,6 +125,36 @@ fn signals_are_passed_on_unless_told_otherwise() {
     assert_eq!(Said::of(run.wait_with_output().unwrap()).code, 128 + 15);
     eventually("it is gone", || host.my(&["ps", "-aq"]).ok().is_empty());
     host.nothing_left();
+}
+
+/// docker's client hands on what it can catch, below `--init` too: those that a runtime rarely sees as well (SIGPIPE, SIGURG, SIGXFSZ,
+/// SIGIO, SIGPWR and the first and last real-time ones).
+#[test]
+fn every_signal_is_passed_on() {
+    const RARE: [i32; 7] = [13, 23, 25, 29, 30, 34, 64];
+    let host = Host::new();
+    let traps: String = RARE.iter().map(|number| format!("trap 'echo {number}' {number}; ")).collect();
+    let line = traps + "echo ready; while :; do sleep 0.02; done";
+    let id = host.detached(&["busybox", "sleep", "1000"]);
+    let program = ["busybox", "sh", "-c", &line];
+    for mut client in [
+        host.spawn(&[&["--rm"], &program[..]].concat()),
+        host.spawn(&[&["--rm", "--init"], &program[..]].concat()),
+        host.command(&[&["exec", &id], &program[1..]].concat()).stdout(std::process::Stdio::piped()).spawn().unwrap(),
+    ] {
+        let (sender, lines) = std::sync::mpsc::channel();
+        let out = std::io::BufReader::new(client.stdout.take().unwrap());
+        std::thread::spawn(move || out.lines().map_while(Result::ok).try_for_each(|line| sender.send(line)));
+        let next = || lines.recv_timeout(Duration::from_secs(20)).unwrap_or_default();
+        assert_eq!(next(), "ready");
+        for number in RARE {
+            kill(client.id().cast_signed(), keel::sys::signal_from_raw(number).unwrap());
+            assert_eq!(next(), number.to_string());
+        }
+        kill(client.id().cast_signed(), Signal::KILL);
+        client.wait().unwrap();
+    }
+    host.clear();
 }
 
 #[test]

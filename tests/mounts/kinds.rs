@@ -57,6 +57,31 @@ fn options_may_take_a_page() {
     bundle.run().fails(1, &["more than a page", "mounts["]);
 }
 
+/// mount(2), which takes the long ones, would end an option at its comma and take what follows for another.
+#[test]
+fn a_long_option_with_a_comma_is_refused() {
+    let long = "x".repeat(300);
+    for (kind, option) in [("tmpfs", format!("size={long},mode=777")), ("overlay", format!("lowerdir=/{long},upperdir=/tmp"))] {
+        let bundle = Bundle::new(&["true"]).with(|c| add(c, "/data", kind, kind, &[&option]));
+        bundle.run().fails(1, &[kind, "has a comma", "mounts["]);
+    }
+    // At the root, which always comes by mount(2), also short ones.
+    let bundle = Bundle::new(&["true"]).with(|c| {
+        c["mounts"] =
+            serde_json::json!([{"destination": "/", "type": "overlay", "source": "overlay", "options": ["lowerdir=/a,upperdir=/tmp"]}]);
+    });
+    bundle.run().fails(1, &["lowerdir of the overlay has a comma", "mounts[0].options"]);
+    // A comma after a backslash is the path's own.
+    let bundle = Bundle::new(&["ls", "/data"]);
+    let layers = ["first", "second"].map(|name| {
+        let layer = bundle.dir.join(format!("{},{name}", "y".repeat(150)));
+        std::fs::create_dir_all(layer.join(name)).unwrap();
+        layer.to_str().unwrap().replace(',', r"\,")
+    });
+    let bundle = bundle.with(|c| add(c, "/data", "overlay", "overlay", &["ro", &format!("lowerdir={}", layers.join(":"))]));
+    assert_eq!(bundle.run().ok(), "first\nsecond\n");
+}
+
 /// It tells by the descriptor of fsopen(2) what its errno does not.
 #[test]
 fn what_the_kernel_says_about_a_file_system_is_told() {

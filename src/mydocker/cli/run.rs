@@ -120,7 +120,6 @@ pub fn begin(container: &Container) -> Result<()> {
         Status::Removing | Status::Dead => return Err(Error::new(format!("container {} is being removed", container.id()))),
         Status::Created | Status::Exited => {}
     }
-    container.change(|state| (state.stopped_by_user, state.error) = (false, String::new()))?;
     started(&mut monitor::begin(container, Hello::default())?, container)
 }
 

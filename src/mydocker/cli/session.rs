@@ -1,12 +1,11 @@
 //! The front-end's side of an attached container: our terminal or streams on one side, the monitor's wire on the other.
 
 use crate::mydocker::monitor::protocol::{AHEAD, Frame, Wire};
-use crate::sys::{Context, Error, Result};
-use nix::sys::signal::{SigSet, SigmaskHow, Signal as Number, sigprocmask};
-use nix::sys::signalfd::{SfdFlags, SignalFd};
+use crate::sys::{Context, Error, Result, Signals, catchable_signals, signal_from_raw};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fd::BorrowedFd;
 use rustix::io::Errno;
+use rustix::process::Signal;
 use rustix::termios::{OptionalActions, Termios, isatty, tcgetattr, tcgetwinsize, tcsetattr};
 use std::collections::VecDeque;
 
@@ -14,21 +13,9 @@ use std::collections::VecDeque;
 /// signals are always heard.
 pub(super) const PIECE: usize = 4096;
 
-/// Signals that docker's `--sig-proxy` passes on.
-const PROXIED: [Number; 12] = [
-    Number::SIGHUP,
-    Number::SIGINT,
-    Number::SIGQUIT,
-    Number::SIGTERM,
-    Number::SIGUSR1,
-    Number::SIGUSR2,
-    Number::SIGALRM,
-    Number::SIGCONT,
-    Number::SIGVTALRM,
-    Number::SIGPROF,
-    Number::SIGWINCH,
-    Number::SIGTSTP,
-];
+/// Signals that docker's `--sig-proxy` does not pass on here: they stop us as any job of a shell's that uses the terminal from
+/// the background. If they were caught, reading the terminal would fail instead (tty_ioctl(4)).
+const OURS: [Signal; 2] = [Signal::TTIN, Signal::TTOU];
 
 /// How one is attached.
 #[derive(Clone, Debug)]
@@ -95,28 +82,25 @@ impl Drop for Raw {
     }
 }
 
-/// Blocks the signals; they come through the descriptor from now on.
-pub(super) fn catch(signals: impl IntoIterator<Item = Number>) -> Result<SignalFd> {
-    let mut mask = SigSet::empty();
-    signals.into_iter().for_each(|signal| mask.add(signal));
-    let blocked = sigprocmask(SigmaskHow::SIG_BLOCK, Some(&mask), None);
-    let caught = blocked.and_then(|()| SignalFd::with_flags(&mask, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK));
-    caught.map_err(|errno| Error::new("prepare to pass signals on").errno(Errno::from_raw_os_error(errno as i32)))
+/// Blocks the signals that are wanted; they come through the descriptor from now on.
+pub(super) fn catch(wanted: impl Fn(Signal) -> bool) -> Result<Signals> {
+    let signals = catchable_signals().filter(|&number| signal_from_raw(number).is_some_and(&wanted));
+    Signals::catch(signals).context(|| "prepare to pass signals on")
 }
 
 impl Session {
     /// Passes everything both ways until the container ends or the user detaches.
     pub fn run(&self, wire: &mut Wire) -> Result<End> {
         let ours = isatty(rustix::stdio::stdin());
-        let wanted = |signal: &Number| self.proxy || *signal == Number::SIGWINCH || *signal == Number::SIGHUP;
-        let signals = catch(PROXIED.into_iter().filter(wanted))?;
+        let proxied = |signal| self.proxy && !OURS.contains(&signal);
+        let signals = catch(|signal| proxied(signal) || [Signal::WINCH, Signal::HUP].contains(&signal))?;
         let raw = if self.tty && self.input && ours { Some(Raw::new()?) } else { None };
         let end = self.pass(wire, &signals);
         drop(raw);
         end
     }
 
-    fn pass(&self, wire: &mut Wire, signals: &SignalFd) -> Result<End> {
+    fn pass(&self, wire: &mut Wire, signals: &Signals) -> Result<End> {
         let mut flow = Flow { keys: Keys { wanted: &self.detach, matched: 0 }, ..Flow::default() };
         flow.input = self.input;
         loop {
@@ -146,7 +130,7 @@ impl Session {
                 for (queue, fd) in flow.outputs.iter_mut().zip(&fds[3..]) {
                     if !fd.revents().is_empty() && !write(fd, queue) {
                         // As SIGPIPE would end us: what nobody reads need not run, and a foreground ends with us.
-                        return Ok(End::Exit(128 + Number::SIGPIPE as i32));
+                        return Ok(End::Exit(128 + Signal::PIPE.as_raw()));
                     }
                 }
                 reads && !fds[2].revents().is_empty()
@@ -168,17 +152,16 @@ impl Session {
     }
 
     /// Passes our signals on; false if our terminal is gone.
-    fn signalled(&self, wire: &mut Wire, signals: &SignalFd) -> bool {
-        while let Ok(Some(info)) = signals.read_signal() {
-            match Number::try_from(info.ssi_signo.cast_signed()) {
-                Ok(Number::SIGWINCH) if self.tty => resize(wire),
+    fn signalled(&self, wire: &mut Wire, signals: &Signals) -> bool {
+        while let Some(signal) = signals.next().and_then(signal_from_raw) {
+            match signal {
+                Signal::WINCH if self.tty => resize(wire),
                 // As docker's, the container lives on. Without a terminal of its own the program gets the signal.
-                Ok(Number::SIGHUP) if self.tty || !self.proxy => {
+                Signal::HUP if self.tty || !self.proxy => {
                     wire.send(&Frame::Detach);
                     return false;
                 }
-                Ok(signal) => wire.send(&Frame::Signal(signal as i32)),
-                Err(_) => {}
+                signal => wire.send(&Frame::Signal(signal.as_raw())),
             }
         }
         true

@@ -7,9 +7,7 @@
 
 use super::session::{PIECE, catch};
 use crate::sandbox::Process;
-use crate::sys::{Context, Error, Result};
-use nix::sys::signal::{SigSet, SigmaskHow, Signal as Number, sigprocmask};
-use nix::sys::signalfd::SignalFd;
+use crate::sys::{Context, Error, Result, Signals, signal_from_raw};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{FileType, Mode, OFlags, Uid, fchown, fstat};
@@ -34,20 +32,8 @@ const PIPE: usize = 1 << 18;
 /// The most that one splice(2) moves.
 const SPLICE: usize = 1 << 20;
 
-/// Signals that reach the program instead of us. SIGTSTP stops us, as there is no terminal that the
-/// program could be stopped at.
-const FORWARDED: [Number; 10] = [
-    Number::SIGHUP,
-    Number::SIGINT,
-    Number::SIGQUIT,
-    Number::SIGTERM,
-    Number::SIGUSR1,
-    Number::SIGUSR2,
-    Number::SIGALRM,
-    Number::SIGCONT,
-    Number::SIGVTALRM,
-    Number::SIGPROF,
-];
+/// Signals that stop us instead of reaching the program, as there is no terminal that it could be stopped at.
+const OURS: [Signal; 3] = [Signal::TSTP, Signal::TTIN, Signal::TTOU];
 
 /// `/dev/null` three times, for a program that nobody talks to.
 pub fn nowhere() -> Result<[OwnedFd; 3]> {
@@ -61,7 +47,7 @@ pub fn null() -> Result<OwnedFd> {
 
 /// Our ends of a program's pipes.
 pub struct Streams {
-    signals: SignalFd,
+    signals: Signals,
     input: Option<Channel<BorrowedFd<'static>, OwnedFd>>,
     outputs: [Option<Channel<OwnedFd, BorrowedFd<'static>>>; 2],
     /// The first output that could not be written, which must not look like success.
@@ -80,11 +66,8 @@ impl Streams {
             ioctl_fionbio(ours, true).context(what)?;
             let _ = fcntl_setpipe_size(ours, PIPE);
         }
-        let signals = catch(FORWARDED)?;
-        // An output that nobody reads is an error of write(2) and splice(2) here, and the end of the pipe there.
-        let mut broken = SigSet::empty();
-        broken.add(Number::SIGPIPE);
-        let _ = sigprocmask(SigmaskHow::SIG_BLOCK, Some(&broken), None);
+        // SIGPIPE among them: an output that nobody reads is an error of write(2) and splice(2) here, and the end of the pipe there.
+        let signals = catch(|signal| !OURS.contains(&signal))?;
         let input = ours_in.map(|to| Channel::new("the standard input", rustix::stdio::stdin(), to, Way::Now));
         let outputs = [
             Some(Channel::out("the standard output", ours_out, rustix::stdio::stdout())),
@@ -179,10 +162,8 @@ impl Streams {
     }
 
     fn forward(&self, process: &Process) {
-        while let Ok(Some(info)) = self.signals.read_signal() {
-            if let Some(signal) = Signal::from_named_raw(info.ssi_signo.cast_signed()) {
-                let _ = pidfd_send_signal(&process.pidfd, signal);
-            }
+        while let Some(signal) = self.signals.next().and_then(signal_from_raw) {
+            let _ = pidfd_send_signal(&process.pidfd, signal);
         }
     }
 }

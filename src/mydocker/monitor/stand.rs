@@ -173,7 +173,8 @@ impl Stand {
             if !busy.is_empty() {
                 return Err(Error::new(format!("container {} is {busy}", self.container.id())).kind(Kind::WrongState));
             }
-            (state.monitor, state.boot) = (Some(own), boot);
+            // Somebody wants it to run. What a user wishes from now on holds, whatever becomes of this start and of restarts.
+            (state.monitor, state.boot, state.stopped_by_user) = (Some(own), boot, false);
             Ok(())
         });
         changed.map(drop)
@@ -200,9 +201,8 @@ impl Stand {
         // Written down before the program is executed: killed at any moment, we leave none that nobody knows of.
         let ready = |process, attachments, ports| {
             let changed = self.container.change(|state| {
-                let (monitor, boot, finished) = (state.monitor, std::mem::take(&mut state.boot), std::mem::take(&mut state.finished));
-                // A restart is nobody's wish: a user's stop meanwhile holds.
-                let stopped_by_user = restarts > 0 && state.stopped_by_user;
+                let (monitor, stopped_by_user) = (state.monitor, state.stopped_by_user);
+                let (boot, finished) = (std::mem::take(&mut state.boot), std::mem::take(&mut state.finished));
                 let running = State { status: Status::Running, process: Some(process), started: rfc3339_now(), ..State::default() };
                 *state = State { monitor, boot, finished, stopped_by_user, restarts, health, attachments, ports, ..running };
             });
@@ -227,7 +227,7 @@ impl Stand {
     /// It could not start. docker calls a container that never ran created, also then.
     fn failed(&self, code: i32, error: &Error, before: State) {
         let _ = self.container.change(|state| {
-            *state = before;
+            *state = State { stopped_by_user: state.stopped_by_user, ..before };
             state.status = if state.started.is_empty() { Status::Created } else { Status::Exited };
             (state.exit_code, state.error, state.process, state.monitor) = (code, error.to_string(), None, None);
             state.disconnect();

@@ -4,12 +4,12 @@ use super::{GRACE, Stand};
 use crate::mydocker::container::Container;
 use crate::mydocker::monitor::protocol::{Frame, Hello, Wire};
 use crate::mydocker::monitor::{address, stop_signal};
-use crate::sys::{Context, Result, bind_private};
+use crate::sys::{Context, Result, bind_private, signal_from_raw};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fd::OwnedFd;
 use rustix::fs::{Mode, OFlags};
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
-use rustix::process::{Signal, pidfd_send_signal};
+use rustix::process::pidfd_send_signal;
 use rustix::termios::{Winsize, tcsetwinsize};
 use std::time::{Duration, Instant};
 
@@ -74,7 +74,7 @@ impl Stand {
                 }
             }
             (Frame::Signal(number), Some(run)) => {
-                if let Some(signal) = Signal::from_named_raw(number) {
+                if let Some(signal) = signal_from_raw(number) {
                     let _ = pidfd_send_signal(&run.pidfd, signal);
                 }
             }
