@@ -17,9 +17,13 @@ use strace::{Trace, own, trace};
 // left (docs/decisions/0024). Of all of them, four are to see whose the state root is.
 const RUN: usize = 422;
 const CREATE: usize = 425; // four of them so that signals end it while it waits
-const START: usize = 29; // two of them so that the caller may have closed stdio and ignore SIGCHLD
+const START: usize = 28; // two of them so that the caller may have closed stdio and ignore SIGCHLD
 const EXEC: usize = 177; // five for the second clone, two of them for the container's session keyring, three to know whether setgroups(2) is forbidden here
 const STATE: usize = 25;
+// Each of a list's containers: its directory, its record, /proc/PID/stat, and its freezer or its socket.
+const LISTED: usize = 12;
+// Each tmpfs beyond the first, whose mount point has to be made, and whose mode is that of what it covers.
+const TMPFS: usize = 8;
 const DELETE: usize = 54; // two for what the caller has closed and ignores, four of them to let go what a container froze itself
 
 #[track_caller]
@@ -67,4 +71,50 @@ fn create_start_exec_state_delete() {
     });
     within("create", &created, CREATE, 1);
     Census::of(&bundle).nothing_left(&bundle);
+}
+
+fn count(trace: &Trace) -> usize {
+    assert_eq!(trace.said.code, 0, "{:?}", trace.said);
+    trace.processes.iter().map(|calls| own(calls).len()).sum()
+}
+
+#[test]
+fn a_list_asks_little_of_each_container() {
+    let bundle = Bundle::new(&["sleep", "1000"]);
+    bundle.create();
+    let listed = |status: &str| {
+        assert_eq!(bundle.status(), status);
+        count(&trace(&bundle, &["list"], || ()))
+    };
+    let created = listed("created");
+    bundle.keel(&["start", "ID"]).ok();
+    let running = listed("running");
+    bundle.keel(&["pause", "ID"]).ok();
+    let paused = listed("paused");
+    bundle.keel(&["resume", "ID"]).ok();
+    bundle.delete();
+    // The state root stands, as of a host whose containers come and go.
+    std::fs::create_dir_all(bundle.state_root()).unwrap();
+    let none = count(&trace(&bundle, &["list"], || ()));
+    std::fs::remove_dir(bundle.state_root()).unwrap();
+    for (status, calls) in [("created", created), ("running", running), ("paused", paused)] {
+        println!("list, {status}: {} system calls for the container", calls - none);
+        assert!(calls - none <= LISTED, "{status}: {}", calls - none);
+    }
+}
+
+#[test]
+fn another_tmpfs_costs_little() {
+    let mounts = |count: usize| {
+        let bundle = Bundle::new(&["true"]).with(|c| {
+            let mount = |i| serde_json::json!({"destination": format!("/run/{i}"), "type": "tmpfs", "source": "tmpfs", "options": ["nosuid", "size=64k"]});
+            c["mounts"].as_array_mut().unwrap().extend((0..count).map(mount));
+            c["root"]["readonly"] = false.into();
+        });
+        bundle.write();
+        self::count(&trace(&bundle, &["run", "ID"], || ()))
+    };
+    let (one, many) = (mounts(1), mounts(21));
+    println!("a tmpfs: {} system calls for twenty more", many - one);
+    assert!(many - one <= 20 * TMPFS, "{}", many - one);
 }

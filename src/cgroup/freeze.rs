@@ -95,6 +95,12 @@ impl Cgroup {
         }
     }
 
+    /// Whether a container's place, as its record has it, is in the freezer of cgroup v1. The text tells without being parsed:
+    /// paths begin with a slash, so the word alone is a controller.
+    pub fn has_v1_freezer(text: &str) -> bool {
+        text.contains("\"freezer\"")
+    }
+
     /// Whether the container is paused: it itself, not an ancestor. A container without a freezer never is.
     pub fn is_frozen(&self) -> Result<bool> {
         let v1 = self.trees.iter().find(|tree| tree.has("freezer")).map(|tree| (tree, "freezer.self_freezing"));

@@ -8,11 +8,11 @@ use super::timeline::{Timeline, traced};
 use super::watch::Watcher;
 use super::{Runtime, agent, foreground, listen_fds, owner, resctrl_of, root_mount, write_pid_file};
 use crate::arm::Armed;
-use crate::cgroup::{Cgroup, Entry};
+use crate::cgroup::Entry;
 use crate::plan::{Op, Stage};
 use crate::sandbox::{Process, joined_proc, spawn};
 use crate::spec::{self, Spec};
-use crate::store::{Container, ContainerId, ProcessId, Record};
+use crate::store::{Container, ContainerId, Part, ProcessId, Record};
 use crate::sys::{Context, Error, Kind, Log, Result, bind_private, ns, prlimit, rfc3339_now};
 use rustix::fd::OwnedFd;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, listen, socket_with};
@@ -151,8 +151,8 @@ impl Made {
             creator: Some(ProcessId::own()?),
             namespaces: kinds.fold(0, |set, kind| set | u64::from(kind.cast_unsigned())),
             owns_pid_namespace: decided.spec.linux.namespace("pid").is_some_and(|pid| pid.path.is_empty()),
-            cgroup: cgroup_value(&decided.cgroup)?,
-            resctrl: serde_json::to_value(&decided.resctrl).map_err(|e| Error::new(format!("write the record: {e}")))?,
+            cgroup: Part::of(&decided.cgroup)?,
+            resctrl: Part::of(&decided.resctrl)?,
             keyring: decided.options.keyring.clone(),
             annotations: decided.spec.annotations.clone(),
             ..Record::default()
@@ -171,7 +171,7 @@ impl Made {
         let begin = || decided.cgroup.begin(&decided.limits, rootless, all);
         self.entry = Some(timeline.step("make the cgroup", "linux.cgroupsPath", begin)?);
         if decided.cgroup != before {
-            self.record.cgroup = cgroup_value(&decided.cgroup)?;
+            self.record.cgroup = Part::of(&decided.cgroup)?;
             self.container.save(&self.record)?;
             // Some hierarchies are not for this user: they can neither be joined nor mounted.
             decided.facts.cgroup = view(&decided.cgroup);
@@ -325,10 +325,6 @@ impl Drop for Descriptors {
         let [soft, hard] = self.0;
         let _ = prlimit(0, libc::RLIMIT_NOFILE, soft, hard);
     }
-}
-
-fn cgroup_value(cgroup: &Cgroup) -> Result<serde_json::Value> {
-    serde_json::to_value(cgroup).map_err(|e| Error::new(format!("write the cgroup into the record: {e}")))
 }
 
 /// Keeps the configuration, for the commands to come.

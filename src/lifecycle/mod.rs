@@ -58,11 +58,7 @@ pub struct Runtime {
 
 /// The cgroup of a record; `None` if create was killed before it chose one.
 fn cgroup_of(record: &Record) -> Result<Option<Cgroup>> {
-    if record.cgroup.is_null() {
-        return Ok(None);
-    }
-    let parsed = Cgroup::deserialize(&record.cgroup);
-    parsed.map(Some).map_err(|e| Error::new(format!("the record of container {} has an invalid cgroup: {e}", record.id)))
+    record.cgroup.read().map_err(|e| Error::new(format!("the record of container {} has an invalid cgroup: {e}", record.id)))
 }
 
 /// The configuration that was kept when the container was created.
@@ -87,11 +83,8 @@ fn random() -> Result<u64> {
 
 /// The Intel RDT groups of a record, if it has any.
 fn resctrl_of(record: &Record) -> Result<Option<Resctrl>> {
-    let parsed = Option::<Resctrl>::deserialize(&record.resctrl);
-    parsed.map_err(|e| Error::new(format!("the record of container {} has invalid Intel RDT groups: {e}", record.id)))
+    record.resctrl.read().map_err(|e| Error::new(format!("the record of container {} has invalid Intel RDT groups: {e}", record.id)))
 }
-
-use serde::Deserialize;
 
 /// How messages call the file of `--pid-file`.
 const PID_FILE: &str = "the pid file";

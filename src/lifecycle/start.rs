@@ -57,6 +57,7 @@ pub fn start(runtime: &Runtime, id: &ContainerId, log: &Log, protect: impl FnOnc
         agent::tell(&spec, record, Status::Creating, process).inspect_err(|_| drop(delete::end(record, &process.pidfd)))
     };
     sandbox::released(&plan::after_start(&spec)?, record.start_at, socket, &mut process, listener)?;
+    container.remove_socket();
     let host = Place { facts: &facts, container: None, like: None, timeline: &Timeline::OFF };
     if let Err(error) = hooks::run("poststart", &spec.hooks.poststart, record, Status::Running, &host) {
         undo(&present, &process.pidfd, &spec, log);

@@ -1,9 +1,10 @@
 //! The state of a container, asked of the kernel each time: no file says what may not be so any more.
 
 use super::{Runtime, cgroup_of};
+use crate::cgroup::Cgroup;
 use crate::plan::Facts;
 use crate::sandbox::{Namespaces, ask_namespaces};
-use crate::store::{Container, ContainerId, ProcessId, Record};
+use crate::store::{Container, ContainerId, ProcessId, Record, Stat};
 use crate::sys::{Error, Kind, NAME, Result};
 use rustix::fd::OwnedFd;
 use rustix::io::Errno;
@@ -89,8 +90,13 @@ pub(super) fn look(runtime: &Runtime, id: &ContainerId, lock: bool) -> Result<Pr
         }
         record = container.record()?;
     }
-    let (init, name) = record.init.and_then(ProcessId::open_named).unzip();
-    let (status, door) = status(&container, &record, name.as_deref())?;
+    let (init, seen) = record.init.and_then(ProcessId::open_seen).unzip();
+    let mut status = status(&record, seen.as_ref())?;
+    // A program may give itself the name of a process that waits for `start`: its socket tells.
+    let door = if status == Status::Created { knock(&container) } else { None };
+    if status == Status::Created && door.is_none() {
+        status = Status::Running;
+    }
     Ok(Present { container, record, status, init, door })
 }
 
@@ -99,20 +105,22 @@ fn held(id: &ContainerId) -> Error {
         .hint("its process is frozen by a cgroup above the container's, or in uninterruptible sleep in the kernel")
 }
 
-/// What a container is doing, whose first process has this command name, if it lives.
-fn status(container: &Container, record: &Record, name: Option<&[u8]>) -> Result<(Status, Option<OwnedFd>)> {
+/// What a container is doing, of whose first process this is seen, if it lives. One that bears the name of those which wait for
+/// `start` passes for created.
+fn status(record: &Record, seen: Option<&Stat>) -> Result<Status> {
     if record.creator.is_some_and(|creator| creator.open().is_some()) {
-        return Ok((Status::Creating, None));
+        return Ok(Status::Creating);
     }
-    let Some(name) = name.filter(|_| record.creator.is_none()) else {
-        return Ok((Status::Stopped, None));
+    let Some(seen) = seen.filter(|_| record.creator.is_none()) else {
+        return Ok(Status::Stopped);
     };
-    if cgroup_of(record)?.is_some_and(|cgroup| cgroup.is_frozen().unwrap_or(false)) {
-        return Ok((Status::Paused, None));
+    // Whoever runs or sleeps is not held by the freezer of cgroup v1, whose processes are shown in uninterruptible sleep (the
+    // kernel's get_task_state), or as stopped if they were.
+    let free = matches!(seen.state, b'R' | b'S') && Cgroup::has_v1_freezer(record.cgroup.text());
+    if !free && cgroup_of(record)?.is_some_and(|cgroup| cgroup.is_frozen().unwrap_or(false)) {
+        return Ok(Status::Paused);
     }
-    // A process that waits for `start` has this name. A program may give itself the same: then its socket tells.
-    let door = if name == NAME.to_bytes() { knock(container) } else { None };
-    Ok((if door.is_some() { Status::Created } else { Status::Running }, door))
+    Ok(if seen.name == NAME.to_bytes() { Status::Created } else { Status::Running })
 }
 
 /// The namespaces of a container's first process, for a caller that may not look into it while it
@@ -159,15 +167,20 @@ pub fn state_of(record: &Record, status: Status) -> State {
 /// `keel list`: the states of all containers, sorted by id.
 pub fn states(runtime: &Runtime) -> Result<Vec<State>> {
     let mut states = Vec::new();
+    let mut text = Vec::new();
     for container in runtime.root.containers()? {
         let container = container?;
-        let record = match container.record() {
+        let record = match container.record_in(&mut text) {
             // Deleted since it was opened.
             Err(error) if error.get_kind() == Kind::NoContainer => continue,
             record => record?,
         };
-        let name = record.init.and_then(ProcessId::name);
-        let (status, _) = status(&container, &record, name.as_deref())?;
+        let seen = record.init.and_then(ProcessId::seen);
+        let status = match status(&record, seen.as_ref())? {
+            // To knock would wake each process that waits.
+            Status::Created if !container.has_socket() => Status::Running,
+            status => status,
+        };
         states.push(document(record, status));
     }
     Ok(states)

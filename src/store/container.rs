@@ -5,8 +5,9 @@ use crate::sys::{Context, Error, Kind, Result};
 use rustix::fd::{AsRawFd, OwnedFd};
 use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags, flock, mkdirat, openat, renameat, unlinkat};
 use rustix::io::Errno;
-use serde::de::IgnoredAny;
+use serde::de::{DeserializeOwned, IgnoredAny};
 use serde::{Deserialize, Serialize};
+use serde_json::value::{RawValue, to_raw_value};
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::ffi::CStr;
@@ -48,10 +49,10 @@ pub struct Record {
     /// The first process is pid 1 of a namespace made for it: its end is the end of all.
     pub owns_pid_namespace: bool,
     /// The container's cgroup, in the form of the room `cgroup`.
-    pub cgroup: serde_json::Value,
+    pub cgroup: Part,
     /// The container's Intel RDT groups, in the form of the room `cgroup`; null without.
-    #[serde(skip_serializing_if = "serde_json::Value::is_null")]
-    pub resctrl: serde_json::Value,
+    #[serde(skip_serializing_if = "Part::is_null")]
+    pub resctrl: Part,
     /// The mount of the root file system, where the container's mounts are not in a namespace of its own; null otherwise.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub root_mount: Option<RootMount>,
@@ -62,6 +63,45 @@ pub struct Record {
     pub keyring: Option<String>,
     /// The configuration's annotations.
     pub annotations: BTreeMap<String, String>,
+}
+
+/// A part of the record that another room writes and reads: its JSON text, which nobody else need parse.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Part(Box<RawValue>);
+
+impl Part {
+    /// The text of a value.
+    pub fn of(value: &impl Serialize) -> Result<Self> {
+        to_raw_value(value).map(Self).map_err(|e| Error::new(format!("write the record: {e}")))
+    }
+
+    /// The value again; none for `null`. An error is the parser's.
+    pub fn read<T: DeserializeOwned>(&self) -> serde_json::Result<Option<T>> {
+        serde_json::from_str(self.text())
+    }
+
+    /// Whether there is nothing in it.
+    pub fn is_null(&self) -> bool {
+        self.text() == "null"
+    }
+
+    /// As it is written.
+    pub fn text(&self) -> &str {
+        self.0.get()
+    }
+}
+
+impl Default for Part {
+    fn default() -> Self {
+        Self(RawValue::NULL.to_owned())
+    }
+}
+
+impl PartialEq for Part {
+    fn eq(&self, other: &Self) -> bool {
+        self.text() == other.text()
+    }
 }
 
 /// A mount that `delete` has to unmount.
@@ -155,14 +195,19 @@ impl Container {
 
     /// The record. A create that was killed before its first write leaves none: then only the id is known.
     pub fn record(&self) -> Result<Record> {
+        self.record_in(&mut self.text.borrow_mut())
+    }
+
+    /// [`Container::record`], read into a buffer that serves for many containers; [`Container::config`] has nothing then.
+    pub fn record_in(&self, text: &mut Vec<u8>) -> Result<Record> {
         let what = || format!("read the record {}/record.jsonl", self.path.display());
-        self.text.replace(match self.read(RECORD) {
-            Err(Errno::NOENT) => Vec::new(),
-            text => text.context(what)?,
-        });
-        let text = self.text.borrow();
+        text.clear();
+        match self.read(RECORD, text) {
+            Err(Errno::NOENT) => {}
+            read => read.context(what)?,
+        }
         let mut invalid = None;
-        for document in documents(&text, IS_RECORD) {
+        for document in documents(text, IS_RECORD) {
             match serde_json::from_slice(document) {
                 Ok(record) => return Ok(record),
                 Err(error) => invalid = invalid.or(Some(error)),
@@ -215,6 +260,17 @@ impl Container {
     /// 108 bytes and engines' state directories are longer.
     pub fn socket(&self) -> String {
         format!("/proc/self/fd/{}/{}", self.dir.as_raw_fd(), SOCKET.to_string_lossy())
+    }
+
+    /// Whether the socket is still there: `start` takes it away.
+    pub fn has_socket(&self) -> bool {
+        rustix::fs::accessat(&self.dir, SOCKET, rustix::fs::Access::EXISTS, AtFlags::empty()).is_ok()
+    }
+
+    /// Removes the socket of a process that waits no more.
+    pub fn remove_socket(&self) {
+        // What is left of a `start` that was killed goes with the container.
+        let _ = unlinkat(&self.dir, SOCKET, AtFlags::empty());
     }
 
     /// Directory of the socket for sd_notify(3), below the state directory.
@@ -294,17 +350,15 @@ impl Container {
         }
     }
 
-    fn read(&self, name: &CStr) -> rustix::io::Result<Vec<u8>> {
+    fn read(&self, name: &CStr, text: &mut Vec<u8>) -> rustix::io::Result<()> {
+        const PIECE: usize = 16 << 10;
         let file = openat(&self.dir, name, OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())?;
-        let mut bytes = Vec::new();
-        // On the stack, as `list` reads thousands.
-        let mut space = [0; 16 << 10];
         loop {
-            let length = rustix::io::retry_on_intr(|| rustix::io::read(&file, &mut space))?;
-            bytes.extend_from_slice(&space[..length]);
+            text.reserve_exact(PIECE);
+            let length = rustix::io::retry_on_intr(|| rustix::io::read(&file, rustix::buffer::spare_capacity(text)))?;
             // Less than asked for is the end of a regular file.
-            if length < space.len() {
-                return Ok(bytes);
+            if length < PIECE {
+                return Ok(());
             }
         }
     }

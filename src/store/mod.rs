@@ -8,7 +8,7 @@ mod id;
 mod process;
 mod root;
 
-pub use container::{Container, Record, RootMount};
+pub use container::{Container, Part, Record, RootMount};
 pub use id::ContainerId;
-pub use process::ProcessId;
+pub use process::{ProcessId, Stat};
 pub use root::Root;

@@ -40,26 +40,27 @@ impl ProcessId {
     /// A pidfd if the process still lives: the same start time, no zombie. Opened first, checked then, so that what was
     /// checked is what the descriptor names.
     pub fn open(self) -> Option<OwnedFd> {
-        self.open_named().map(|(pidfd, _)| pidfd)
+        self.open_seen().map(|(pidfd, _)| pidfd)
     }
 
-    /// As [`ProcessId::open`], with the command name that the process has now.
-    pub fn open_named(self) -> Option<(OwnedFd, Vec<u8>)> {
+    /// As [`ProcessId::open`], with what is seen of the process now.
+    pub fn open_seen(self) -> Option<(OwnedFd, Stat)> {
         let pidfd = pidfd_open(Pid::from_raw(self.pid)?, PidfdFlags::empty()).ok()?;
-        self.name().map(|name| (pidfd, name))
+        self.seen().map(|stat| (pidfd, stat))
     }
 
-    /// The command name that the process has now, if it still lives.
-    pub fn name(self) -> Option<Vec<u8>> {
-        let stat = stat(self.pid).ok()?;
-        (stat.start_time == self.start_time && stat.state != b'Z' && stat.state != b'X').then_some(stat.name)
+    /// What is seen of the process now, if it still lives.
+    pub fn seen(self) -> Option<Stat> {
+        stat(self.pid).ok().filter(|stat| stat.start_time == self.start_time && stat.state != b'Z' && stat.state != b'X')
     }
 }
 
 /// What keel wants of a process's line (proc_pid_stat(5)).
-struct Stat {
-    name: Vec<u8>,
-    state: u8,
+pub struct Stat {
+    /// The command name.
+    pub name: Vec<u8>,
+    /// `R` runs, `S` sleeps, `D` is in uninterruptible sleep …
+    pub state: u8,
     start_time: u64,
 }
 

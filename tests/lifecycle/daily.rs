@@ -199,6 +199,21 @@ fn list_shows_containers_as_table_json_and_ids() {
     assert_eq!(bundle.keel(&["list", "-q"]).ok(), bundle.id() + "\n");
 }
 
+/// The name of a process that waits for `start` is no secret, and its socket is gone when the program runs.
+#[test]
+fn a_program_that_bears_the_name_of_a_waiting_process_runs() {
+    let bundle = Bundle::new(&["sh", "-c", "printf 'keel:[init]' > /proc/$$/comm; sleep 1000; true"]);
+    bundle.create();
+    let listed = || bundle.keel(&["list", "-f", "json"]).ok();
+    assert!(listed().contains(r#""status":"created""#), "{}", listed());
+    bundle.keel(&["start", "ID"]).ok();
+    let comm = format!("/proc/{}/comm", bundle.pid());
+    eventually("it has the name", || std::fs::read_to_string(&comm).unwrap() == "keel:[init]\n");
+    assert_eq!(bundle.status(), "running");
+    assert!(listed().contains(r#""status":"running""#), "{}", listed());
+    bundle.delete();
+}
+
 #[test]
 fn ps_lists_the_containers_processes_and_no_others() {
     let bundle = Bundle::new(&["sh", "-c", "sleep 1000 & exec sleep 1001"]);

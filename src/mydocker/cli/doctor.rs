@@ -181,7 +181,7 @@ fn runtime(dirs: &Dirs, all: &mut Vec<Finding>) -> Result<()> {
     let root = Root::new(Some(&dirs.run.join("keel")))?;
     for id in root.list()? {
         let Some(Ok(record)) = idle(dirs, id.as_str(), || root.open(&id).and_then(|container| container.record())) else { continue };
-        let parsed = if record.cgroup.is_null() { None } else { serde_json::from_value::<Cgroup>(record.cgroup.clone()).ok() };
+        let parsed: Option<Cgroup> = record.cgroup.read().ok().flatten();
         let places: BTreeSet<String> =
             parsed.iter().flat_map(Cgroup::paths).map(|(_, path)| path).filter(|path| Path::new(path).exists()).collect();
         let holders = parsed.as_ref().and_then(|cgroup| cgroup.procs().ok()).unwrap_or_default();
