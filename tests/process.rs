@@ -21,6 +21,21 @@ fn the_user_and_groups_are_those_of_the_configuration() {
     assert!(said.contains("uid=1000") && said.contains("gid=1001") && said.contains("groups=10,11"), "{said}");
 }
 
+/// Opened by name, a pipe is its owner's, as from runc (fixStdioPermissions): pipes of the caller are given to the user.
+#[test]
+fn a_user_opens_its_own_pipes() {
+    let line = "echo told > /dev/stdout; echo failed > /dev/stderr";
+    let user = json!({"uid": 1000, "gid": 1000});
+    let bundle = Bundle::new(&["sh", "-c", line]).with(|c| c["process"]["user"] = user.clone());
+    let said = bundle.run();
+    assert_eq!((said.code, said.out.as_str(), said.err.as_str()), (0, "told\n", "failed\n"));
+    let bundle = Bundle::new(&["sleep", "1000"]).with(|c| c["process"]["user"] = user);
+    bundle.start();
+    let said = bundle.keel(&["exec", "ID", "sh", "-c", line]);
+    assert_eq!((said.code, said.out.as_str(), said.err.as_str()), (0, "told\n", "failed\n"));
+    bundle.delete();
+}
+
 #[test]
 fn the_callers_groups_do_not_leak() {
     let bundle = Bundle::new(&["grep", "^Groups", "/proc/self/status"]);

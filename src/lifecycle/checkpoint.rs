@@ -1,6 +1,7 @@
 //! `checkpoint`: CRIU writes a container's processes into files. What `restore` shares with it.
 
 use super::criu::{Ask, Criu, Message, Surroundings, Yard, excerpt, own};
+use super::criu_fields::{ext_mount, opts, page_server};
 use super::decide::view;
 use super::kill::not_running;
 use super::status::{Status, look};
@@ -94,10 +95,10 @@ pub fn checkpoint(runtime: &Runtime, id: &ContainerId, options: &CheckpointOptio
     let mounts = external(&mounts(&plan)?, pid)?;
     let images = Images::open(&options.criu)?;
     let mut request = images.request(&options.criu, "dump.log", &mounts);
-    request.number(2, u64::from(pid.cast_unsigned()));
-    request.text(13, &record.rootfs.to_string_lossy());
-    request.flag(3, options.leave_running);
-    request.flag(15, options.pre_dump);
+    request.number(opts::PID, u64::from(pid.cast_unsigned()));
+    request.text(opts::ROOT, &record.rootfs.to_string_lossy());
+    request.flag(opts::LEAVE_RUNNING, options.leave_running);
+    request.flag(opts::TRACK_MEM, options.pre_dump);
     configured(&mut request, &spec);
     if let Some(parent) = &options.parent_path {
         if Path::new(parent).is_absolute() {
@@ -105,24 +106,24 @@ pub fn checkpoint(runtime: &Runtime, id: &ContainerId, options: &CheckpointOptio
         }
         let dir = options.criu.image_path.join(parent);
         std::fs::metadata(&dir).context(|| format!("--parent-path {parent}: look at {}", dir.display()))?;
-        request.text(14, parent);
+        request.text(opts::PARENT_IMG, parent);
     }
     if let Some(dir) = cgroup.dir("freezer") {
-        request.text(44, &dir);
+        request.text(opts::FREEZE_CGROUP, &dir);
     }
     if joins_network(&plan) {
         let inode = std::fs::metadata(format!("/proc/{pid}/ns/net")).map(|m| std::os::unix::fs::MetadataExt::ino(&m));
         let inode = inode.context(|| format!("look at /proc/{pid}/ns/net"))?;
-        request.text(37, &format!("net[{inode}]:{NETWORK}"));
+        request.text(opts::EXTERNAL, &format!("net[{inode}]:{NETWORK}"));
     }
     if !options.pre_dump {
         images.save_descriptors(pid)?;
     }
     if let Some((address, port)) = &options.page_server {
         let mut server = Message::default();
-        server.text(1, address);
-        server.number(2, u64::from(*port));
-        request.message(11, &server);
+        server.text(page_server::ADDRESS, address);
+        server.number(page_server::PORT, u64::from(*port));
+        request.message(opts::PS, &server);
     }
     let ask = if options.pre_dump { Ask::PreDump } else { Ask::Dump };
     let yard = Yard::new(&present.container, &cgroup, Some(pid))?;
@@ -157,7 +158,7 @@ pub(super) fn configured(request: &mut Message, spec: &Spec) {
     let of_the_host = || ["/etc/criu/crun.conf", "/etc/criu/runc.conf"].into_iter().find(|path| Path::new(path).exists());
     let path = spec.annotations.get("org.criu.config").map(String::as_str).or_else(of_the_host);
     if let Some(path) = path.filter(|path| !path.is_empty()) {
-        request.text(51, path);
+        request.text(opts::CONFIG_FILE, path);
     }
 }
 
@@ -403,33 +404,32 @@ impl Images {
         self.work_path.join(name)
     }
 
-    /// `criu_opts` with what both directions take; the numbers of the fields are those of CRIU's rpc.proto. `mounts` are
-    /// pairs of a key and a value.
+    /// `criu_opts` with what both directions take. `mounts` are pairs of a key and a value.
     pub fn request(&self, options: &CriuOptions, log: &str, mounts: &[(String, String)]) -> Message {
         let mut request = Message::default();
-        request.number(1, own(&self.images));
-        request.number(17, own(&self.work));
-        request.number(9, 4);
-        request.text(10, log);
-        request.flag(4, options.ext_unix_sk);
-        request.flag(5, options.tcp_established);
-        request.flag(7, options.shell_job);
-        request.flag(8, options.file_locks);
-        request.flag(16, options.auto_dedup);
-        request.flag(18, options.link_remap);
-        request.flag(46, options.tcp_skip_in_flight);
+        request.number(opts::IMAGES_DIR_FD, own(&self.images));
+        request.number(opts::WORK_DIR_FD, own(&self.work));
+        request.number(opts::LOG_LEVEL, 4);
+        request.text(opts::LOG_FILE, log);
+        request.flag(opts::EXT_UNIX_SK, options.ext_unix_sk);
+        request.flag(opts::TCP_ESTABLISHED, options.tcp_established);
+        request.flag(opts::SHELL_JOB, options.shell_job);
+        request.flag(opts::FILE_LOCKS, options.file_locks);
+        request.flag(opts::AUTO_DEDUP, options.auto_dedup);
+        request.flag(opts::LINK_REMAP, options.link_remap);
+        request.flag(opts::TCP_SKIP_IN_FLIGHT, options.tcp_skip_in_flight);
         // The other end of the terminal is keel's or the engine's.
-        request.flag(50, true);
-        request.flag(24, options.cgroups != CgroupsMode::Ignore);
-        request.number(34, options.cgroups as u64);
+        request.flag(opts::ORPHAN_PTS_MASTER, true);
+        request.flag(opts::MANAGE_CGROUPS, options.cgroups != CgroupsMode::Ignore);
+        request.number(opts::MANAGE_CGROUPS_MODE, options.cgroups as u64);
         if options.empty_network {
-            request.number(38, ns::NET);
+            request.number(opts::EMPTY_NS, ns::NET);
         }
         for (key, value) in mounts {
             let mut mount = Message::default();
-            mount.text(1, key);
-            mount.text(2, value);
-            request.message(23, &mount);
+            mount.text(ext_mount::KEY, key);
+            mount.text(ext_mount::VAL, value);
+            request.message(opts::EXT_MNT, &mount);
         }
         request
     }

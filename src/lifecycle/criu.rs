@@ -3,6 +3,7 @@
 //! The messages are protocol buffers. What is said of them here is two kinds of fields, numbers and bytes, so they are written
 //! and read by hand.
 
+use super::criu_fields::{notify as notified, opts, req, resp, restore_resp};
 use crate::cgroup::{Cgroup, Version};
 use crate::sandbox::Process;
 use crate::store::Container;
@@ -112,16 +113,16 @@ fn fields(mut rest: &[u8]) -> impl Iterator<Item = (u64, Value<'_>)> {
     })
 }
 
-fn number(message: &[u8], field: u64) -> Option<u64> {
+fn number(message: &[u8], field: u32) -> Option<u64> {
     fields(message).find_map(|(number, value)| match value {
-        Value::Number(value) if number == field => Some(value),
+        Value::Number(value) if number == u64::from(field) => Some(value),
         _ => None,
     })
 }
 
-fn bytes(message: &[u8], field: u64) -> Option<&[u8]> {
+fn bytes(message: &[u8], field: u32) -> Option<&[u8]> {
     fields(message).find_map(|(number, value)| match value {
-        Value::Bytes(value) if number == field => Some(value),
+        Value::Bytes(value) if number == u64::from(field) => Some(value),
         _ => None,
     })
 }
@@ -153,7 +154,7 @@ impl Yard {
     /// Tells CRIU.
     pub fn show(&self, request: &mut Message) {
         if let Some(dir) = &self.0 {
-            request.text(60, &dir.to_string_lossy());
+            request.text(opts::CGROUP_YARD, &dir.to_string_lossy());
         }
     }
 }
@@ -275,31 +276,33 @@ impl Criu {
     /// pid and a descriptor where there is one; CRIU waits meanwhile. The pid that a restore gives.
     pub fn ask(&self, ask: Ask, options: &Message, mut notify: impl FnMut(&str, i32, Option<OwnedFd>) -> Result<()>) -> Result<i32> {
         let mut request = Message::default();
-        request.number(1, ask as u64);
-        request.message(2, options);
+        request.number(req::TYPE, ask as u64);
+        request.message(req::OPTS, options);
         self.send(&request)?;
         let mut refused = None;
         loop {
             let (answer, sent) = self.receive()?;
-            let success = number(&answer, 2) == Some(1);
-            if number(&answer, 1) != Some(Ask::Notify as u64) {
-                let errno = number(&answer, 7).map(|errno| Errno::from_raw_os_error(errno as i32));
+            let success = number(&answer, resp::SUCCESS) == Some(1);
+            if number(&answer, resp::TYPE) != Some(Ask::Notify as u64) {
+                let errno = number(&answer, resp::CR_ERRNO).map(|errno| Errno::from_raw_os_error(errno as i32));
                 return match (refused, errno) {
                     // CRIU has taken everything back by now.
                     (Some(refused), _) => Err(refused),
-                    _ if success => Ok(bytes(&answer, 4).and_then(|restored| number(restored, 1)).unwrap_or(0) as i32),
+                    _ if success => {
+                        Ok(bytes(&answer, resp::RESTORE).and_then(|restored| number(restored, restore_resp::PID)).unwrap_or(0) as i32)
+                    }
                     (None, errno) => {
                         let errno = errno.filter(|errno| errno.raw_os_error() > 0);
                         Err(errno.into_iter().fold(Error::new("CRIU failed"), Error::errno))
                     }
                 };
             }
-            let told = bytes(&answer, 5).unwrap_or_default();
-            let name = String::from_utf8_lossy(bytes(told, 1).unwrap_or_default()).into_owned();
-            let done = notify(&name, number(told, 2).unwrap_or(0) as i32, sent);
+            let told = bytes(&answer, resp::NOTIFY).unwrap_or_default();
+            let name = String::from_utf8_lossy(bytes(told, notified::SCRIPT).unwrap_or_default()).into_owned();
+            let done = notify(&name, number(told, notified::PID).unwrap_or(0) as i32, sent);
             let mut reply = Message::default();
-            reply.number(1, Ask::Notify as u64);
-            reply.number(3, u64::from(done.is_ok()));
+            reply.number(req::TYPE, Ask::Notify as u64);
+            reply.number(req::NOTIFY_SUCCESS, u64::from(done.is_ok()));
             self.send(&reply)?;
             refused = refused.or(done.err());
         }

@@ -4,6 +4,7 @@ mod agent;
 mod checkpoint;
 mod create;
 mod criu;
+mod criu_fields;
 mod decide;
 mod delete;
 mod events;

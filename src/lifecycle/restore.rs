@@ -7,6 +7,7 @@
 use super::checkpoint::{CriuOptions, Images, Mounted, NETWORK, configured, is_mount_point, is_null, joins_network, mounts, supported};
 use super::create::{CreateOptions, Made, no_console};
 use super::criu::{Ask, Criu, Message, Surroundings, Yard, excerpt};
+use super::criu_fields::{cgroup_root, inherit_fd, opts};
 use super::decide::decide;
 use super::foreground::Relay;
 use super::hooks::{self, Place};
@@ -95,11 +96,11 @@ fn build(made: &mut Made, options: &RestoreOptions, images: Images, descriptors:
     let pairs: BTreeMap<_, _> = mounts.iter().filter_map(|mount| Some((mount.at.clone(), mount.source.clone()?))).collect();
     let pairs: Vec<_> = pairs.into_iter().collect();
     let mut request = images.request(&options.criu, "restore.log", &pairs);
-    request.flag(6, true);
-    request.flag(12, true);
-    request.flag(26, true);
-    request.text(13, &made.record.rootfs.to_string_lossy());
-    for (field, text) in [(53, &options.lsm_profile), (63, &options.lsm_mount_context)] {
+    request.flag(opts::EVASIVE_DEVICES, true);
+    request.flag(opts::NOTIFY_SCRIPTS, true);
+    request.flag(opts::RST_SIBLING, true);
+    request.text(opts::ROOT, &made.record.rootfs.to_string_lossy());
+    for (field, text) in [(opts::LSM_PROFILE, &options.lsm_profile), (opts::LSM_MOUNT_CONTEXT, &options.lsm_mount_context)] {
         text.iter().for_each(|text| request.text(field, text));
     }
     configured(&mut request, &made.decided.spec);
@@ -218,9 +219,9 @@ fn inherit(request: &mut Message, plan: &Plan, descriptors: &[String]) {
     let network = joins_network(plan).then_some((Surroundings::FIRST, NETWORK));
     for (fd, key) in pipes.map(|(fd, name)| (fd, name.as_str())).chain(network) {
         let mut inherited = Message::default();
-        inherited.text(1, key);
-        inherited.number(2, u64::from(fd.cast_unsigned()));
-        request.message(27, &inherited);
+        inherited.text(inherit_fd::KEY, key);
+        inherited.number(inherit_fd::FD, u64::from(fd.cast_unsigned()));
+        request.message(opts::INHERIT_FD, &inherited);
     }
 }
 
@@ -231,9 +232,9 @@ fn cgroup_roots(request: &mut Message, pid: i32) -> Result<()> {
         let mut parts = line.splitn(3, ':').skip(1);
         if let (Some(controllers), Some(path)) = (parts.next(), parts.next()) {
             let mut root = Message::default();
-            root.text(1, controllers);
-            root.text(2, path);
-            request.message(25, &root);
+            root.text(cgroup_root::CTRL, controllers);
+            root.text(cgroup_root::PATH, path);
+            request.message(opts::CG_ROOT, &root);
         }
     }
     Ok(())

@@ -186,7 +186,7 @@ pub fn states(runtime: &Runtime) -> Result<Vec<State>> {
     Ok(states)
 }
 
-/// `keel state`. Takes no lock: the record is replaced atomically.
+/// `keel state`. Takes no lock: a record that is being written is not yet a whole line, and the one before it counts.
 pub fn state(runtime: &Runtime, id: &ContainerId) -> Result<State> {
     let present = look(runtime, id, false)?;
     Ok(document(present.record, present.status))

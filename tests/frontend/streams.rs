@@ -127,6 +127,19 @@ fn signals_are_passed_on_unless_told_otherwise() {
     host.nothing_left();
 }
 
+#[test]
+fn output_that_cannot_be_written_is_an_error() {
+    let host = Host::new();
+    let full = || std::fs::File::options().write(true).open("/dev/full").unwrap();
+    let run = ["run", "--rm", "--network", "none", "busybox", "sh", "-c", "echo lost; echo told >&2"];
+    let said = Said::of(host.command(&run).stdout(full()).output().unwrap());
+    said.fails(125, &["told", "write the standard output", "no space left on device"]);
+    // A program that wrote nothing there is not blamed.
+    let quiet = ["run", "--rm", "--network", "none", "busybox", "sh", "-c", "exit 3"];
+    assert_eq!(Said::of(host.command(&quiet).stdout(full()).output().unwrap()).code, 3);
+    host.nothing_left();
+}
+
 /// docker's client hands on what it can catch, below `--init` too: those that a runtime rarely sees as well (SIGPIPE, SIGURG, SIGXFSZ,
 /// SIGIO, SIGPWR and the first and last real-time ones).
 #[test]

@@ -4,7 +4,7 @@ use super::args::{Create, Limits};
 use super::{names, options, system, units};
 use crate::mydocker::container::{Container, Containers, Device, Health, LogLimits, Record, Resources, Restart, Settings, Ulimit};
 use crate::mydocker::files::{self, Dirs};
-use crate::mydocker::image::{Image, Images};
+use crate::mydocker::image::{Image, Images, architecture};
 use crate::mydocker::network::{
     Mode,
     names::{ExtraHost, host_name},
@@ -27,7 +27,7 @@ fn unsupported(flag: &str, why: &str) -> Error {
 pub fn create(args: &Create, dirs: &Dirs) -> Result<Container> {
     let (image_name, command) = options::first_word(&args.image_and_args, "image")?;
     if let Some(platform) = &args.platform {
-        let own = format!("linux/{}", if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" });
+        let own = format!("linux/{}", architecture());
         if *platform != own && platform != "linux" {
             return Err(unsupported("--platform", &format!("images here are for {own}")));
         }

@@ -106,7 +106,7 @@ impl Session {
         loop {
             let clear = flow.outputs.iter().all(VecDeque::is_empty);
             if clear && let Some(end) = flow.end.take() {
-                return Ok(end);
+                return flow.failure.map_or(Ok(end), Err);
             }
             let readable = {
                 // A descriptor that is not wanted now is not asked about: poll(2) would tell its hang-up again and again.
@@ -127,10 +127,14 @@ impl Session {
                     Err(Errno::INTR) => continue,
                     other => other.context(|| "wait for the container")?,
                 };
-                for (queue, fd) in flow.outputs.iter_mut().zip(&fds[3..]) {
-                    if !fd.revents().is_empty() && !write(fd, queue) {
+                for ((queue, fd), name) in flow.outputs.iter_mut().zip(&fds[3..]).zip(["output", "error"]) {
+                    match if fd.revents().is_empty() { Ok(()) } else { write(fd, queue) } {
+                        Ok(()) => {}
                         // As SIGPIPE would end us: what nobody reads need not run, and a foreground ends with us.
-                        return Ok(End::Exit(128 + Signal::PIPE.as_raw()));
+                        Err(Errno::PIPE) => return Ok(End::Exit(128 + Signal::PIPE.as_raw())),
+                        Err(errno) => {
+                            flow.failure.get_or_insert(Error::new(format!("write the standard {name}")).errno(errno));
+                        }
                     }
                 }
                 reads && !fds[2].revents().is_empty()
@@ -224,21 +228,25 @@ struct Flow<'k> {
     /// Output that is not written yet.
     outputs: [VecDeque<u8>; 2],
     keys: Keys<'k>,
+    /// The first output that could not be written, which must not look like success.
+    failure: Option<Error>,
     /// Once all is written.
     end: Option<End>,
 }
 
-/// Writes a piece; false if nobody will ever read it.
-fn write(to: &PollFd<'_>, queue: &mut VecDeque<u8>) -> bool {
+/// Writes a piece. The container goes on although it cannot be written, on a full disk for example; but not when nobody will ever
+/// read it (EPIPE). A terminal that is gone (EIO) is no failure: its user left.
+fn write(to: &PollFd<'_>, queue: &mut VecDeque<u8>) -> rustix::io::Result<()> {
     let (first, _) = queue.as_slices();
     match rustix::io::write(to, &first[..first.len().min(PIECE)]) {
         Ok(count) => drop(queue.drain(..count)),
         Err(Errno::INTR | Errno::AGAIN) => {}
-        Err(Errno::PIPE) => return false,
-        // A full disk, a terminal that is gone: the container goes on all the same.
-        Err(_) => queue.clear(),
+        Err(errno) => {
+            queue.clear();
+            return if errno == Errno::IO { Ok(()) } else { Err(errno) };
+        }
     }
-    true
+    Ok(())
 }
 
 fn resize(wire: &mut Wire) {

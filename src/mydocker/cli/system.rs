@@ -6,7 +6,7 @@ use super::{doctor, events, print, prune, ps, template, time, units};
 use crate::cgroup::Layout;
 use crate::mydocker::container::{Containers, Status};
 use crate::mydocker::files::{Dirs, tree};
-use crate::mydocker::image::{Image, Images};
+use crate::mydocker::image::{Image, Images, architecture};
 use crate::mydocker::network::{Netavark, Networks};
 use crate::mydocker::volume::Volumes;
 use crate::plan::limits::Version as CgroupVersion;
@@ -180,10 +180,6 @@ fn system() -> String {
     let text = read("/etc/os-release");
     let name = text.lines().find_map(|line| line.strip_prefix("PRETTY_NAME="));
     name.map_or_else(|| "Linux".to_owned(), |name| name.trim_matches(['"', '\'']).to_owned())
-}
-
-fn architecture() -> &'static str {
-    if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" }
 }
 
 /// `mydocker info`.

@@ -2,6 +2,7 @@
 //! `archMap` for `architectures`, one `name` for `names`, and rules that hold only under conditions (`includes`, `excludes`). What
 //! docker's daemon would make of it for a container is made here.
 
+use crate::mydocker::image::architecture;
 use crate::spec::Seccomp;
 use crate::sys::{Error, Result};
 use serde::Deserialize;
@@ -83,8 +84,7 @@ fn kernel(text: &str) -> Option<(u64, u64)> {
 /// The filter for a container with these capabilities.
 pub fn parse(path: &str, text: &str, capabilities: &[String]) -> Result<Seccomp> {
     let release = rustix::system::uname().release().to_string_lossy().into_owned();
-    let arch = if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" };
-    let here = Here { capabilities, arch, kernel: kernel(&release).unwrap_or_default() };
+    let here = Here { capabilities, arch: architecture(), kernel: kernel(&release).unwrap_or_default() };
     resolve(text, &here).map_err(|why| Error::new(format!("decoding seccomp profile ({path}) failed: {why}")))
 }
 

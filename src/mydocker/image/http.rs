@@ -1,7 +1,7 @@
 //! One repository of a registry, over HTTP: the distribution specification and docker's token authentication.
 
 use super::blob::read_limited;
-use super::login::{Credentials, Logins, to_base64};
+use super::login::{Credentials, Logins, basic};
 use super::reference::{DEFAULT_DOMAIN, Reference};
 use crate::sys::{Error, Result};
 use serde_json::Value;
@@ -137,7 +137,7 @@ impl Client {
             let (scheme, rest) = challenge.split_once(' ').unwrap_or((challenge, ""));
             if scheme.eq_ignore_ascii_case("basic") {
                 let Some(Credentials::Password { user, password }) = &self.credentials else { return Err(self.no_login()) };
-                self.authorization = Some(format!("Basic {}", to_base64(format!("{user}:{password}").as_bytes())));
+                self.authorization = Some(format!("Basic {}", basic(user, password)));
                 return Ok(());
             }
             if scheme.eq_ignore_ascii_case("bearer") {
@@ -194,7 +194,7 @@ impl Client {
             let joint = if realm.contains('?') { '&' } else { '?' };
             let mut request = self.agent.get(format!("{realm}{joint}{query}"));
             if let Some(Credentials::Password { user, password }) = &self.credentials {
-                request = request.header("authorization", format!("Basic {}", to_base64(format!("{user}:{password}").as_bytes())));
+                request = request.header("authorization", format!("Basic {}", basic(user, password)));
             }
             request.call()
         };

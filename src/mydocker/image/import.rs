@@ -88,7 +88,7 @@ pub(super) fn new_config(inner: Map<String, Value>) -> Value {
 }
 
 /// The architecture of this program as Go calls it.
-pub(super) fn architecture() -> &'static str {
+pub fn architecture() -> &'static str {
     match std::env::consts::ARCH {
         "x86_64" => "amd64",
         "aarch64" => "arm64",

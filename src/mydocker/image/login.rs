@@ -3,6 +3,9 @@
 use super::reference::DEFAULT_DOMAIN;
 use crate::mydocker::files::{self, Lock, Target};
 use crate::sys::{Context, Error, Result};
+use base64::Engine;
+use base64::alphabet::STANDARD;
+use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use serde_json::{Map, Value, json};
 use std::fs::{self, OpenOptions};
 use std::io::Write;
@@ -75,7 +78,7 @@ impl Logins {
             let pair = text("username").zip(text("password"));
             return Ok(pair.map(|(user, password)| Credentials::Password { user: user.to_owned(), password: password.to_owned() }));
         };
-        let pair = String::from_utf8(from_base64(auth).ok_or_else(bad)?).map_err(|_| bad())?;
+        let pair = String::from_utf8(BASE64.decode(auth).map_err(|_| bad())?).map_err(|_| bad())?;
         let (user, password) = pair.split_once(':').ok_or_else(bad)?;
         // Some pad the password with NUL.
         Ok(Some(Credentials::Password { user: user.to_owned(), password: password.trim_end_matches('\0').to_owned() }))
@@ -93,7 +96,7 @@ impl Logins {
     pub(super) fn store(&self, domain: &str, user: &str, password: &str, realm: Option<&str>) -> Result<()> {
         self.change(|auths| {
             auths.retain(|key, _| host_of(key) != canonical(domain));
-            let mut entry = json!({"auth": to_base64(format!("{user}:{password}").as_bytes())});
+            let mut entry = json!({"auth": basic(user, password)});
             if let Some(realm) = realm {
                 entry[REALM] = realm.into();
             }
@@ -188,32 +191,13 @@ fn ask(helper: &str, domain: &str) -> Result<Option<Credentials>> {
     }))
 }
 
-const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+/// RFC 4648, section 4; what is read may lack its padding, as some credential helpers' files do.
+const BASE64: GeneralPurpose =
+    GeneralPurpose::new(&STANDARD, GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent));
 
-/// RFC 4648, section 4.
-pub(super) fn to_base64(bytes: &[u8]) -> String {
-    let mut text = String::new();
-    for group in bytes.chunks(3) {
-        let number = group.iter().chain(&[0; 3][group.len()..]).fold(0_usize, |sum, b| sum << 8 | usize::from(*b));
-        for digit in 0..4 {
-            let value = DIGITS[number >> (18 - 6 * digit) & 63];
-            text.push(if digit <= group.len() { char::from(value) } else { '=' });
-        }
-    }
-    text
-}
-
-fn from_base64(text: &str) -> Option<Vec<u8>> {
-    let (mut bytes, mut number, mut bits) = (Vec::new(), 0_usize, 0);
-    for digit in text.trim_end_matches('=').bytes() {
-        number = number << 6 & 0xffff | DIGITS.iter().position(|known| *known == digit)?;
-        bits += 6;
-        if bits >= 8 {
-            bits -= 8;
-            bytes.push((number >> bits) as u8);
-        }
-    }
-    Some(bytes)
+/// A user and a password as HTTP's and docker's files have them.
+pub(super) fn basic(user: &str, password: &str) -> String {
+    BASE64.encode(format!("{user}:{password}"))
 }
 
 #[cfg(test)]
@@ -237,18 +221,5 @@ mod tests {
         assert!(said.ends_with("config.json is a link to nothing") && left == 1, "{said}");
         stored.unwrap();
         assert!(link && text.contains("\"host\""), "{text}");
-    }
-
-    #[test]
-    fn base64_is_that_of_rfc_4648() {
-        for (plain, text) in
-            [("", ""), ("f", "Zg=="), ("fo", "Zm8="), ("foo", "Zm9v"), ("foob", "Zm9vYg=="), ("fooba", "Zm9vYmE="), ("foobar", "Zm9vYmFy")]
-        {
-            assert_eq!(to_base64(plain.as_bytes()), text);
-            assert_eq!(from_base64(text).as_deref(), Some(plain.as_bytes()));
-        }
-        let all: Vec<u8> = (0..=255).collect();
-        assert_eq!(from_base64(&to_base64(&all)), Some(all));
-        assert_eq!(from_base64("a b"), None);
     }
 }

@@ -35,7 +35,7 @@ pub use blob::Digest;
 pub use busybox::is_static;
 pub use commit::{Commit, Difference, diff};
 pub use copy::{Receive, Received, receive, special};
-pub use import::Import;
+pub use import::{Import, architecture};
 pub use index::{Image, Removed};
 pub use login::Logins;
 pub use reference::{DEFAULT_DOMAIN, Reference};

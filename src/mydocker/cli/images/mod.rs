@@ -11,7 +11,7 @@ pub use registry::obtain;
 pub use show::Show;
 
 use crate::mydocker::files::Dirs;
-use crate::mydocker::image::{Image, Images, Reference};
+use crate::mydocker::image::{Image, Images, Reference, architecture};
 use crate::mydocker::userns::has_one_id;
 use crate::sys::{Error, Result};
 use clap::{Args, Subcommand};
@@ -134,7 +134,7 @@ fn inspect(args: &Inspect, dirs: &Dirs) -> Result<i32> {
 
 /// An image is for this machine alone; another platform is refused.
 fn own_platform(platform: Option<&str>) -> Result<()> {
-    let own = format!("linux/{}", if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" });
+    let own = format!("linux/{}", architecture());
     match platform {
         Some(asked) if asked != own && asked != "linux" => {
             Err(Error::new(format!("--platform {asked} is not supported: images here are for {own}")))

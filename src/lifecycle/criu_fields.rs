@@ -1,0 +1,89 @@
+//! The numbers of the fields that keel writes and reads, by their names in CRIU's `images/rpc.proto`. Each module is a message.
+
+/// `criu_opts`
+pub mod opts {
+    pub const IMAGES_DIR_FD: u32 = 1;
+    pub const PID: u32 = 2;
+    pub const LEAVE_RUNNING: u32 = 3;
+    pub const EXT_UNIX_SK: u32 = 4;
+    pub const TCP_ESTABLISHED: u32 = 5;
+    pub const EVASIVE_DEVICES: u32 = 6;
+    pub const SHELL_JOB: u32 = 7;
+    pub const FILE_LOCKS: u32 = 8;
+    pub const LOG_LEVEL: u32 = 9;
+    pub const LOG_FILE: u32 = 10;
+    pub const PS: u32 = 11;
+    pub const NOTIFY_SCRIPTS: u32 = 12;
+    pub const ROOT: u32 = 13;
+    pub const PARENT_IMG: u32 = 14;
+    pub const TRACK_MEM: u32 = 15;
+    pub const AUTO_DEDUP: u32 = 16;
+    pub const WORK_DIR_FD: u32 = 17;
+    pub const LINK_REMAP: u32 = 18;
+    pub const EXT_MNT: u32 = 23;
+    pub const MANAGE_CGROUPS: u32 = 24;
+    pub const CG_ROOT: u32 = 25;
+    pub const RST_SIBLING: u32 = 26;
+    pub const INHERIT_FD: u32 = 27;
+    pub const MANAGE_CGROUPS_MODE: u32 = 34;
+    pub const EXTERNAL: u32 = 37;
+    pub const EMPTY_NS: u32 = 38;
+    pub const FREEZE_CGROUP: u32 = 44;
+    pub const TCP_SKIP_IN_FLIGHT: u32 = 46;
+    pub const ORPHAN_PTS_MASTER: u32 = 50;
+    pub const CONFIG_FILE: u32 = 51;
+    pub const LSM_PROFILE: u32 = 53;
+    pub const CGROUP_YARD: u32 = 60;
+    pub const LSM_MOUNT_CONTEXT: u32 = 63;
+}
+
+/// `criu_page_server_info`
+pub mod page_server {
+    pub const ADDRESS: u32 = 1;
+    pub const PORT: u32 = 2;
+}
+
+/// `ext_mount_map`
+pub mod ext_mount {
+    pub const KEY: u32 = 1;
+    pub const VAL: u32 = 2;
+}
+
+/// `cgroup_root`
+pub mod cgroup_root {
+    pub const CTRL: u32 = 1;
+    pub const PATH: u32 = 2;
+}
+
+/// `inherit_fd`
+pub mod inherit_fd {
+    pub const KEY: u32 = 1;
+    pub const FD: u32 = 2;
+}
+
+/// `criu_req`
+pub mod req {
+    pub const TYPE: u32 = 1;
+    pub const OPTS: u32 = 2;
+    pub const NOTIFY_SUCCESS: u32 = 3;
+}
+
+/// `criu_resp`
+pub mod resp {
+    pub const TYPE: u32 = 1;
+    pub const SUCCESS: u32 = 2;
+    pub const RESTORE: u32 = 4;
+    pub const NOTIFY: u32 = 5;
+    pub const CR_ERRNO: u32 = 7;
+}
+
+/// `criu_restore_resp`
+pub mod restore_resp {
+    pub const PID: u32 = 1;
+}
+
+/// `criu_notify`
+pub mod notify {
+    pub const SCRIPT: u32 = 1;
+    pub const PID: u32 = 2;
+}
