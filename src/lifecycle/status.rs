@@ -91,7 +91,7 @@ pub(super) fn look(runtime: &Runtime, id: &ContainerId, lock: bool) -> Result<Pr
         record = container.record()?;
     }
     let (init, seen) = record.init.and_then(ProcessId::open_seen).unzip();
-    let mut status = status(&record, seen.as_ref())?;
+    let mut status = status(&record, seen.as_ref(), is_paused)?;
     // A program may give itself the name of a process that waits for `start`: its socket tells.
     let door = if status == Status::Created { knock(&container) } else { None };
     if status == Status::Created && door.is_none() {
@@ -106,21 +106,29 @@ fn held(id: &ContainerId) -> Error {
 }
 
 /// What a container is doing, of whose first process this is seen, if it lives. One that bears the name of those which wait for
-/// `start` passes for created.
-fn status(record: &Record, seen: Option<&Stat>) -> Result<Status> {
+/// `start` passes for created. `is_paused` is asked last, as it takes most.
+fn status(record: &Record, seen: Option<&Stat>, is_paused: impl FnOnce(&Record) -> Result<bool>) -> Result<Status> {
     if record.creator.is_some_and(|creator| creator.open().is_some()) {
         return Ok(Status::Creating);
     }
     let Some(seen) = seen.filter(|_| record.creator.is_none()) else {
         return Ok(Status::Stopped);
     };
-    // Whoever runs or sleeps is not held by the freezer of cgroup v1, whose processes are shown in uninterruptible sleep (the
-    // kernel's get_task_state), or as stopped if they were.
-    let free = matches!(seen.state, b'R' | b'S') && Cgroup::has_v1_freezer(record.cgroup.text());
-    if !free && cgroup_of(record)?.is_some_and(|cgroup| cgroup.is_frozen().unwrap_or(false)) {
+    if is_paused(record)? {
         return Ok(Status::Paused);
     }
     Ok(if seen.name == NAME.to_bytes() { Status::Created } else { Status::Running })
+}
+
+fn is_paused(record: &Record) -> Result<bool> {
+    Ok(cgroup_of(record)?.is_some_and(|cgroup| cgroup.is_frozen().unwrap_or(false)))
+}
+
+/// [`is_paused`] for a list of thousands. The freezer of cgroup v1 shows whom it holds in uninterruptible sleep (the kernel's
+/// get_task_state), or as stopped; so it is not asked about a process that runs or sleeps.
+fn is_paused_by_sight(record: &Record, seen: Option<&Stat>) -> Result<bool> {
+    let free = seen.is_some_and(|seen| matches!(seen.state, b'R' | b'S')) && Cgroup::has_v1_freezer(record.cgroup.text());
+    if free { Ok(false) } else { is_paused(record) }
 }
 
 /// The namespaces of a container's first process, for a caller that may not look into it while it
@@ -176,7 +184,7 @@ pub fn states(runtime: &Runtime) -> Result<Vec<State>> {
             record => record?,
         };
         let seen = record.init.and_then(ProcessId::seen);
-        let status = match status(&record, seen.as_ref())? {
+        let status = match status(&record, seen.as_ref(), |record| is_paused_by_sight(record, seen.as_ref()))? {
             // To knock would wake each process that waits.
             Status::Created if !container.has_socket() => Status::Running,
             status => status,
