@@ -58,7 +58,7 @@ const DOCKERS: [&str; 14] = [
 fn program() -> &'static Path {
     static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
     PROGRAM.get_or_init(|| {
-        let program = std::env::temp_dir().join(format!("keel-thief-{}", std::process::id()));
+        let program = Path::new(env!("CARGO_TARGET_TMPDIR")).join("thief");
         let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/attacks/thief.c");
         let status = Command::new("cc").args(["-O2", "-static", "-o"]).arg(&program).arg(source).status().expect("gcc is installed");
         assert!(status.success());
