@@ -17,7 +17,7 @@ use strace::{Trace, own, trace};
 // left (docs/decisions/0024). Of all of them, four are to see whose the state root is.
 const RUN: usize = 422;
 const CREATE: usize = 425; // four of them so that signals end it while it waits
-const START: usize = 28; // two of them so that the caller may have closed stdio and ignore SIGCHLD
+const START: usize = 30; // one of them takes the socket away, two are there so that the caller may have closed stdio and ignore SIGCHLD
 const EXEC: usize = 177; // five for the second clone, two of them for the container's session keyring, three to know whether setgroups(2) is forbidden here
 const STATE: usize = 25;
 // Each of a list's containers: its directory, its record, /proc/PID/stat, and its freezer or its socket.
