@@ -100,7 +100,8 @@ fn nobody_else_sees_an_installation_and_no_socket_has_an_abstract_name() {
             pending.extend(fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().path()));
         }
     }
-    assert!(looked > 10 && sockets > 1, "{looked} {sockets}");
+    // The monitor's; the one at which the program waited is gone.
+    assert!(looked > 10 && sockets == 1, "{looked} {sockets}");
     host.clear();
 }
 
