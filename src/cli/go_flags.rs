@@ -32,7 +32,7 @@ pub fn words(command: &Command, given: &[OsString], flags_only: bool) -> Words {
             words.push((None, word.clone()));
             continue;
         }
-        for flag in singles(command, bytes) {
+        for flag in one_by_one(command, bytes) {
             let Some((arg, one_dash)) = find(command, flag.as_bytes()) else {
                 words.push((None, flag));
                 continue;
@@ -75,7 +75,7 @@ fn is_true(value: &[u8]) -> Option<bool> {
 }
 
 /// The flags of a word: `-td` is two switches.
-fn singles(command: &Command, word: &[u8]) -> Vec<OsString> {
+fn one_by_one(command: &Command, word: &[u8]) -> Vec<OsString> {
     let mut flags = Vec::with_capacity(1);
     let mut rest = word.to_vec();
     while rest.len() > 2

@@ -185,7 +185,7 @@ pub fn states(runtime: &Runtime) -> Result<Vec<State>> {
         };
         let seen = record.init.and_then(ProcessId::seen);
         let status = match status(&record, seen.as_ref(), |record| is_paused_by_sight(record, seen.as_ref()))? {
-            // To knock would wake each process that waits.
+            // A connection to its socket would wake each process that waits.
             Status::Created if !container.has_socket() => Status::Running,
             status => status,
         };

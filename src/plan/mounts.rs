@@ -257,7 +257,11 @@ fn root_mount(mount: &Mount, parsed: &MountOptions, common: &Common<'_>, at: At)
 /// The options as mount(2) takes them: separated by commas, and no more than a page.
 fn page(mount: &Mount, parsed: &MountOptions, common: &Common<'_>, at: At) -> Result<CString> {
     let words = SUPERBLOCK.iter().filter(|(flag, _)| parsed.superblock & flag != 0).map(|(_, word)| (*word).to_owned());
-    if let Some((key, _)) = parsed.data.iter().find(|(key, value)| value.as_ref().is_some_and(|value| splits(&mount.kind, key, value))) {
+    if let Some((key, _)) = parsed
+        .data
+        .iter()
+        .find(|(key, value)| splits(&mount.kind, key, key) || value.as_ref().is_some_and(|value| splits(&mount.kind, key, value)))
+    {
         return Err(Error::new(format!("the option {key} of the {} has a comma, at which mount(2) would end it", mount.kind))
             .at(format!("{at}.options"))
             .hint("mount(2) alone takes options of more than 255 bytes, and the root; shorter paths, or names without commas"));
@@ -274,13 +278,14 @@ fn page(mount: &Mount, parsed: &MountOptions, common: &Common<'_>, at: At) -> Re
     cstring(&data, at)
 }
 
-/// Whether mount(2) would take a value for several options: it ends one at each comma, but for those in the quotes of an SELinux
-/// label, and, for an overlay, those after a backslash.
-fn splits(kind: &str, key: &str, value: &str) -> bool {
+/// Whether mount(2) would take `text`, the key or the value of an option, for the end of one and the
+/// begin of another: it ends one at each comma, but for those in the quotes of an SELinux label and,
+/// for an overlay, those after a backslash.
+fn splits(kind: &str, key: &str, text: &str) -> bool {
     match kind {
-        _ if unquoted(key, value) != value => false,
-        "overlay" => value.replace(r"\\", "").replace(r"\,", "").contains(','),
-        _ => value.contains(','),
+        _ if unquoted(key, text) != text => false,
+        "overlay" => text.replace(r"\\", "").replace(r"\,", "").contains(','),
+        _ => text.contains(','),
     }
 }
 

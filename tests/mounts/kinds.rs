@@ -71,6 +71,10 @@ fn a_long_option_with_a_comma_is_refused() {
             serde_json::json!([{"destination": "/", "type": "overlay", "source": "overlay", "options": ["lowerdir=/a,upperdir=/tmp"]}]);
     });
     bundle.run().fails(1, &["lowerdir of the overlay has a comma", "mounts[0].options"]);
+    let bundle = Bundle::new(&["true"]).with(|c| {
+        c["mounts"] = serde_json::json!([{"destination": "/", "type": "tmpfs", "source": "tmpfs", "options": ["inode64,size=1m"]}]);
+    });
+    bundle.run().fails(1, &["of the tmpfs has a comma", "mounts[0].options"]);
     // A comma after a backslash is the path's own.
     let bundle = Bundle::new(&["ls", "/data"]);
     let layers = ["first", "second"].map(|name| {

@@ -15,7 +15,7 @@ pub(super) const PIECE: usize = 4096;
 
 /// Signals that docker's `--sig-proxy` does not pass on here: they stop us as any job of a shell's that uses the terminal from
 /// the background. If they were caught, reading the terminal would fail instead (tty_ioctl(4)).
-const OURS: [Signal; 2] = [Signal::TTIN, Signal::TTOU];
+const JOB_CONTROL: [Signal; 2] = [Signal::TTIN, Signal::TTOU];
 
 /// How one is attached.
 #[derive(Clone, Debug)]
@@ -92,7 +92,7 @@ impl Session {
     /// Passes everything both ways until the container ends or the user detaches.
     pub fn run(&self, wire: &mut Wire) -> Result<End> {
         let ours = isatty(rustix::stdio::stdin());
-        let proxied = |signal| self.proxy && !OURS.contains(&signal);
+        let proxied = |signal| self.proxy && !JOB_CONTROL.contains(&signal);
         let signals = catch(|signal| proxied(signal) || [Signal::WINCH, Signal::HUP].contains(&signal))?;
         let raw = if self.tty && self.input && ours { Some(Raw::new()?) } else { None };
         let end = self.pass(wire, &signals);
@@ -128,7 +128,10 @@ impl Session {
                     other => other.context(|| "wait for the container")?,
                 };
                 for ((queue, fd), name) in flow.outputs.iter_mut().zip(&fds[3..]).zip(["output", "error"]) {
-                    match if fd.revents().is_empty() { Ok(()) } else { write(fd, queue) } {
+                    if fd.revents().is_empty() {
+                        continue;
+                    }
+                    match write(fd, queue) {
                         Ok(()) => {}
                         // As SIGPIPE would end us: what nobody reads need not run, and a foreground ends with us.
                         Err(Errno::PIPE) => return Ok(End::Exit(128 + Signal::PIPE.as_raw())),

@@ -33,7 +33,7 @@ const PIPE: usize = 1 << 18;
 const SPLICE: usize = 1 << 20;
 
 /// Signals that stop us instead of reaching the program, as there is no terminal that it could be stopped at.
-const OURS: [Signal; 3] = [Signal::TSTP, Signal::TTIN, Signal::TTOU];
+const JOB_CONTROL: [Signal; 3] = [Signal::TSTP, Signal::TTIN, Signal::TTOU];
 
 /// `/dev/null` three times, for a program that nobody talks to.
 pub fn nowhere() -> Result<[OwnedFd; 3]> {
@@ -67,7 +67,7 @@ impl Streams {
             let _ = fcntl_setpipe_size(ours, PIPE);
         }
         // SIGPIPE among them: an output that nobody reads is an error of write(2) and splice(2) here, and the end of the pipe there.
-        let signals = catch(|signal| !OURS.contains(&signal))?;
+        let signals = catch(|signal| !JOB_CONTROL.contains(&signal))?;
         let input = ours_in.map(|to| Channel::new("the standard input", rustix::stdio::stdin(), to, Way::Now));
         let outputs = [
             Some(Channel::out("the standard output", ours_out, rustix::stdio::stdout())),
